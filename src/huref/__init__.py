@@ -1,0 +1,72 @@
+"""huref: which base model does a language model descend from? Read it from the weights.
+
+    import huref
+
+    a = huref.fingerprint("./my-model")          # a Fingerprint: 512 numbers, sketches, how it was made
+    huref.save_fingerprint(a, "my-model.huref.safetensors")
+    picture = huref.render(a)                    # a PIL image: the dog that belongs to the numbers
+
+    found = huref.compare("./my-model", "./other")   # a Comparison: PCS, ICS, terms, verdict, notes
+    table = huref.matrix(["./a", "./b", "./c"])      # all pairs
+
+Every function takes a model reference: a directory, a weight file, or a saved fingerprint. Everything that can
+go wrong is a `HurefError`. Importing this package loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from huref.api import (
+        compare,
+        fingerprint,
+        matrix,
+        rank_tokens,
+        render,
+    )
+    from huref.artefact import Comparison, Fingerprint, Recipe
+    from huref.errors import HurefError
+    from huref.fingerprint_file import load_fingerprint, save_fingerprint
+
+_HOMES = {
+    "Comparison": "artefact",
+    "Fingerprint": "artefact",
+    "HurefError": "errors",
+    "Recipe": "artefact",
+    "compare": "api",
+    "fingerprint": "api",
+    "load_fingerprint": "fingerprint_file",
+    "matrix": "api",
+    "rank_tokens": "api",
+    "render": "api",
+    "save_fingerprint": "fingerprint_file",
+}
+
+__all__ = [
+    "Comparison",
+    "Fingerprint",
+    "HurefError",
+    "Recipe",
+    "__version__",
+    "compare",
+    "fingerprint",
+    "load_fingerprint",
+    "matrix",
+    "rank_tokens",
+    "render",
+    "save_fingerprint",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'huref' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"huref.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m huref`."""
+
+from huref.cli.app import main
+
+main()
