@@ -1,0 +1,120 @@
+"""What every checkpoint looks like to the rest of huref, whatever its file format.
+
+A checkpoint is a set of named tensors that can be read whole or by rows, plus the configuration and the
+key-values that came with it. Formats are modules beside this one; they know bytes and not model families.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Rows = np.ndarray | slice | None
+"""Which rows (first axis) to read: an array of int64 indices in any order, a slice, or None for all."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One stored tensor, before any of its bytes are read.
+
+    Attributes:
+        name: the name in the file.
+        shape: row-major shape, as numpy and torch write it (GGUF's reversed order is undone).
+        dtype: the stored type, in the file format's own spelling: `F32`, `BF16`, `Q4_1`, ...
+        nbytes: stored size in bytes.
+        file: the shard that holds it, relative to the checkpoint's folder.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    file: str
+
+
+class Checkpoint(abc.ABC):
+    """Named lazy tensors. Use as a context manager; `read` costs the bytes it needs and counts them.
+
+    Attributes:
+        reference: what the user wrote.
+        folder: the directory in which sibling files (tokenizer, configuration) are looked up.
+        format: `safetensors`, `pickle` or `gguf`.
+        config: the parsed `config.json`; empty when there is none.
+        metadata: GGUF key-values, or the safetensors header's `__metadata__`; empty otherwise.
+        tensors: every stored tensor by name, in file order.
+        files: weight files with their sizes in bytes, relative to `folder`.
+        bytes_read: bytes of weight files asked for so far, headers included.
+    """
+
+    reference: str
+    folder: Path
+    format: str
+    config: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo]
+    files: Mapping[str, int]
+    bytes_read: int
+
+    @property
+    def bytes_total(self) -> int:
+        """Size of all weight files in bytes."""
+        return sum(self.files.values())
+
+    @abc.abstractmethod
+    def read(self, name: str, rows: Rows = None) -> Tensor:
+        """Read one tensor, or some of its rows, from disk.
+
+        Floating tensors keep their stored type (F16, BF16, F32, F64; F8 becomes float32); block-quantised
+        ones are dequantised to float32. The result owns its memory: no map of the file is kept alive.
+
+        Args:
+            name: a key of `tensors`.
+            rows: which rows; the result's first axis has their number and order.
+
+        Raises:
+            MissingTensorError: no such tensor.
+            CorruptFileError: the file ends before the tensor does, or an index is out of range.
+        """
+
+    def close(self) -> None:  # noqa: B027 (a checkpoint in memory has nothing to release)
+        """Release file handles."""
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def torch_dtype(name: str) -> torch.dtype | None:
+    """The torch type that stores `name` without loss, or None when it is block-quantised or unknown."""
+    return _TORCH_DTYPES.get(name)
+
+
+_TORCH_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
