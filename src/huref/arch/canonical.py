@@ -1,0 +1,119 @@
+"""The one form in which weights leave `arch/`: heads unfused, storage order undone, KV groups known.
+
+Shapes use: `d` residual width, `f` feed-forward neurons, `h` query heads, `g` key/value heads, `e` head size.
+Row-vector convention, (out, in) storage: a projection is `x @ W.T`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of a decoder."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_ff: int
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One layer's attention matrices, as stored (norm gains named, not folded).
+
+    Attributes:
+        Wq: (h, e, d).
+        Wk: (g, e, d).
+        Wv: (g, e, d).
+        Wo: (h, d, e): output projection per query head; head i writes `Wo[i] @ value`.
+        gain: (d,) of the norm in front, 1 + gamma already added where the family stores gamma, ones where
+            the norm has no parameters; None where there is no norm in front.
+        q_gain: (e,) or (h, e) of the query norm after projection, or None; k_gain likewise with g.
+    Query head `i` belongs to KV head `i // (h // g)`.
+    """
+
+    Wq: Tensor
+    Wk: Tensor
+    Wv: Tensor
+    Wo: Tensor
+    gain: Tensor | None
+    q_gain: Tensor | None
+    k_gain: Tensor | None
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """One layer's feed-forward matrices, as stored.
+
+    Attributes:
+        gate: (f, d), or None for a plain (ungated) block.
+        up: (f, d).
+        down: (d, f).
+        gain: (d,) of the norm in front, or None.
+    """
+
+    gate: Tensor | None
+    up: Tensor
+    down: Tensor
+    gain: Tensor | None
+
+
+@dataclass(frozen=True)
+class RowMap:
+    """Which stored rows make up a canonical tensor, and in which order.
+
+    `groups` runs of `run` rows, the first at `offset`, `stride` rows apart. If `rope_head` is not 0, the rows
+    of each head of that size were interleaved by llama.cpp's converter: stored row `2 j + t` of a head is
+    row `t * rope_head / 2 + j`, where t is 0 or 1 for the two halves that rotate together.
+    """
+
+    groups: int
+    stride: int
+    offset: int
+    run: int
+    rope_head: int = 0
+
+    def index(self) -> slice | np.ndarray:
+        """Stored rows in canonical order: a slice where they are contiguous, else int64 indices."""
+        if self.groups == 1 and not self.rope_head:
+            return slice(self.offset, self.offset + self.run)
+        rows = (np.arange(self.groups)[:, None] * self.stride + self.offset + np.arange(self.run)).ravel()
+        if self.rope_head:
+            within = np.arange(self.rope_head).reshape(-1, 2).T.ravel()  # [0 2 4 ... 1 3 5 ...]
+            rows = rows.reshape(-1, self.rope_head)[:, within].ravel()
+        return rows
+
+
+@dataclass(frozen=True)
+class TensorRole:
+    """Where a canonical tensor comes from: which stored tensor, and the steps between.
+
+    Attributes:
+        name: canonical, such as `layers.3.q`.
+        shape: canonical.
+        stored: the stored tensors it is cut from; today always one.
+        rows: which rows, after transposition.
+        is_transposed: stored (in, out) and turned round on reading.
+        adds_one: 1 is added on reading, in float32.
+        is_alias: another canonical tensor is this same data (tied unembedding, one norm for two branches).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    stored: tuple[str, ...]
+    rows: RowMap
+    is_transposed: bool = False
+    adds_one: bool = False
+    is_alias: bool = False
+
+
+Roles = Mapping[str, TensorRole]

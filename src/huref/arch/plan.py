@@ -1,0 +1,225 @@
+"""From a family's names to a plan: every canonical tensor's place, and no stored tensor unaccounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
+
+from huref.arch.canonical import Geometry, RowMap, TensorRole
+from huref.arch.facts import Sizes
+from huref.arch.names import choose_prefix, expand, is_ignored, layers_stored, shown
+from huref.arch.roles import FUSED_ROLES, GLOBAL_ROLES, Widths, symbols_of
+from huref.arch.schema import NameSet, TensorRule
+from huref.errors import ArchitectureError, MissingTensorError
+from huref.source.checkpoint import TensorInfo
+
+
+class Planner:
+    """Resolves one checkpoint's names against one name set."""
+
+    def __init__(self, names: NameSet, tensors: Mapping[str, TensorInfo], reference: str) -> None:
+        self.names = names
+        self.tensors = tensors
+        self.reference = reference
+        self.prefix = choose_prefix(names, {_first_layer(name) for name in tensors})
+        self.missing: list[str] = []
+
+    def vocab_rows(self) -> int:
+        """Rows of the stored embedding.
+
+        Raises:
+            MissingTensorError: there is no embedding.
+        """
+        rule = self.names.tensors["embedding"]
+        module = self._stored_module(rule, None)
+        if module is None:
+            self.missing.append(expand(rule.from_[0], self.prefix) + ".weight")
+            self._check_missing()
+        shape = self.tensors[f"{module}.weight"].shape
+        return shape[0] if shape else 0
+
+    def roles(self, sizes: Sizes) -> dict[str, TensorRole]:
+        """Every canonical tensor that the checkpoint holds, in model order.
+
+        Raises:
+            ArchitectureError: more layers are stored than configured, or a shape disagrees.
+            MissingTensorError: a tensor is missing, or one is left over that no role claims.
+        """
+        self._check_layer_count(sizes.geometry.n_layers)
+        found: dict[str, TensorRole] = {}
+        for name, role in self._all(sizes):
+            found[name] = role
+        left = self._unclaimed(found)
+        self._check_missing(left)
+        self._check_complete(found, sizes.geometry.n_layers)
+        self._check_leftovers(left)
+        self._check_every_layer_alike(found, sizes.geometry.n_layers)
+        return _mark_aliases(found)
+
+    def _all(self, sizes: Sizes) -> Iterator[tuple[str, TensorRole]]:
+        widths = Widths(sizes.geometry, sizes.embed)
+        rules = self.names.tensors
+        for role in ("embedding", "position", "embedding_norm", "project_in"):
+            if role in rules:
+                yield from self._module(role, rules[role], None, widths)
+        for layer in range(sizes.geometry.n_layers):
+            for role, rule in rules.items():
+                if role not in GLOBAL_ROLES:
+                    yield from self._module(role, rule, layer, widths)
+        for role in ("final_norm", "project_out", "unembedding"):
+            if role in rules:
+                yield from self._module(role, rules[role], None, widths)
+
+    def _module(
+        self, role: str, rule: TensorRule, layer: int | None, widths: Widths
+    ) -> Iterator[tuple[str, TensorRole]]:
+        module = self._stored_module(rule, layer)
+        if module is None:
+            if not rule.optional:
+                self.missing.append(expand(rule.from_[0], self.prefix, layer) + ".weight")
+            return
+        start = "" if layer is None else f"layers.{layer}."
+        yield from self._parts(role, rule, f"{module}.weight", start, widths)
+        bias = f"{module}.bias"
+        if bias in self.tensors and rule.bias != "never":
+            yield from self._parts(f"{role}_bias", rule, bias, start, widths)
+        elif rule.bias == "required":
+            self.missing.append(bias)
+
+    def _parts(
+        self, role: str, rule: TensorRule, stored: str, start: str, widths: Widths
+    ) -> Iterator[tuple[str, TensorRole]]:
+        suffix = "_bias" if role.endswith("_bias") else ""
+        whole = role.removesuffix("_bias")
+        parts = FUSED_ROLES[whole][rule.split] if rule.split else (whole,)
+        shapes = [self._shape(part + suffix, stored, widths, is_part=bool(rule.split)) for part in parts]
+        self._check_shape(stored, shapes, "transpose" in rule.steps and not suffix)
+        for part, shape, rows in zip(parts, shapes, _row_maps(rule, shapes, widths.geometry), strict=True):
+            name = f"{start}{part}{suffix}"
+            yield (
+                name,
+                TensorRole(
+                    name=name,
+                    shape=shape,
+                    stored=(stored,),
+                    rows=rows,
+                    is_transposed="transpose" in rule.steps and not suffix,
+                    adds_one="add_one" in rule.steps and not suffix,
+                ),
+            )
+
+    def _shape(self, role: str, stored: str, widths: Widths, is_part: bool) -> tuple[int, ...]:
+        """The canonical shape; where the symbols leave a choice, the stored one if it is acceptable."""
+        actual = self.tensors[stored].shape
+        symbols = symbols_of(role)
+        options = [widths.sizes(symbol) for symbol in symbols]
+        if "norm" in symbols[0]:  # query and key norms: one head's gain, or all heads', as (e,), (h e,) or (h, e)
+            return actual if prod(actual) in options[0] else (options[0][0],)
+        if not is_part and len(actual) == len(options):
+            return tuple(
+                size if not option or size in option else option[0]
+                for size, option in zip(actual, options, strict=True)
+            )
+        return tuple(option[0] if option else 0 for option in options)
+
+    def _check_shape(self, stored: str, shapes: list[tuple[int, ...]], is_transposed: bool) -> None:
+        expected = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        expected = expected[::-1] if is_transposed else expected
+        actual = self.tensors[stored].shape
+        if actual != expected:
+            raise ArchitectureError(
+                "the configuration and a stored shape disagree",
+                where=f"{self.reference}, tensor {stored}",
+                expected=str(expected),
+                got=str(actual),
+                next_step="check that config.json belongs to these weights, and that they are not packed",
+            )
+
+    def _stored_module(self, rule: TensorRule, layer: int | None) -> str | None:
+        modules = (expand(name, self.prefix, layer) for name in rule.from_)
+        return next((module for module in modules if f"{module}.weight" in self.tensors), None)
+
+    def _check_layer_count(self, n_layers: int) -> None:
+        stored = layers_stored(self.names, self.prefix, self.tensors)
+        if stored and max(stored) >= n_layers:
+            raise ArchitectureError(
+                "the configuration and the stored layers disagree",
+                where=self.reference,
+                expected=f"{n_layers} layers",
+                got=f"tensors of layer {max(stored)}, counted from 0",
+            )
+
+    def _check_missing(self, left: list[str] | None = None) -> None:
+        if self.missing:
+            raise MissingTensorError(
+                f"{len(self.missing)} tensors are missing",
+                where=self.reference,
+                expected=shown(self.missing),
+                got=f"no place for {shown(left)}" if left else "",
+                next_step="the model is a variant: describe it in a file for --arch-file "
+                "(docs/add-an-architecture.md)"
+                if left
+                else "check that every shard is there",
+            )
+
+    def _check_complete(self, found: dict[str, TensorRole], n_layers: int) -> None:
+        """Families with alternatives (fused or separate) mark all of them optional; one must be there."""
+        self.missing = [
+            f"layers.{layer}.{role}"
+            for layer in range(n_layers)
+            for role in ("q", "k", "v", "o", "up", "down")
+            if f"layers.{layer}.{role}" not in found
+        ]
+        self._check_missing()
+
+    def _unclaimed(self, found: dict[str, TensorRole]) -> list[str]:
+        claimed = {stored for role in found.values() for stored in role.stored}
+        return [name for name in self.tensors if name not in claimed and not is_ignored(name, self.names)]
+
+    def _check_leftovers(self, left: list[str]) -> None:
+        if left:
+            raise MissingTensorError(
+                f"{len(left)} stored tensors have no place in this family",
+                where=self.reference,
+                got=shown(left),
+                next_step="the model is a variant: describe it in a file for --arch-file "
+                "(docs/add-an-architecture.md)",
+            )
+
+    def _check_every_layer_alike(self, found: dict[str, TensorRole], n_layers: int) -> None:
+        """An optional tensor is there in all layers or in none; otherwise part of a checkpoint is missing."""
+        kinds = {name.split(".", 2)[2] for name in found if name.startswith("layers.")}
+        self.missing = [
+            f"layers.{layer}.{kind}"
+            for kind in sorted(kinds)
+            for layer in range(n_layers)
+            if f"layers.{layer}.{kind}" not in found
+        ]
+        self._check_missing()
+
+
+def _row_maps(rule: TensorRule, shapes: list[tuple[int, ...]], geometry: Geometry) -> Iterator[RowMap]:
+    """How the parts lie in the stored rows; `q`, `k`, `v` or `gate`, `up` in stored order."""
+    rope_head = geometry.head_dim if "unpermute_rope" in rule.steps else 0
+    groups = geometry.n_kv_heads if rule.split == "grouped" else 1
+    stride = sum(shape[0] for shape in shapes) // groups
+    offset = 0
+    for shape in shapes:
+        run = shape[0] // groups
+        yield RowMap(groups, stride, offset, run, rope_head)
+        offset += run
+
+
+def _mark_aliases(found: dict[str, TensorRole]) -> dict[str, TensorRole]:
+    seen: set[tuple[tuple[str, ...], RowMap]] = set()
+    marked = {}
+    for name, role in found.items():
+        place = (role.stored, role.rows)
+        marked[name] = replace(role, is_alias=True) if place in seen else role
+        seen.add(place)
+    return marked
+
+
+def _first_layer(name: str) -> str:
+    return ".".join("{i}" if part == "0" else part for part in name.split("."))
