@@ -1,0 +1,189 @@
+"""Two models side by side: PCS, the paper's ICS, the canonical ICS, and what can be said from them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from huref.artefact import NOT_CALIBRATED, CompareOptions, Comparison, Progress, Recipe, TermScore, cosine
+from huref.errors import TokenizerError
+from huref.invariants import Factors, bilinear, centred, exact_ffn, factors, kinds_of, token_embeddings
+from huref.pipeline import Model, Report, choose_tokens, open_model, sketch_model, token_notes
+from huref.scores import ParameterComparison, compare_parameters, pearson
+from huref.sketch import mean_cosine, project, split_key
+from huref.tokens import TokenSelection, read_ranking, shared
+
+
+def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report: Report | None = None) -> Comparison:
+    """Compare two checkpoints.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    with contextlib.ExitStack() as opened:
+        model_a = open_model(a, options.arch_file)
+        opened.enter_context(model_a.weights.checkpoint)
+        model_b = open_model(b, options.arch_file)
+        opened.enter_context(model_b.weights.checkpoint)
+        result = Comparison(model_a.name, model_b.name, None, None, None, None, (), "inconclusive", ())
+        if options.method in ("all", "ics"):
+            result = _with_invariants(result, model_a, model_b, options, report)
+        if options.method in ("all", "pcs"):
+            result = _with_parameters(result, model_a, model_b, report)
+        if options.method != "all":
+            result = _noted(result, f"only {options.method} was asked for: the other scores are null")
+        if result.pcs is None and result.ics is None and result.ics_canonical is None:
+            result = _noted(result, "nothing comparable: no tensor of equal shape and too few shared tokens")
+        elif result.verdict == "inconclusive":
+            result = _noted(result, NOT_CALIBRATED)
+        return result
+
+
+def _with_parameters(result: Comparison, a: Model, b: Model, report: Report | None) -> Comparison:
+    def step(done: int, total: int) -> None:
+        if report:
+            report(Progress("comparing parameters", done, total, "tensor"))
+
+    found = compare_parameters(a.weights, b.weights, step)
+    result = replace(result, pcs=found.pcs, verdict=_verdict(found))
+    if found.skipped:
+        listed = ", ".join(found.skipped[:5]) + (" ..." if len(found.skipped) > 5 else "")
+        result = _noted(result, f"PCS skips {len(found.skipped)} tensors without a partner of equal shape: {listed}")
+    if found.pcs is None:
+        result = _noted(result, "pcs is null: no tensor of A has one of equal name and shape in B")
+    return result
+
+
+def _verdict(found: ParameterComparison) -> str:
+    if found.is_identical:
+        return "identical"
+    return "requantised" if found.is_requantised else "inconclusive"
+
+
+def _with_invariants(
+    result: Comparison, a: Model, b: Model, options: CompareOptions, report: Report | None
+) -> Comparison:
+    """Both ICS over shared tokens; a null with its reason where too few strings are shared."""
+    canonical = Recipe(layers=options.layers, n_tokens=options.n_tokens)
+    paper = replace(canonical, name="paper")
+    try:
+        sample = shared(a.vocabulary, b.vocabulary, options.n_tokens, (a.n_rows, b.n_rows))
+    except TokenizerError as error:
+        return _noted(result, f"ics and ics_canonical are null: {error.what}")
+    for note in token_notes(sample[0]):
+        result = _noted(result, note)
+    rare = _paper_tokens(a, b, paper, options, sample)
+    sketches_a, sketches_b = (sketch_model(m, t, canonical, report) for m, t in zip((a, b), sample, strict=True))
+    pairs = _layer_pairs(sketches_a, sketches_b, a, b)
+    vectors = cosine(
+        project(sketches_a, a.weights.geometry.n_layers, canonical.seed),
+        project(sketches_b, b.weights.geometry.n_layers, canonical.seed),
+    )
+    main = _term_scores(a, b, sample, pairs, canonical, report)
+    extra = _exact_scores(a, b, sample, pairs, canonical)
+    official = _term_scores(a, b, rare, pairs, paper, report)
+    return replace(
+        result,
+        ics=_mean(official),
+        ics_canonical=_mean(main),
+        vectors=vectors,
+        terms=tuple(main + extra + [replace(term, term=f"paper/{term.term}") for term in official]),
+    )
+
+
+def _paper_tokens(
+    a: Model, b: Model, recipe: Recipe, options: CompareOptions, sample: tuple[TokenSelection, TokenSelection]
+) -> tuple[TokenSelection, TokenSelection]:
+    """The paper's rarest tokens where both vocabularies are one, else the shared sample."""
+    if a.vocabulary.digest != b.vocabulary.digest:
+        return sample
+    chosen = choose_tokens(a, recipe, read_ranking(options.tokens_file) if options.tokens_file else None)
+    fits = int(chosen.ids.max()) < b.n_rows
+    return (chosen, chosen) if fits else sample
+
+
+def _layer_pairs(
+    sketches_a: dict[str, np.ndarray], sketches_b: dict[str, np.ndarray], a: Model, b: Model
+) -> list[tuple[int, int]]:
+    """Layers in order where their numbers agree; by assignment on sketch similarity where they do not."""
+    left = sorted({split_key(key)[0] for key in sketches_a})
+    right = sorted({split_key(key)[0] for key in sketches_b})
+    if len(left) == len(right):
+        return list(zip(left, right, strict=True))
+    from scipy.optimize import linear_sum_assignment  # heavy, and only for models of different depth
+
+    kinds = _common_kinds(a, b)
+    table = np.array([[_layer_similarity(sketches_a, sketches_b, i, j, kinds) for j in right] for i in left])
+    rows, columns = linear_sum_assignment(-table)
+    return [(left[i], right[j]) for i, j in zip(rows, columns, strict=True)]
+
+
+def _layer_similarity(
+    a: dict[str, np.ndarray], b: dict[str, np.ndarray], i: int, j: int, kinds: Sequence[str]
+) -> float:
+    return mean_cosine([(a[f"{i}.{kind}"], b[f"{j}.{kind}"]) for kind in kinds])
+
+
+def _common_kinds(a: Model, b: Model) -> list[str]:
+    canonical = Recipe()
+    kinds_b = kinds_of(canonical, b.weights.architecture.gated)
+    return [kind for kind in kinds_of(canonical, a.weights.architecture.gated) if kind in kinds_b]
+
+
+def _term_scores(
+    a: Model,
+    b: Model,
+    tokens: tuple[TokenSelection, TokenSelection],
+    pairs: list[tuple[int, int]],
+    recipe: Recipe,
+    report: Report | None,
+) -> list[TermScore]:
+    embeddings = [_embeddings(m, t, recipe) for m, t in zip((a, b), tokens, strict=True)]
+    kinds = kinds_of(recipe, a.weights.architecture.gated)
+    kinds_b = kinds_of(recipe, b.weights.architecture.gated)
+    scores = []
+    for done, (i, j) in enumerate(pairs):
+        if report:
+            report(Progress(f"{recipe.name} terms", done, len(pairs), "layer"))
+        for kind in (kind for kind in kinds if kind in kinds_b):
+            left = factors(bilinear(a.weights, i, kind, recipe), embeddings[0])
+            right = factors(bilinear(b.weights, j, kind, recipe), embeddings[1])
+            scores.append(TermScore(i, j, kind, pearson(left, right)))
+    return scores
+
+
+def _exact_scores(
+    a: Model,
+    b: Model,
+    tokens: tuple[TokenSelection, TokenSelection],
+    pairs: list[tuple[int, int]],
+    recipe: Recipe,
+) -> list[TermScore]:
+    """The rotation-proof feed-forward term beside the others: shown, not averaged into the ICS."""
+    if not (a.weights.architecture.gated and b.weights.architecture.gated):
+        return []
+    Xa, Xb = (token_embeddings(m.weights, t.ids, recipe) for m, t in zip((a, b), tokens, strict=True))
+    scores = []
+    for i, j in pairs:
+        left: Factors = exact_ffn(a.weights, i, Xa, recipe)
+        right: Factors = exact_ffn(b.weights, j, Xb, recipe)
+        scores.append(TermScore(i, j, "ffn_exact", pearson(left, right)))
+    return scores
+
+
+def _embeddings(model: Model, tokens: TokenSelection, recipe: Recipe) -> Tensor:
+    X = token_embeddings(model.weights, tokens.ids, recipe)
+    return centred(X) if recipe.is_canonical else X
+
+
+def _mean(scores: list[TermScore]) -> float | None:
+    return float(np.mean([term.score for term in scores])) if scores else None
+
+
+def _noted(result: Comparison, note: str) -> Comparison:
+    return replace(result, notes=(*result.notes, note))

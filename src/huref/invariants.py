@@ -1,0 +1,222 @@
+"""The invariant terms of a decoder layer: products of weights that rearranging the weights does not change.
+
+HuRef (NeurIPS 2024, arXiv 2312.04828), section 4, in row-vector convention with (out, in) storage. With X the
+(K, d) embeddings of K tokens,
+
+    qk         X Wq^T Wk X^T          heads of a KV group summed before multiplying
+    vo         X Wv^T Wo^T X^T
+    ffn        X W1^T W2^T X^T        W1 = gate * up elementwise (paper), or up alone
+    gate_down  X gate^T W2^T X^T      columns of W2 at unit length (up <- S up, W2 <- W2 S^-1 changes nothing,
+                                      S > 0); a flip of signs does change it, and so do twins of other seeds
+    up_down    X up^T W2^T X^T        where there is no gate
+    ffn_exact  ((X gate^T) * (X up^T)) W2^T X^T      unchanged by a rotation of the residual stream too
+
+Each is `U V^T` with U, V (K, r); the K x K matrix is formed only where that is cheaper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huref.arch.canonical import Attention
+from huref.arch.weights import CanonicalWeights
+from huref.artefact import Recipe
+from huref.compute import product, project_rows
+from huref.errors import NotFiniteError
+
+PAPER_KINDS = ("qk", "vo", "ffn")
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """A term that is linear in X on both sides: `M = (X left^T) (X right^T)^T`.
+
+    Attributes:
+        layer: index from 0.
+        kind: one of the names in the module's docstring.
+        left: (r, d), stored type.
+        right: (r, d), stored type.
+        left_gain: (d,) float32 that multiplies X on the left side, or None for ones.
+        right_gain: likewise on the right side.
+        inner: (r,) float32 weights of the r columns of `X left^T`, or None for ones.
+    """
+
+    layer: int
+    kind: str
+    left: Tensor
+    right: Tensor
+    left_gain: Tensor | None = None
+    right_gain: Tensor | None = None
+    inner: Tensor | None = None
+
+    @property
+    def key(self) -> str:
+        """`LAYER.KIND`."""
+        return f"{self.layer}.{self.kind}"
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A term in factor form, `M = U V^T`; U and V are (K, r) float32."""
+
+    layer: int
+    kind: str
+    U: Tensor
+    V: Tensor
+
+
+def kinds_of(recipe: Recipe, is_gated: bool) -> tuple[str, ...]:
+    """The terms a recipe takes from each layer, in their fixed order."""
+    if not recipe.is_canonical:
+        return PAPER_KINDS
+    return ("qk", "vo", "gate_down" if is_gated else "up_down")
+
+
+def token_embeddings(weights: CanonicalWeights, ids: np.ndarray, recipe: Recipe) -> Tensor:
+    """X: the embedding rows of the chosen tokens, (K, d) float32.
+
+    Canonical: a LayerNorm's mean subtraction is a projection of the residual stream, applied here to X and
+    so to both sides of every term.
+    """
+    X = weights.embedding(ids).float()
+    require_finite(X, "embedding", weights)
+    if recipe.is_canonical and weights.architecture.norm == "layer":
+        X -= X.mean(dim=1, keepdim=True)
+    return X
+
+
+def centred(X: Tensor) -> Tensor:
+    """X less its mean row. Every bilinear term of it has zero row and column means."""
+    return X - X.mean(dim=0, keepdim=True)
+
+
+def bilinear(weights: CanonicalWeights, layer: int, kind: str, recipe: Recipe) -> Bilinear:
+    """Read the matrices of one term. Only the tensors it uses are read."""
+    if kind == "qk":
+        return _qk(weights.attention(layer), layer, recipe)
+    if kind == "vo":
+        return _vo(weights.attention(layer), layer, recipe)
+    gain = _feed_forward_gain(weights, layer, recipe)
+    down = weights.read(f"layers.{layer}.down")
+    if kind == "gate_down":
+        gate = weights.read(f"layers.{layer}.gate")
+        return Bilinear(layer, kind, gate, down.T, gain, inner=1.0 / _column_norms(down))
+    left = weights.read(f"layers.{layer}.up")
+    if kind == "ffn" and weights.architecture.gated:
+        left = left.float() * weights.read(f"layers.{layer}.gate").float()
+        gain = None if gain is None else gain**2
+    return Bilinear(layer, kind, left, down.T, gain)
+
+
+def layer_terms(weights: CanonicalWeights, layer: int, recipe: Recipe) -> list[Bilinear]:
+    """Every term of one layer under a recipe; the attention matrices are read once."""
+    attention = weights.attention(layer)
+    terms = [_qk(attention, layer, recipe), _vo(attention, layer, recipe)]
+    last = kinds_of(recipe, weights.architecture.gated)[-1]
+    return [*terms, bilinear(weights, layer, last, recipe)]
+
+
+def sketch_term(term: Bilinear, S1X: Tensor, S2X: Tensor) -> Tensor:
+    """`S1 M S2^T` without M: (m, m) float32, from S1 X and S2 X, each (m, d).
+
+    Exact float32 throughout: the products are small beside reading the weights.
+    """
+    U = _scaled(project_rows(_scaled(S1X, term.left_gain), term.left), term.inner)
+    V = project_rows(_scaled(S2X, term.right_gain), term.right)
+    return U @ V.T
+
+
+def factors(term: Bilinear, X: Tensor) -> Factors:
+    """U and V of a bilinear term, (K, r) each."""
+    U = _scaled(product(_scaled(X, term.left_gain), term.left.T), term.inner)
+    V = product(_scaled(X, term.right_gain), term.right.T)
+    return Factors(term.layer, term.kind, U, V)
+
+
+def exact_ffn(weights: CanonicalWeights, layer: int, X: Tensor, recipe: Recipe) -> Factors:
+    """The gated feed-forward term that a residual rotation leaves alone; X is not centred, U and V are."""
+    scaled = _scaled(X, _feed_forward_gain(weights, layer, recipe))
+    gate, up, down = (weights.read(f"layers.{layer}.{name}") for name in ("gate", "up", "down"))
+    U = product(scaled, gate.T) * product(scaled, up.T)
+    V = product(X, down)
+    if recipe.is_canonical:
+        U -= U.mean(dim=0, keepdim=True)
+        V -= V.mean(dim=0, keepdim=True)
+    return Factors(layer, "ffn_exact", U, V)
+
+
+def require_finite(tensor: Tensor, name: str, weights: CanonicalWeights) -> None:
+    """Refuse NaN and infinity in something computed from `name`."""
+    # A finite sum proves finite terms at a thirtieth of the cost; a sum may overflow, so only the full test refuses.
+    if not bool(torch.isfinite(tensor.sum())) and not bool(torch.isfinite(tensor).all()):
+        raise NotFiniteError(
+            "NaN or infinity in a tensor that the fingerprint uses",
+            where=f"{weights.checkpoint.reference}: {name}",
+            expected="finite weights",
+            got=f"{int((~torch.isfinite(tensor)).sum())} values that are not finite",
+            next_step="the checkpoint is damaged or its training diverged: use an earlier one",
+        )
+
+
+def _qk(attention: Attention, layer: int, recipe: Recipe) -> Bilinear:
+    Wq, Wk = attention.Wq, attention.Wk
+    if recipe.is_canonical:
+        Wq = _with_head_gain(Wq, attention.q_gain, attention.gain)
+        Wk = _with_head_gain(Wk, attention.k_gain, attention.gain)
+    left = _sum_heads(Wq, Wk.shape[0]).flatten(0, 1)
+    gain = attention.gain.float() if recipe.is_canonical and attention.gain is not None else None
+    return Bilinear(layer, "qk", left, Wk.flatten(0, 1), gain, gain)
+
+
+def _vo(attention: Attention, layer: int, recipe: Recipe) -> Bilinear:
+    Wv = attention.Wv
+    right = _sum_heads(attention.Wo.transpose(1, 2), Wv.shape[0]).flatten(0, 1)
+    gain = attention.gain.float() if recipe.is_canonical and attention.gain is not None else None
+    return Bilinear(layer, "vo", Wv.flatten(0, 1), right, gain)
+
+
+def _sum_heads(per_head: Tensor, n_groups: int) -> Tensor:
+    """(h, e, d) -> (g, e, d): query heads that share a KV head are summed, in float32."""
+    n_heads = per_head.shape[0]
+    if n_heads == n_groups:
+        return per_head
+    grouped = per_head.reshape(n_groups, n_heads // n_groups, *per_head.shape[1:])
+    return grouped.sum(1, dtype=torch.float32)
+
+
+def _with_head_gain(per_head: Tensor, head_gain: Tensor | None, gain: Tensor | None) -> Tensor:
+    """Fold a query or key norm: it undoes the scale of what it spans (a head, or all), then its gain acts.
+
+    The scale is that of the matrix with the input gain folded in, so that absorbing the gain changes nothing.
+    """
+    if head_gain is None:
+        return per_head
+    matrix = per_head.float()
+    effective = matrix if gain is None else matrix * gain.float()
+    is_per_head = head_gain.numel() == matrix.shape[1]
+    scale = effective.flatten(1).norm(dim=1)[:, None, None] if is_per_head else effective.norm()
+    folded: Tensor = matrix / scale.clamp_min(1e-30) * head_gain.float().reshape(-1, matrix.shape[1], 1)
+    return folded
+
+
+def _feed_forward_gain(weights: CanonicalWeights, layer: int, recipe: Recipe) -> Tensor | None:
+    name = f"layers.{layer}.feed_forward_norm"
+    if not recipe.is_canonical or name not in weights or weights.architecture.norm_after_residual:
+        return None
+    return weights.read(name).float()
+
+
+def _column_norms(matrix: Tensor) -> Tensor:
+    """(f,) Euclidean lengths of the columns of (d, f), converted a block of rows at a time."""
+    squares = torch.zeros(matrix.shape[1])
+    for start in range(0, matrix.shape[0], 256):
+        squares += matrix[start : start + 256].float().square().sum(0)
+    return squares.sqrt().clamp_min(1e-30)
+
+
+def _scaled(rows: Tensor, gain: Tensor | None) -> Tensor:
+    return rows if gain is None else rows * gain

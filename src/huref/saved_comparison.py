@@ -1,0 +1,58 @@
+"""Two saved fingerprints side by side: no weights, no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from huref.artefact import NOT_CALIBRATED, Comparison, Fingerprint, TermScore, cosine
+from huref.errors import InconclusiveError
+from huref.sketch import split_key
+
+
+def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:
+    """Compare two saved fingerprints, without any weights.
+
+    Raises:
+        InconclusiveError: they were made by different recipes.
+    """
+    if a.recipe != b.recipe:
+        raise InconclusiveError(
+            "fingerprints of different recipes do not compare",
+            where=f"{a.model} and {b.model}",
+            expected=str(a.recipe.to_dict()),
+            got=str(b.recipe.to_dict()),
+            next_step="fingerprint both models again with one recipe",
+        )
+    terms = sketch_scores(a, b)
+    notes = [NOT_CALIBRATED, *_absences(a, has_terms=bool(terms))]
+    if terms:
+        notes.append("estimated from sketches: standard error near 0.01 a term")
+    if a.tokens.get("digest") != b.tokens.get("digest"):
+        notes.append("the two fingerprints rest on different tokens: similarity reads lower than from weights")
+    estimate = float(np.mean([term.score for term in terms])) if terms else None
+    ics, canonical = (None, estimate) if a.recipe.is_canonical else (estimate, None)
+    vectors = a.similarity(b)
+    return Comparison(a.model, b.model, None, ics, canonical, vectors, tuple(terms), "inconclusive", tuple(notes))
+
+
+def _absences(a: Fingerprint, *, has_terms: bool) -> list[str]:
+    """Why scores are null: a fingerprint holds one recipe's sketches, and no weights."""
+    other = "ics" if a.recipe.is_canonical else "ics_canonical"
+    notes = ["pcs is null: it needs the weights of both models"]
+    if not has_terms:
+        reason = "mean pooling keeps no terms" if a.recipe.encoder == "mean" else "no layer is in both fingerprints"
+        return [*notes, f"ics and ics_canonical are null: {reason}"]
+    return [*notes, f"{other} is null: the fingerprints are of the {a.recipe.name} recipe"]
+
+
+def sketch_scores(a: Fingerprint, b: Fingerprint) -> list[TermScore]:
+    """Cosines of the sketches of terms in the same slot, counted from the last layer."""
+    depth_a, depth_b = a.geometry["n_layers"], b.geometry["n_layers"]
+    scores = []
+    for key, Y in sorted(a.sketches.items(), key=lambda item: split_key(item[0])):
+        layer, kind = split_key(key)
+        partner = layer - depth_a + depth_b
+        other = b.sketches.get(f"{partner}.{kind}")
+        if other is not None:
+            scores.append(TermScore(layer, partner, kind, cosine(Y, other)))
+    return scores
