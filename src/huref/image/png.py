@@ -1,0 +1,48 @@
+"""PNG files with text inside, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from huref.atomic import write_atomically
+from huref.errors import CorruptFileError
+from huref.image.pixels import Pixels
+
+
+def save_png(path: Path, array: Pixels, metadata: Mapping[str, str]) -> None:
+    """Writes a picture and its text metadata; an existing file is replaced only by a complete one.
+
+    Args:
+        path: the file.
+        array: uint8 (h, w, 3).
+        metadata: keyword (Latin-1, 1 to 79 characters) to text (any Unicode), kept in iTXt chunks.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    info = PngImagePlugin.PngInfo()
+    for key, value in metadata.items():
+        info.add_itxt(key, value)
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(stream, format="PNG", pnginfo=info, optimize=True)
+    write_atomically(path, stream.getvalue())
+
+
+def read_png_metadata(path: Path) -> dict[str, str]:
+    """The text metadata of a PNG file.
+
+    Raises:
+        CorruptFileError: not a PNG file that can be read.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.load()
+            text = getattr(picture, "text", {})
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise CorruptFileError("not a PNG file that can be read", where=str(path), got=str(error)) from error
+    return {str(key): str(value) for key, value in text.items()}

@@ -1,0 +1,86 @@
+"""From fingerprint vector to picture.
+
+The vector is the generator's z (METHOD.md, section 6): similar vectors give similar dogs. Rendering is in fp32 with
+fixed noise, so that a vector has one picture on every machine, within one level of 255.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from huref.errors import NotFiniteError, UsageError
+from huref.image.pixels import Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from huref.nets.stylegan2 import Generator
+
+PSI = 0.5
+CUTOFF = 8
+"""Truncation of the paper: strength, and how many style layers it reaches."""
+
+_BATCH = 16
+
+
+def to_pixels(pictures: Tensor) -> Pixels:
+    """fp32 (n, 3, h, w) in about [-1, 1] -> uint8 (n, h, w, 3)."""
+    levels = (pictures * 127.5 + 128.0).clamp(0, 255).permute(0, 2, 3, 1)
+    return np.asarray(levels.contiguous().numpy()).astype(np.uint8)
+
+
+def render(
+    vectors: NDArray[np.floating],
+    generator: Generator | None = None,
+    *,
+    psi: float = PSI,
+    cutoff: int = CUTOFF,
+) -> Pixels:
+    """Pictures of fingerprint vectors.
+
+    Args:
+        vectors: (n, 512), or (512,) for one; their length does not matter, only their direction.
+        generator: the network; None takes the shipped one.
+        psi: truncation, 0 for the mean dog, 1 for the full variety.
+        cutoff: style layers that it reaches.
+
+    Returns:
+        uint8 (n, h, w, 3).
+
+    Raises:
+        UsageError: vectors of another length than the generator's z.
+        NotFiniteError: vectors with NaN or infinity, or a vector of zeros, which has no direction.
+        WeightsError: the shipped weights are damaged.
+    """
+    import torch
+
+    from huref.nets.checkpoints import shipped_generator
+
+    network = generator if generator is not None else shipped_generator()
+    rows = _checked(np.atleast_2d(np.asarray(vectors, dtype=np.float32)), network.config.z_dim)
+    pictures = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), _BATCH):
+            z = torch.from_numpy(rows[start : start + _BATCH])
+            pictures.append(to_pixels(network(z, psi=psi, cutoff=cutoff)))
+    return np.concatenate(pictures)
+
+
+def _checked(rows: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Rows that can be rendered, or the error that says why not."""
+    if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] != length:
+        raise UsageError(
+            "a vector does not fit the generator",
+            where="vectors",
+            expected=f"(n, {length})",
+            got=str(rows.shape),
+            next_step="use a fingerprint and a generator of the same length",
+        )
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    if not np.isfinite(norms).all() or not (norms > 0).all():
+        bad = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[0])
+        raise NotFiniteError("a vector cannot be rendered", where=f"row {bad}", got=f"norm {norms[bad]}")
+    return np.ascontiguousarray(rows)
