@@ -1,0 +1,179 @@
+"""Writing a lab model as a Hugging Face checkpoint folder: model.safetensors, config.json, tokenizer files.
+
+A folder appears whole or not at all: everything is written beside it first, and renamed last.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from huref.errors import OutputError, TokenizerError
+from huref.lab.llama import Llama
+from huref.source.checkpoint import Checkpoint
+from huref.tokens import Vocabulary, load_encoder, load_vocabulary
+
+HUGGING_FACE_NAMES = {
+    "embedding": "model.embed_tokens.weight",
+    "final_norm": "model.norm.weight",
+    "unembedding": "lm_head.weight",
+    "attention_norm": "input_layernorm.weight",
+    "q": "self_attn.q_proj.weight",
+    "k": "self_attn.k_proj.weight",
+    "v": "self_attn.v_proj.weight",
+    "o": "self_attn.o_proj.weight",
+    "feed_forward_norm": "post_attention_layernorm.weight",
+    "gate": "mlp.gate_proj.weight",
+    "up": "mlp.up_proj.weight",
+    "down": "mlp.down_proj.weight",
+}
+"""Canonical role -> name in transformers' Llama, within its layer for layer roles."""
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def write_checkpoint(
+    model: Llama, folder: Path, tokenizer: Mapping[str, bytes], dtype: torch.dtype = torch.float32
+) -> Path:
+    """Write a model; a checkpoint in a folder of that name is replaced.
+
+    Args:
+        folder: the checkpoint directory to make.
+        tokenizer: file name -> content, as `tokenizer_files` gives it.
+        dtype: the stored type of every tensor.
+
+    Raises:
+        OutputError: the place cannot be written; nothing was left behind.
+    """
+
+    def fill(partial: Path) -> None:
+        tensors = {stored_name(name): t.detach().to(dtype).contiguous() for name, t in model.tensors.items()}
+        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        (partial / "config.json").write_text(json.dumps(config_json(model, dtype), indent=2))
+        for name, content in tokenizer.items():
+            (partial / name).write_bytes(content)
+
+    return write_folder(folder, fill)
+
+
+def write_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """Fill a new directory and put it in place in one step, replacing a checkpoint that was there.
+
+    Raises:
+        OutputError: see `write_checkpoint`.
+    """
+    if folder.exists() and not (folder / "model.safetensors").is_file():
+        raise OutputError(
+            "a folder that is no checkpoint is in the way",
+            where=str(folder),
+            expected="a free name, or a checkpoint to replace",
+            next_step="choose another --out",
+        )
+    partial = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        partial.chmod(0o755)
+        fill(partial)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except OSError as error:
+        raise OutputError(
+            "a checkpoint cannot be written",
+            where=str(folder),
+            got=error.strerror or str(error),
+            next_step="choose another --out, or make room on the disk",
+        ) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def stored_name(canonical: str) -> str:
+    """`layers.3.q` -> `model.layers.3.self_attn.q_proj.weight`."""
+    if not canonical.startswith("layers."):
+        return HUGGING_FACE_NAMES[canonical]
+    _, layer, role = canonical.split(".")
+    return f"model.layers.{layer}.{HUGGING_FACE_NAMES[role]}"
+
+
+def config_json(model: Llama, dtype: torch.dtype) -> dict[str, Any]:
+    """config.json in the spelling that every version of transformers reads."""
+    sizes = model.config.geometry
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "hidden_size": sizes.d_model,
+        "intermediate_size": sizes.d_ff,
+        "num_hidden_layers": sizes.n_layers,
+        "num_attention_heads": sizes.n_heads,
+        "num_key_value_heads": sizes.n_kv_heads,
+        "head_dim": sizes.head_dim,
+        "vocab_size": sizes.vocab_size,
+        "rope_theta": model.config.rope_theta,
+        "rms_norm_eps": model.config.norm_eps,
+        "tie_word_embeddings": model.is_tied,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def tokenizer_files(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """The tokenizer of a checkpoint as files: copied from its folder, or built from GGUF metadata.
+
+    Raises:
+        TokenizerError: there is none, or GGUF metadata that no tokenizer.json can be built from.
+    """
+    if checkpoint.format != "gguf":
+        paths = [checkpoint.folder / name for name in TOKENIZER_FILES]
+        files = {path.name: path.read_bytes() for path in paths if path.is_file()}
+        if files:
+            return files
+    spec = load_encoder(checkpoint)
+    if spec.library != "tokenizers":
+        raise TokenizerError(
+            "the lab builds a tokenizer.json only from byte-level BPE vocabularies",
+            where=checkpoint.reference,
+            expected="tokenizer.ggml.model gpt2",
+            got=f"a {spec.library} vocabulary",
+            next_step="use the model's safetensors checkpoint with its tokenizer files",
+        )
+    document = complete_tokenizer(json.loads(spec.content), load_vocabulary(checkpoint))
+    return {"tokenizer.json": json.dumps(document, ensure_ascii=False).encode()}
+
+
+def complete_tokenizer(document: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """Add to a byte-level tokenizer what encoding alone does not need: special tokens and a decoder.
+
+    An added token must stand in the model's vocabulary too: the `tokenizers` library takes its id from there.
+    """
+    ids: dict[str, int] = document["model"]["vocab"]
+    taken = set(ids.values())
+    texts = {i: t.decode() for i, t in enumerate(vocabulary.tokens) if t is not None and i not in taken}
+    added = [
+        {"id": i, "content": text, "special": i in vocabulary.special, "normalized": False}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+        for i, text in texts.items()
+    ]
+    decoder = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    model = {**document["model"], "vocab": {**{text: i for i, text in texts.items()}, **ids}}
+    return {**document, "added_tokens": added, "decoder": decoder, "model": model}

