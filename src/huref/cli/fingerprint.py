@@ -1,0 +1,73 @@
+"""`huref fingerprint`."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from huref.cli import options, output
+
+
+def fingerprint(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Directories or weight files.")],
+    recipe: Annotated[str, typer.Option(help="canonical or paper.")] = "canonical",
+    encoder: Annotated[str, typer.Option(help="sketch or mean.")] = "sketch",
+    layers: options.Layers = "last2",
+    n_tokens: options.NTokens = 4096,
+    tokens: options.TokensFile = None,
+    arch_file: options.ArchFile = None,
+    out: options.Out = Path(),
+    as_json: options.AsJson = False,
+) -> None:
+    """Fingerprint models: writes NAME.huref.safetensors and NAME.png."""
+    from huref.artefact import Recipe
+
+    chosen = Recipe(name=recipe, encoder=encoder, layers=layers, n_tokens=n_tokens)
+    _require_distinct(models)
+    documents = [_one(model, chosen, tokens, arch_file, out, as_json) for model in models]
+    if as_json:
+        several = {"schema_version": documents[0]["schema_version"], "fingerprints": documents}
+        output.print_json(documents[0] if len(documents) == 1 else several)
+
+
+def _one(
+    model: str, recipe: Any, tokens: Path | None, arch_file: Path | None, out: Path, quiet: bool
+) -> dict[str, Any]:
+    from huref import api
+
+    start = time.perf_counter()
+    with output.progress() as report:
+        item = api.fingerprint(model, recipe, tokens_file=tokens, arch_file=arch_file, report=report)
+    files = tuple(str(path) for path in api.write(item, out))
+    seconds = time.perf_counter() - start
+    if not quiet:
+        output.say(output.fingerprint_text(item, (files[0], files[1]), seconds))
+    return {
+        **item.header(),
+        "vector": [float(number) for number in item.vector],
+        "fingerprint_file": files[0],
+        "image_file": files[1],
+        "bytes_read": item.weights["bytes_read"],
+        "bytes_total": item.weights["bytes_total"],
+        "seconds": round(seconds, 4),
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _require_distinct(models: list[str]) -> None:
+    from huref.artefact import model_name
+    from huref.errors import UsageError
+
+    names = [model_name(model) for model in models]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            "two models would write the same files",
+            where=", ".join(twice),
+            expected="models with different last path parts",
+            next_step="fingerprint them one at a time with different --out folders",
+        )

@@ -1,0 +1,39 @@
+"""`huref matrix`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from huref.cli import options, output
+
+
+def matrix(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Two or more models or fingerprints.")],
+    score: Annotated[str, typer.Option(help="pcs, ics, ics_canonical or vectors.")] = "ics_canonical",
+    style: Annotated[str, typer.Option("--format", help="text, csv or latex.")] = "text",
+    heat_map: Annotated[Path | None, typer.Option(help="Also draw the table into this PNG file.")] = None,
+    layers: options.Layers = "last2",
+    n_tokens: options.NTokens = 4096,
+    tokens: options.TokensFile = None,
+    arch_file: options.ArchFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare every pair of models: the paper's tables 1, 2, 3 and 7."""
+    from huref import api, tables
+    from huref.artefact import CompareOptions
+
+    tables.require_style(style)
+    chosen = CompareOptions(layers=layers, n_tokens=n_tokens, tokens_file=tokens, arch_file=arch_file)
+    with output.progress() as report:
+        table = api.matrix(models, score, chosen, report)
+    if heat_map is not None:
+        tables.save_heat_map(table.names, table.values, heat_map)
+    if as_json:
+        output.print_json(tables.as_document(table.names, table.score, table.values, table.notes))
+    else:
+        output.say(tables.as_text(table.names, table.score, table.values, style))
+        for note in table.notes:
+            output.say(f"note: {note}")

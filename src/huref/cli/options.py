@@ -1,0 +1,17 @@
+"""Options that several commands share, named and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Layers = Annotated[str, typer.Option(help="last2, all, or a list such as 0,5,-1.")]
+NTokens = Annotated[int, typer.Option("--n-tokens", help="Vocabulary rows to use (K).")]
+TokensFile = Annotated[
+    Path | None, typer.Option("--tokens", help="Token ranking, one id a line, most frequent first.")
+]
+ArchFile = Annotated[Path | None, typer.Option("--arch-file", help="An architecture file of your own (YAML).")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]

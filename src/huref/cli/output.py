@@ -1,0 +1,111 @@
+"""What the commands print: one JSON document or human text on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from huref.artefact import Comparison, Fingerprint
+    from huref.errors import HurefError
+    from huref.pipeline import Report
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Exactly one document; ASCII, so that no terminal and no file name can spoil it."""
+    _write(json.dumps(document, indent=2, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Human text on stdout."""
+    _write(printable(text))
+
+
+def _write(text: str) -> None:
+    """Flushed at once: a reader that has gone away is noticed here, where it ends the command without a fuss."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """Text with control characters spelled out: names in files are not to steer the reader's terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+
+
+def print_error(error: HurefError, as_json: bool, *, is_shown: bool = False) -> None:
+    """The message on stderr, unless it is there already; with `--json` its parts on stdout too."""
+    if not is_shown:
+        sys.stderr.write(printable(f"huref: {error}\n"))
+    if as_json:
+        parts = {key: getattr(error, key) for key in ("what", "where", "expected", "got", "next_step")}
+        document = {"type": type(error).__name__, "exit_code": error.exit_code, **parts}
+        print_json({"schema_version": "huref.error/1.0", "error": document})
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Report | None]:
+    """A progress bar on stderr; nothing at all where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from huref.artefact import Progress
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(step: Progress) -> None:
+            if step.stage not in tasks:
+                tasks[step.stage] = bar.add_task(escape(printable(step.stage)), total=step.total)
+            bar.update(tasks[step.stage], completed=step.done, total=step.total)
+
+        yield report
+
+
+def percent(value: float | None) -> str:
+    """A score for people: `98.91 %`, or a dash."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.2f} %"
+
+
+def fingerprint_text(item: Fingerprint, files: tuple[str, str], seconds: float) -> str:
+    """A few lines about one fingerprint."""
+    weights = item.weights
+    share = weights["bytes_read"] / max(1, weights["bytes_total"])
+    lines = [
+        f"{item.model}: {item.architecture}, {item.geometry['n_layers']} layers, width {item.geometry['d_model']}",
+        f"  recipe       {item.recipe.name}, {item.recipe.encoder}, layers {item.recipe.layers}, "
+        f"{item.tokens['used']} tokens",
+        f"  read         {weights['bytes_read'] / 1e6:.1f} of {weights['bytes_total'] / 1e6:.1f} MB "
+        f"({100 * share:.1f} %) in {seconds:.2f} s",
+        f"  fingerprint  {files[0]}",
+        f"  picture      {files[1]}",
+        *(f"  note         {note}" for note in item.notes),
+    ]
+    return "\n".join(lines)
+
+
+def comparison_text(found: Comparison) -> str:
+    """The scores of a comparison, its terms and its verdict."""
+    lines = [f"{found.a}  ~  {found.b}"]
+    for name, value in (
+        ("PCS, parameters", found.pcs),
+        ("ICS, paper", found.ics),
+        ("ICS, canonical", found.ics_canonical),
+        ("fingerprint vectors", found.vectors),
+    ):
+        lines.append(f"  {name:<22}{percent(value):>10}")
+    lines += [
+        f"    layer {term.layer_a:>3} ~ {term.layer_b:<3} {term.term:<12}{percent(term.score):>10}"
+        for term in found.terms
+    ]
+    lines.append(f"  verdict: {found.verdict}")
+    lines += [f"  note: {note}" for note in found.notes]
+    return "\n".join(lines)

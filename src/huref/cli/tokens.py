@@ -1,0 +1,38 @@
+"""`huref tokens`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from huref.cli import options, output
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def group() -> None:
+    """Token rankings."""
+
+
+@app.command("rank")
+def rank(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model with its tokenizer.")],
+    corpus: Annotated[list[Path], typer.Option("--corpus", help="Text file, UTF-8; repeat for more.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; stdout when left out.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Rank token ids by their frequency in a corpus: one id a line, most frequent first."""
+    from huref import api
+
+    with output.progress() as report:
+        ids = api.rank_tokens(model, corpus, out, report)
+    if as_json:
+        document = {"schema_version": "huref.ranking/1.0", "model": Path(model).name, "ids": ids.tolist()}
+        output.print_json({**document, "ranking_file": str(out) if out else None})
+    elif out is None:
+        output.say("\n".join(map(str, ids.tolist())))
+    else:
+        output.say(f"{out}: {len(ids)} token ids")

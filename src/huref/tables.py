@@ -1,0 +1,122 @@
+"""All-pairs tables as text, CSV, LaTeX, JSON and a heat map."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from huref.errors import UsageError
+
+STYLES = ("text", "csv", "latex")
+
+
+def require_style(style: str) -> None:
+    """Refuse a format nobody writes, before any work is done."""
+    if style not in STYLES:
+        raise UsageError("unknown table format", where="--format", expected=" or ".join(STYLES), got=style)
+
+
+def as_text(names: Sequence[str], score: str, values: np.ndarray, style: str) -> str:
+    """The table in one of `STYLES`; text and LaTeX in percent, CSV as it is."""
+    if style == "csv":
+        return _as_csv(names, values)
+    return _as_latex(names, score, values) if style == "latex" else _as_plain(names, score, values)
+
+
+def as_document(names: Sequence[str], score: str, values: np.ndarray, notes: Sequence[str]) -> dict[str, Any]:
+    """The `--json` document; a missing value is null."""
+    rows = [[None if np.isnan(value) else float(value) for value in row] for row in values]
+    return {
+        "schema_version": "huref.matrix/1.0",
+        "models": list(names),
+        "score": score,
+        "values": rows,
+        "notes": list(notes),
+    }
+
+
+def save_heat_map(names: Sequence[str], values: np.ndarray, path: Path) -> None:
+    """Draw the table: white is 0, dark green 1, red negative, grey missing.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    from huref.image import save_png
+
+    cell, margin = 56, 150
+    side = margin + cell * len(names) + 16
+    page = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(page)
+    font = ImageFont.load_default(size=13)
+    for i, name in enumerate(names):
+        middle = margin + cell * i + cell // 2
+        draw.text((margin - 8, middle), name[:22], "black", font, anchor="rm")
+        draw.text((middle, margin - 8 - 16 * (i % 2)), name[:14], "black", font, anchor="ms")
+        for j, value in enumerate(values[i]):
+            box = (
+                margin + cell * j,
+                margin + cell * i,
+                margin + cell * (j + 1) - 2,
+                margin + cell * (i + 1) - 2,
+            )
+            draw.rectangle(box, fill=_colour(float(value)))
+            ink = "white" if value > 0.6 else "black"
+            centre = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
+            draw.text(centre, "-" if np.isnan(value) else f"{100 * value:.1f}", ink, font, anchor="mm")
+    save_png(path, np.asarray(page), {})
+
+
+def _colour(value: float) -> tuple[int, int, int]:
+    if np.isnan(value):
+        return 224, 224, 224
+    depth, end = min(abs(value), 1.0), (16, 84, 60) if value >= 0 else (160, 40, 40)
+    red, green, blue = (round(255 + (channel - 255) * depth) for channel in end)
+    return red, green, blue
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{100 * value:.2f}"
+
+
+def _as_plain(names: Sequence[str], score: str, values: np.ndarray) -> str:
+    width = max(8, *(len(name) for name in names))
+    lines = [f"{score}, percent", " " * width + "".join(f"  {name[:8]:>8}" for name in names)]
+    for name, row in zip(names, values, strict=True):
+        lines.append(f"{name:<{width}}" + "".join(f"  {_percent(value):>8}" for value in row))
+    return "\n".join(lines)
+
+
+def _as_csv(names: Sequence[str], values: np.ndarray) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["", *names])
+    for name, row in zip(names, values, strict=True):
+        writer.writerow([name, *("" if np.isnan(value) else f"{value:.6f}" for value in row)])
+    return stream.getvalue().rstrip("\n")
+
+
+def _as_latex(names: Sequence[str], score: str, values: np.ndarray) -> str:
+    escaped = [_escape(name) for name in names]
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(names) + "}",
+        r"\hline",
+        f"{_escape(score)} (\\%) & " + " & ".join(escaped) + r" \\",
+        r"\hline",
+    ]
+    for name, row in zip(escaped, values, strict=True):
+        lines.append(f"{name} & " + " & ".join(_percent(value) for value in row) + r" \\")
+    return "\n".join([*lines, r"\hline", r"\end{tabular}"])
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
