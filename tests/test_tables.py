@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from huref.errors import OutputError, UsageError
-from huref.tables import STYLES, as_document, as_text, require_style, save_heat_map
+from huref.tables import CELL, STYLES, as_document, as_text, require_style, save_heat_map
 
 NAMES = ["llama_7b", "50% & more", "a{b}#$"]
 VALUES = np.array([[1.0, 0.98765432, np.nan], [0.98765432, 1.0, -0.25], [np.nan, -0.25, 1.0]])
@@ -85,8 +85,10 @@ def test_the_heat_map_is_darker_where_models_are_alike(tmp_path: Path) -> None:
     save_heat_map(NAMES, VALUES, tmp_path / "map.png")
     with Image.open(tmp_path / "map.png") as picture:
         picture.load()
-        assert picture.format == "PNG" and picture.width == picture.height
-        cell = {(i, j): picture.getpixel((150 + 56 * j + 3, 150 + 56 * i + 3)) for i in range(3) for j in range(3)}
+        assert picture.format == "PNG"
+        left, top = picture.width - 10 - 3 * CELL, picture.height - 10 - 3 * CELL
+        cells = [(i, j) for i in range(3) for j in range(3)]
+        cell = {(i, j): picture.getpixel((left + CELL * j + 3, top + CELL * i + 3)) for i, j in cells}
     assert cell[0, 0] == cell[1, 1] == (16, 84, 60)
     assert cell[0, 2] == (224, 224, 224), "missing is grey"
     assert cell[1, 2][0] > cell[1, 2][1], "negative is red"

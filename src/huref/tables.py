@@ -13,6 +13,8 @@ import numpy as np
 from huref.errors import UsageError
 
 STYLES = ("text", "csv", "latex")
+CELL = 56
+"""Side of a heat map's cell in pixels; the cells end 10 pixels before the right and lower edge."""
 
 
 def require_style(style: str) -> None:
@@ -41,7 +43,7 @@ def as_document(names: Sequence[str], score: str, values: np.ndarray, notes: Seq
 
 
 def save_heat_map(names: Sequence[str], values: np.ndarray, path: Path) -> None:
-    """Draw the table: white is 0, dark green 1, red negative, grey missing.
+    """Draw the table, columns numbered as the rows: white is 0, dark green 1, red negative, grey missing.
 
     Raises:
         OutputError: the file cannot be written.
@@ -50,26 +52,20 @@ def save_heat_map(names: Sequence[str], values: np.ndarray, path: Path) -> None:
 
     from huref.image import save_png
 
-    cell, margin = 56, 150
-    side = margin + cell * len(names) + 16
-    page = Image.new("RGB", (side, side), "white")
-    draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(size=13)
-    for i, name in enumerate(names):
-        middle = margin + cell * i + cell // 2
-        draw.text((margin - 8, middle), name[:22], "black", font, anchor="rm")
-        draw.text((middle, margin - 8 - 16 * (i % 2)), name[:14], "black", font, anchor="ms")
+    labels = [f"{name}  {number}" for number, name in enumerate(names, 1)]
+    left, top = max(round(font.getlength(label)) for label in labels) + 20, 32
+    page = Image.new("RGB", (left + CELL * len(names) + 10, top + CELL * len(names) + 10), "white")
+    draw = ImageDraw.Draw(page)
+    for i, label in enumerate(labels):
+        y = top + CELL * i
+        draw.text((left - 8, y + CELL // 2), label, "black", font, anchor="rm")
+        draw.text((left + CELL * i + CELL // 2, top - 8), str(i + 1), "black", font, anchor="ms")
         for j, value in enumerate(values[i]):
-            box = (
-                margin + cell * j,
-                margin + cell * i,
-                margin + cell * (j + 1) - 2,
-                margin + cell * (i + 1) - 2,
-            )
-            draw.rectangle(box, fill=_colour(float(value)))
-            ink = "white" if value > 0.6 else "black"
-            centre = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
-            draw.text(centre, "-" if np.isnan(value) else f"{100 * value:.1f}", ink, font, anchor="mm")
+            x = left + CELL * j
+            draw.rectangle((x, y, x + CELL - 2, y + CELL - 2), fill=_colour(float(value)))
+            text, ink = "-" if np.isnan(value) else f"{100 * value:.1f}", "white" if value > 0.6 else "black"
+            draw.text((x + CELL // 2 - 1, y + CELL // 2 - 1), text, ink, font, anchor="mm")
     save_png(path, np.asarray(page), {})
 
 

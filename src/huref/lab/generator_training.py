@@ -336,6 +336,8 @@ class Trainer:
         line = {"images": self.images, "seconds": round(self.seconds, 1), **self.losses}
         with (self.settings.out / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
+        if not sys.stderr.isatty():
+            return
         losses = "  ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
         rate = self.images / max(self.seconds, 1e-9)
         counts = f"{self.images:>8} of {self.settings.images} images  {self.seconds / 60:6.1f} min  {rate:5.1f}/s"
