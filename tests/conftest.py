@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.update(
     HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
 )
+
+# A slow or shared machine fails no test: properties are about answers, not about seconds.
+settings.register_profile("huref", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("huref")
 
 
 @dataclass(frozen=True)
