@@ -10,6 +10,7 @@ made pictures of one step thus pass through the costly first half once.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Iterable
 from itertools import pairwise
@@ -25,18 +26,18 @@ from huref.nets.stylegan2 import GAIN, Dense, downsample, leaky
 HALF = torch.bfloat16
 
 
-class Critic(nn.Module):
+class Critic(nn.Module, abc.ABC):
     """The two halves, and the loss that fits the critic."""
 
     is_hinge = False
 
+    @abc.abstractmethod
     def features(self, picture: Tensor) -> list[Tensor]:
         """(n, 3, h, w) in [-1, 1] -> what `judge` takes."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def judge(self, features: list[Tensor]) -> list[Tensor]:
         """Features -> logits, high for photographs, one tensor (n, ...) a head."""
-        raise NotImplementedError
 
     def generator_loss(self, made: list[Tensor]) -> Tensor:
         """Low when the critic takes made pictures for photographs; non-saturating (Goodfellow, 2014) or linear."""
