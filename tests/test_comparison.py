@@ -75,6 +75,11 @@ def test_an_extended_vocabulary_is_compared_over_what_is_shared(tmp_path: Path) 
     found = huref.compare(a, b, SMALL)
     assert found.ics_canonical == pytest.approx(1.0, abs=1e-4) and found.ics == pytest.approx(1.0, abs=1e-4)
     assert found.verdict == "inconclusive" and found.pcs < 1
+    assert any("vocabularies differ" in note and "256 token strings" in note for note in found.notes)
+    ranking = tmp_path / "ranking.txt"
+    ranking.write_text("\n".join(map(str, range(VOCAB))))
+    ranked = huref.compare(a, b, CompareOptions(n_tokens=256, tokens_file=ranking))
+    assert any("ranking is not used" in note for note in ranked.notes)
 
 
 def test_saved_fingerprints_compare_without_weights(tmp_path: Path) -> None:

@@ -105,6 +105,14 @@ def test_a_fine_tune_beyond_rounding_is_not(kind: str) -> None:
     assert not compared(Named(a), Named(b, kind)).is_requantised
 
 
+@pytest.mark.parametrize("first", [kind.name for kind in gguf.GGMLQuantizationType])
+@pytest.mark.parametrize("second", ["F32", "Q4_0", "Q2_K", "IQ1_S"])
+def test_rounding_never_explains_a_stranger(first: str, second: str) -> None:
+    """Independent Gaussian weights, whatever the two types claim to have rounded off."""
+    a, b = (torch.randn(4096, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    assert float(within_rounding(a, b, (first, second)).float().mean()) < 0.95
+
+
 def test_equal_weights_are_identical() -> None:
     found = compared(Named(random_tensors(5)), Named(random_tensors(5), "F32"))
     assert found.is_identical and found.pcs == pytest.approx(1.0)

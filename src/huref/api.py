@@ -111,7 +111,7 @@ def matrix(
             got=f"{len(models)} models, --score {score}",
         )
     options = replace(options or CompareOptions(), method="pcs" if score == "pcs" else "ics")
-    values, notes = np.eye(len(models)), dict.fromkeys(("",))
+    values, notes = np.eye(len(models)), dict[str, None]()
     pairs = [(i, j) for i in range(len(models)) for j in range(i)]
     names = [model_name(model).removesuffix(SUFFIX.removesuffix(".safetensors")) for model in models]
     for done, (i, j) in enumerate(pairs):
@@ -121,7 +121,7 @@ def matrix(
         value = getattr(found, score)
         values[i, j] = values[j, i] = np.nan if value is None else value
         notes.update(dict.fromkeys(found.notes if value is None else ()))
-    return Matrix(tuple(names), score, values, tuple(note for note in notes if note))
+    return Matrix(tuple(names), score, values, tuple(notes))
 
 
 def render(fingerprints: Fingerprint | Sequence[Fingerprint], size: int | None = None) -> Image:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from huref.artefact import NOT_CALIBRATED, CompareOptions, Comparison, Progress, Recipe, TermScore, cosine
 from huref.errors import TokenizerError
-from huref.invariants import Factors, bilinear, centred, exact_ffn, factors, kinds_of, token_embeddings
+from huref.invariants import Factors, centred, exact_ffn, factors, kinds_of, layer_terms, token_embeddings
 from huref.pipeline import Model, Report, choose_tokens, open_model, sketch_model, token_notes
 from huref.scores import ParameterComparison, compare_parameters, pearson
 from huref.sketch import mean_cosine, project, split_key
@@ -75,7 +75,7 @@ def _with_invariants(
         sample = shared(a.vocabulary, b.vocabulary, options.n_tokens, (a.n_rows, b.n_rows))
     except TokenizerError as error:
         return _noted(result, f"ics and ics_canonical are null: {error.what}")
-    for note in token_notes(sample[0]):
+    for note in (*token_notes(sample[0]), *_vocabulary_notes(a, b, options, len(sample[0]))):
         result = _noted(result, note)
     rare = _paper_tokens(a, b, paper, options, sample)
     sketches_a, sketches_b = (sketch_model(m, t, canonical, report) for m, t in zip((a, b), sample, strict=True))
@@ -105,6 +105,14 @@ def _paper_tokens(
     chosen = choose_tokens(a, recipe, read_ranking(options.tokens_file) if options.tokens_file else None)
     fits = int(chosen.ids.max()) < b.n_rows
     return (chosen, chosen) if fits else sample
+
+
+def _vocabulary_notes(a: Model, b: Model, options: CompareOptions, n_shared: int) -> tuple[str, ...]:
+    """What changes where the two vocabularies are not one."""
+    if a.vocabulary.digest == b.vocabulary.digest:
+        return ()
+    ranking = "; the token ranking is not used" if options.tokens_file else ""
+    return (f"the vocabularies differ: every ICS is over {n_shared} token strings that both have{ranking}",)
 
 
 def _layer_pairs(
@@ -144,16 +152,15 @@ def _term_scores(
     report: Report | None,
 ) -> list[TermScore]:
     embeddings = [_embeddings(m, t, recipe) for m, t in zip((a, b), tokens, strict=True)]
-    kinds = kinds_of(recipe, a.weights.architecture.gated)
-    kinds_b = kinds_of(recipe, b.weights.architecture.gated)
     scores = []
     for done, (i, j) in enumerate(pairs):
         if report:
             report(Progress(f"{recipe.name} terms", done, len(pairs), "layer"))
-        for kind in (kind for kind in kinds if kind in kinds_b):
-            left = factors(bilinear(a.weights, i, kind, recipe), embeddings[0])
-            right = factors(bilinear(b.weights, j, kind, recipe), embeddings[1])
-            scores.append(TermScore(i, j, kind, pearson(left, right)))
+        partners = {term.kind: term for term in layer_terms(b.weights, j, recipe)}
+        for term in layer_terms(a.weights, i, recipe):
+            if term.kind in partners:
+                left, right = factors(term, embeddings[0]), factors(partners[term.kind], embeddings[1])
+                scores.append(TermScore(i, j, term.kind, pearson(left, right)))
     return scores
 
 

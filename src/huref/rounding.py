@@ -13,6 +13,9 @@ _BLOCK = 32
 _SLACK = 1.1
 """Scales of quantised blocks are rounded themselves (to float16, or to 4 to 8 bits)."""
 
+_FEWEST_BITS = 2
+"""Below, half a step is as large as the weights: rounding would explain any two models, so it explains none."""
+
 _RELATIVE = {
     "F64": 2.0**-53,
     "F32": 2.0**-24,
@@ -43,7 +46,10 @@ def _bound(a: Tensor, b: Tensor, kind: str) -> Tensor:
     largest = torch.maximum(a.abs(), b.abs())
     if kind in _RELATIVE:
         return largest * _RELATIVE[kind] + _SMALLEST.get(kind, 0.0)
-    return _SLACK * _half_steps(largest, _bits(kind))
+    bits = _bits(kind)
+    if bits < _FEWEST_BITS:
+        return torch.zeros_like(largest)
+    return _SLACK * _half_steps(largest, bits)
 
 
 def _half_steps(largest: Tensor, bits: float) -> Tensor:
