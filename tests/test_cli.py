@@ -275,11 +275,15 @@ def test_saved_fingerprints_compare_among_themselves_and_with_models(
     assert stranger["a"] == "stranger" and abs(stranger["ics_canonical"]) < 0.5
 
 
-def test_paper_fingerprints_carry_the_paper_score(cli: Cli, models: dict[str, Path], tmp_path: Path) -> None:
+def test_sketches_of_the_paper_recipe_are_not_passed_off_as_its_ics(
+    cli: Cli, models: dict[str, Path], tmp_path: Path
+) -> None:
     for name in ("base", "child"):
         cli("fingerprint", models[name], "--recipe", "paper", "--out", tmp_path)
     document = cli("compare", tmp_path / f"base{SUFFIX}", tmp_path / f"child{SUFFIX}", "--json").document
-    assert document["ics"] > 0.9 and document["ics_canonical"] is None
+    assert document["ics"] is document["ics_canonical"] is None
+    assert document["vectors"] > 0.9 and min(term["score"] for term in document["terms"]) > 0.9
+    assert any("centred terms, which the paper's are not" in note for note in document["notes"])
 
 
 def test_mean_fingerprints_have_only_their_vectors(cli: Cli, models: dict[str, Path], tmp_path: Path) -> None:

@@ -25,24 +25,26 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:
         )
     terms = sketch_scores(a, b)
     notes = [NOT_CALIBRATED, *_absences(a, has_terms=bool(terms))]
+    is_estimated = bool(terms) and a.recipe.is_canonical
     if terms:
         notes.append("estimated from sketches: standard error near 0.01 a term")
     if a.tokens.get("digest") != b.tokens.get("digest"):
         notes.append("the two fingerprints rest on different tokens: similarity reads lower than from weights")
-    estimate = float(np.mean([term.score for term in terms])) if terms else None
-    ics, canonical = (None, estimate) if a.recipe.is_canonical else (estimate, None)
+    canonical = float(np.mean([term.score for term in terms])) if is_estimated else None
     vectors = a.similarity(b)
-    return Comparison(a.model, b.model, None, ics, canonical, vectors, tuple(terms), "inconclusive", tuple(notes))
+    return Comparison(a.model, b.model, None, None, canonical, vectors, tuple(terms), "inconclusive", tuple(notes))
 
 
 def _absences(a: Fingerprint, *, has_terms: bool) -> list[str]:
     """Why scores are null: a fingerprint holds one recipe's sketches, and no weights."""
-    other = "ics" if a.recipe.is_canonical else "ics_canonical"
     notes = ["pcs is null: it needs the weights of both models"]
     if not has_terms:
         reason = "mean pooling keeps no terms" if a.recipe.encoder == "mean" else "no layer is in both fingerprints"
         return [*notes, f"ics and ics_canonical are null: {reason}"]
-    return [*notes, f"{other} is null: the fingerprints are of the {a.recipe.name} recipe"]
+    if a.recipe.is_canonical:
+        return [*notes, "ics is null: the fingerprints are of the canonical recipe"]
+    reason = "sketches are of centred terms, which the paper's are not; their scores stand under terms"
+    return [*notes, f"ics is null: {reason}", "ics_canonical is null: the fingerprints are of the paper recipe"]
 
 
 def sketch_scores(a: Fingerprint, b: Fingerprint) -> list[TermScore]:
