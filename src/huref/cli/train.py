@@ -32,6 +32,15 @@ def generator(
     save_every: Annotated[int, typer.Option(help="Images between checkpoints.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="Processor threads; 0 for all cores.")] = 0,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Trained weights to grow from: fewer pixels, as many channels or fewer.")
+    ] = None,
+    warmup: Annotated[int, typer.Option(help="Images over which the generator's rate rises from zero.")] = 0,
+    channel_base: Annotated[int, typer.Option(help="Channels of a block times its side, at most.")] = 3072,
+    energy: Annotated[float, typer.Option(help="Weight of the energy distance to the photographs.")] = 60.0,
+    energy_from: Annotated[int, typer.Option(help="Images before the energy distance joins the critic.")] = 24_000,
+    critic_rate: Annotated[float, typer.Option(help="Learning rate of the critics.")] = 0.0002,
+    cooldown: Annotated[int, typer.Option(help="Last images over which every rate falls to zero.")] = 50_000,
     as_json: options.AsJson = False,
 ) -> None:
     """Train the picture generator; an interrupt saves a checkpoint, and the same command goes on from it."""
@@ -50,6 +59,13 @@ def generator(
         save_every=save_every,
         seed=seed,
         threads=threads,
+        start_from=start_from,
+        warmup=warmup,
+        channel_base=channel_base,
+        energy=energy,
+        energy_from=energy_from,
+        critic_rate=critic_rate,
+        cooldown=cooldown,
     )
     path = train_generator(settings)
     if as_json:

@@ -30,7 +30,9 @@ from huref.lab.augment import augment
 from huref.lab.critics import Critic, PixelCritic, ProjectedCritic, gradient_penalty
 from huref.lab.efficientnet_lite import load_efficientnet
 from huref.lab.generator_export import Provenance, export_generator, write_sheet
+from huref.lab.generator_growth import grow
 from huref.lab.image_folder import load_images, to_float
+from huref.nets.checkpoints import load_generator
 from huref.nets.stylegan2 import Generator, StyleGAN2Config, truncate
 
 CRITICS = ("projected", "pixel", "both")
@@ -68,6 +70,8 @@ class GeneratorTraining:
         seed: of everything random.
         threads: processor threads, 0 for torch's own choice.
         save_every: images between checkpoints, with a sheet and an export of the averaged generator each.
+        start_from: a trained generator to grow from (`lab.generator_growth`); None starts from nothing.
+        warmup: over the first so many images the generator's rates rise from zero: a new critic knows nothing yet.
     """
 
     data: Path
@@ -94,6 +98,8 @@ class GeneratorTraining:
     seed: int = 0
     threads: int = 0
     save_every: int = 10_000
+    start_from: Path | None = None
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         if self.critic not in CRITICS:
@@ -128,7 +134,10 @@ class GeneratorTraining:
     def as_json(self) -> dict[str, Any]:
         """The settings as they are stored; paths are left out, for they say more about a machine than about a run."""
         fields = dataclasses.asdict(self)
-        return {k: v for k, v in fields.items() if k not in ("data", "out", "threads", "minutes")}
+        started = {"start_from": self.start_from.name} if self.start_from else {}
+        return {
+            k: v for k, v in fields.items() if k not in ("data", "out", "threads", "minutes", "start_from")
+        } | started
 
 
 def train_generator(settings: GeneratorTraining) -> Path:
@@ -219,6 +228,8 @@ class Trainer:
             torch.manual_seed(settings.seed)
             self.generator = Generator(settings.network())
             self.critics = build_critics(settings)
+        if settings.start_from is not None:
+            grow(load_generator(settings.start_from), self.generator)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.random = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator().manual_seed(settings.seed + 1)
@@ -237,9 +248,10 @@ class Trainer:
     def _set_rates(self) -> None:
         settings = self.settings
         left = min(1.0, (settings.images - self.images) / max(settings.cooldown, 1))
+        rate = settings.learning_rate * left * min(1.0, self.images / max(settings.warmup, 1))
         mapping, synthesis = self.generator_optimiser.param_groups
-        mapping["lr"] = settings.learning_rate * settings.mapping_boost * left
-        synthesis["lr"] = settings.learning_rate * left
+        mapping["lr"] = rate * settings.mapping_boost
+        synthesis["lr"] = rate
         self.critic_optimiser.param_groups[0]["lr"] = settings.critic_rate * left
 
     def _draw(self) -> Batch:
