@@ -289,3 +289,15 @@ def test_mutated_file_gives_an_error_or_sound_tensors(is_zip: bool, data: st.Dat
                     assert tuple(checkpoint.read(name).shape) == info.shape
         except HurefError as error:
             assert_complete(error)
+
+
+@pytest.mark.parametrize("tail", [b"K\x01s.", b"K\x01u.", b"\x90.", b"\x91.", b"d.", b"\x85Q."])
+def test_tuples_that_nest_each_other_cost_nothing(tail: bytes, tmp_path: Path) -> None:
+    """Two in one, a hundred deep: 200 bytes whose hash or text would take longer than the universe has."""
+    starts = {b"K\x01s.": b"}", b"K\x01u.": b"}(", b"\x90.": b"\x8f(", b"\x91.": b"(", b"d.": b"("}
+    body = b"\x80\x04" + starts.get(tail, b"") + b")" + b"2\x86" * 100 + (b"N" if tail == b"d." else b"") + tail
+    path = tmp_path / "model.bin"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", body)
+    with pytest.raises(CorruptFileError):
+        open_checkpoint(path)

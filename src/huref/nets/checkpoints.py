@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from huref.atomic import write_atomically
-from huref.errors import WeightsError
+from huref.errors import NotFiniteError, WeightsError
 from huref.nets.stylegan2 import Generator, StyleGAN2Config
+from huref.nets.stylegan_official import MAX_BYTES, read_official
+from huref.source.byte_source import LocalFile
 
 FORMAT = "huref-stylegan2-1"
 WEIGHTS = Path(__file__).parent / "weights"
@@ -24,33 +27,68 @@ SHIPPED = WEIGHTS / "dogs64.safetensors"
 SHIPPED_SHA256 = "921e97b03c22e8c37063fb0928730a14d0284d3a5b5c713112fb380017900ede"
 """Digest of `SHIPPED`. `python -m huref.lab.generator_export` writes both, so that they cannot part."""
 
-MAX_BYTES = 512 * 2**20
 MAX_HEADER = 2**20
 
 
-def save_generator(generator: Generator, path: Path, notes: dict[str, Any]) -> str:
-    """Writes a generator in half precision, whole or not at all.
+def save_generator(
+    generator: Generator, path: Path, notes: dict[str, Any], dtype: torch.dtype = torch.float16
+) -> str:
+    """Writes a generator, in half precision unless told otherwise, whole or not at all.
 
     Args:
         generator: what to write, with its mean style and noise.
         path: the file.
         notes: where the weights come from; JSON, kept in the metadata.
+        dtype: of the numbers in the file.
 
     Returns:
         The SHA-256 of the file, in hexadecimal.
 
     Raises:
+        NotFiniteError: a weight that is not finite, or too large for `dtype`.
         OutputError: the file cannot be written.
     """
-    tensors = {name: value.to(torch.float16).contiguous() for name, value in generator.state_dict().items()}
+    tensors = {name: value.to(dtype).contiguous() for name, value in generator.state_dict().items()}
+    if name := _not_finite(tensors):
+        raise NotFiniteError(
+            "a weight cannot be written",
+            where=f"{path}, tensor {name}",
+            expected=f"finite numbers within {torch.finfo(dtype).max:g}",
+            got=f"at most {generator.state_dict()[name].abs().max().item():g}",
+            next_step="use float32 if they are finite",
+        )
     metadata = {
         "format": FORMAT,
         "config": json.dumps(dataclasses.asdict(generator.config), sort_keys=True),
         "notes": json.dumps(notes, sort_keys=True),
     }
+    metadata["data_sha256"] = _data_digest(save(tensors, metadata))
     data = save(tensors, metadata)
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def open_generator(path: Path) -> Generator:
+    """A user's generator, told by its content: a safetensors file of ours, or a pickle of stylegan2-ada-pytorch.
+
+    Raises:
+        InputError: missing, damaged, unsafe, or of a kind that huref cannot run.
+    """
+    with closing(LocalFile(path, str(path))) as source:
+        head = source.read(0, min(source.size, 9))
+        if not head.startswith(b"\x80") or head.endswith(b"{"):  # the header of safetensors is JSON after 8 bytes
+            return load_generator(path)
+        config, tensors = read_official(source)
+    try:
+        return assemble(config, tensors)
+    except ValueError as error:
+        raise WeightsError(
+            "not a generator that huref can run",
+            where=str(path),
+            expected="finite weights in the shapes of a StyleGAN2",
+            got=str(error),
+            next_step="docs/generators.md lists what is supported",
+        ) from error
 
 
 def load_generator(path: Path, sha256: str | None = None) -> Generator:
@@ -82,14 +120,14 @@ def load_generator(path: Path, sha256: str | None = None) -> Generator:
             next_step="install huref again, or name your own weights file",
         )
     try:
-        return _build(read_metadata(data), load(data))
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        return _build(data)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise WeightsError(
             "not the weights of a generator",
             where=str(path),
-            expected=f"safetensors of format {FORMAT}",
-            got=str(error).splitlines()[0][:200],
-            next_step="write the file with `huref train generator`",
+            expected=f"safetensors of format {FORMAT}, whole and unchanged",
+            got=(str(error).splitlines() or [type(error).__name__])[0][:200],
+            next_step="write the file with `huref train generator` or `huref generator convert`",
         ) from error
 
 
@@ -106,14 +144,45 @@ def read_metadata(data: bytes) -> dict[str, str]:
     return dict(metadata)
 
 
-def _build(metadata: dict[str, str], tensors: dict[str, Tensor]) -> Generator:
-    """A generator from its configuration and tensors; both must fit exactly."""
-    if metadata["format"] != FORMAT:
-        raise ValueError(f"format {metadata['format']}")
-    config = StyleGAN2Config(**json.loads(metadata["config"]))
+def assemble(config: StyleGAN2Config, tensors: dict[str, Tensor]) -> Generator:
+    """A generator of these tensors, in fp32, ready to render; as large as they are, whatever the configuration says.
+
+    Raises:
+        ValueError: tensors that do not fit the configuration exactly, or are not finite.
+    """
+    if (given := sum(value.numel() for value in tensors.values())) != config.weight_count:
+        raise ValueError(f"{given} weights instead of {config.weight_count}")
     generator = Generator(config)
+    wanted = generator.state_dict()
+    if others := sorted(wanted.keys() ^ tensors.keys()):
+        raise ValueError(f"tensor {others[0]} is {'missing' if others[0] in wanted else 'one too many'}")
+    for name, value in tensors.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(f"tensor {name} of shape {list(value.shape)} instead of {list(wanted[name].shape)}")
+    if (bad := _not_finite(tensors)) is not None:
+        raise ValueError(f"NaN or infinity in tensor {bad}")
     generator.load_state_dict({name: value.float() for name, value in tensors.items()})
     return generator.eval().requires_grad_(False)
+
+
+def _build(data: bytes) -> Generator:
+    """A generator from a safetensors file whose metadata hold its configuration."""
+    metadata = read_metadata(data)
+    if metadata["format"] != FORMAT:
+        raise ValueError(f"format {metadata['format']}")
+    if metadata.get("data_sha256", "") not in ("", _data_digest(data)):  # files of huref 0.1 have none
+        raise ValueError("weights that differ from the digest written with them")
+    return assemble(StyleGAN2Config(**json.loads(metadata["config"])), load(data))
+
+
+def _data_digest(data: bytes) -> str:
+    """SHA-256 of what follows the header of a safetensors file."""
+    return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The first tensor with NaN or infinity."""
+    return next((name for name, value in tensors.items() if not torch.isfinite(value).all()), None)
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,17 @@ LEAK = 0.2
 GAIN = math.sqrt(2.0)
 """Slope and gain of every leaky rectifier; the gain keeps unit variance through it."""
 
-_BLUR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8.0
+BLUR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8.0
+"""Taps of the low-pass filter, along each axis."""
+
+_LIMITS = {
+    "z_dim": (1, 2**14),
+    "w_dim": (1, 2**14),
+    "mapping_layers": (1, 64),
+    "channel_base": (1, 2**20),
+    "channel_max": (1, 2**14),
+    "label_dim": (0, 2**16),
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,12 @@ class StyleGAN2Config:
         channel_base: a block of side r has `min(channel_base // r, channel_max)` channels.
         channel_max: see `channel_base`.
         noise_seed: fixes the constant noise pictures, and with them the pixels.
+        label_dim: classes of a conditional generator; 0 for one without.
+        mapping_rate: learning rate of the mapping, as a multiple of the rest's; its weights are stored divided by it.
+        conv_clamp: bound on what a convolution puts out, either way; None for no bound.
+
+    Raises:
+        ValueError: a number outside its limits.
     """
 
     resolution: int = 64
@@ -45,11 +61,19 @@ class StyleGAN2Config:
     channel_base: int = 3072
     channel_max: int = 192
     noise_seed: int = 0
+    label_dim: int = 0
+    mapping_rate: float = 0.01
+    conv_clamp: float | None = None
 
     def __post_init__(self) -> None:
         side = self.resolution
         if not 8 <= side <= 1024 or side & (side - 1):
             raise ValueError(f"resolution must be a power of two from 8 to 1024, not {side}")
+        for name, (low, high) in _LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
+        if not self.mapping_rate > 0 or not (self.conv_clamp is None or self.conv_clamp > 0):
+            raise ValueError("mapping_rate and conv_clamp must be positive")
 
     @property
     def sides(self) -> list[int]:
@@ -65,15 +89,44 @@ class StyleGAN2Config:
         """Channels of the block of that side."""
         return max(1, min(self.channel_base // side, self.channel_max))
 
+    @property
+    def weight_count(self) -> int:
+        """Numbers in the tensors of the network, known before any of them is allocated."""
+
+        def dense(inputs: int, outputs: int) -> int:
+            return (inputs + 1) * outputs
+
+        def styled(inputs: int, outputs: int, side: int) -> int:
+            return dense(self.w_dim, inputs) + 9 * inputs * outputs + outputs + side**2 + 1
+
+        first = self.z_dim + (self.w_dim if self.label_dim else 0)
+        count = dense(self.label_dim, self.w_dim) if self.label_dim else 0
+        count += dense(first, self.w_dim) + (self.mapping_layers - 1) * dense(self.w_dim, self.w_dim) + self.w_dim
+        for side in self.sides:
+            c = self.channels(side)
+            count += 16 * c if side == 4 else styled(self.channels(side // 2), c, side)
+            count += styled(c, c, side) + dense(self.w_dim, c) + dense(c, 3)
+        return count
+
 
 def leaky(x: Tensor) -> Tensor:
     """Leaky rectifier without its gain, which callers fold into what they add up before (it is homogeneous)."""
     return functional.leaky_relu(x, LEAK)
 
 
+def normalize(x: Tensor) -> Tensor:
+    """Rows scaled to a mean square of 1: (n, c) -> (n, c)."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+def clamp(x: Tensor, bound: float | None) -> Tensor:
+    """Values held within -bound and bound, which keeps half-precision feature maps finite; None leaves them."""
+    return x if bound is None else x.clamp(-bound, bound)
+
+
 def blur_kernel(channels: int, like: Tensor, gain: float) -> Tensor:
     """The [1, 3, 3, 1] low-pass filter as a depthwise kernel (channels, 1, 4, 4) of sum `gain`."""
-    kernel = torch.outer(_BLUR, _BLUR) * gain
+    kernel = torch.outer(BLUR, BLUR) * gain
     return kernel.to(like.device, like.dtype).expand(channels, 1, 4, 4)
 
 
@@ -124,21 +177,33 @@ class Dense(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z to w: normalise z, then fully connected layers. Only the direction of z counts."""
+    """z to w: normalise z, then fully connected layers. Only the direction of z counts.
+
+    A conditional generator appends the embedding of the class, normalised likewise.
+    """
 
     w_avg: Tensor
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
         self.layers = config.mapping_layers
+        self.label_dim = config.label_dim
+        inputs = config.z_dim
+        if self.label_dim:
+            self.embed = Dense(self.label_dim, config.w_dim)
+            inputs += config.w_dim
         for k in range(self.layers):
-            inputs = config.z_dim if k == 0 else config.w_dim
-            self.add_module(f"fc{k}", Dense(inputs, config.w_dim, lr_multiplier=0.01, is_leaky=True))
+            layer = Dense(inputs, config.w_dim, lr_multiplier=config.mapping_rate, is_leaky=True)
+            self.add_module(f"fc{k}", layer)
+            inputs = config.w_dim
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(n, z_dim) -> (n, w_dim)."""
-        w = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(n, z_dim) and class numbers (n,), None for class 0 -> (n, w_dim)."""
+        w = normalize(z)
+        if self.label_dim:
+            numbers = z.new_zeros(len(z), dtype=torch.long) if labels is None else labels
+            w = torch.cat([w, normalize(self.embed(functional.one_hot(numbers, self.label_dim).to(z.dtype)))], dim=1)
         for k in range(self.layers):
             w = self.get_submodule(f"fc{k}")(w)
         return w
@@ -188,6 +253,7 @@ class StyledConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, side: int, config: StyleGAN2Config, *, is_up: bool) -> None:
         super().__init__()
         self.is_up = is_up
+        self.clamp = config.conv_clamp
         self.affine = Dense(config.w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.noise_strength = nn.Parameter(torch.zeros([]))
@@ -205,15 +271,16 @@ class StyledConv(nn.Module):
         if noise is not None:
             picture = torch.randn(y.shape[0], 1, *y.shape[2:], generator=noise)
         y = y + (picture * (self.noise_strength * GAIN)).to(y.dtype)
-        return leaky(y + (self.bias * GAIN).to(y.dtype)[:, None, None])
+        return clamp(leaky(y + (self.bias * GAIN).to(y.dtype)[:, None, None]), self.clamp)
 
 
 class ToRGB(nn.Module):
     """Modulated 1 x 1 convolution to colours, not demodulated."""
 
-    def __init__(self, inputs: int, w_dim: int) -> None:
+    def __init__(self, inputs: int, config: StyleGAN2Config) -> None:
         super().__init__()
-        self.affine = Dense(w_dim, inputs, bias=1.0)
+        self.clamp = config.conv_clamp
+        self.affine = Dense(config.w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(3))
         self.weight_gain = 1.0 / math.sqrt(inputs)
@@ -225,7 +292,7 @@ class ToRGB(nn.Module):
         n, _, height, width = x.shape
         rows = x.permute(0, 2, 3, 1).reshape(n, height * width, -1)
         colours = torch.bmm(rows, kernel.to(x.dtype).transpose(1, 2)).float() + self.bias
-        return colours.reshape(n, height, width, 3).permute(0, 3, 1, 2)
+        return clamp(colours.reshape(n, height, width, 3).permute(0, 3, 1, 2), self.clamp)
 
 
 class Block(nn.Module):
@@ -240,7 +307,7 @@ class Block(nn.Module):
         else:
             self.conv0 = StyledConv(config.channels(side // 2), outputs, side, config, is_up=True)
         self.conv1 = StyledConv(outputs, outputs, side, config, is_up=False)
-        self.torgb = ToRGB(outputs, config.w_dim)
+        self.torgb = ToRGB(outputs, config)
 
 
 class Synthesis(nn.Module):
@@ -280,9 +347,12 @@ class Generator(nn.Module):
         self.mapping = Mapping(config)
         self.synthesis = Synthesis(config)
 
-    def forward(self, z: Tensor, psi: float = 0.5, cutoff: int = 8) -> Tensor:
-        """Gaussian vectors (n, z_dim) -> pictures (n, 3, r, r), about [-1, 1], the same on every call."""
-        w = self.mapping(z)
+    def forward(self, z: Tensor, psi: float = 0.5, cutoff: int = 8, labels: Tensor | None = None) -> Tensor:
+        """Gaussian vectors (n, z_dim) -> pictures (n, 3, r, r), about [-1, 1], the same on every call.
+
+        `labels` are the class numbers (n,) of a conditional generator; None is class 0 for all.
+        """
+        w = self.mapping(z, labels)
         ws = truncate(w, self.mapping.w_avg, self.config.style_layers, psi, cutoff)
         pictures: Tensor = self.synthesis(ws)
         return pictures

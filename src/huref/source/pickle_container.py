@@ -13,7 +13,7 @@ from typing import Any
 
 from huref.errors import CorruptFileError, InputError, UnsafeFileError
 from huref.source.byte_source import FETCH_AGAIN, ByteSource, describe_head
-from huref.source.pickle_records import BYTES, StorageRecord, unpickle
+from huref.source.pickle_records import BYTES, RecordUnpickler, StorageRecord, unpickle
 
 PICKLE_LIMIT = 32 << 20
 """Bytes of pickled description; 300 bytes a tensor is usual."""
@@ -30,8 +30,11 @@ class Container:
     places: Mapping[str, tuple[int, int]]
 
 
-def read_container(source: ByteSource) -> Container:
+def read_container(source: ByteSource, kind: type[RecordUnpickler] = RecordUnpickler) -> Container:
     """Read the description of the tensors; no tensor data.
+
+    Args:
+        kind: what reads the pickled object.
 
     Raises:
         UnsafeFileError: the pickle names anything but data, or is absurdly large.
@@ -39,11 +42,11 @@ def read_container(source: ByteSource) -> Container:
         InputError: written on a big-endian machine.
     """
     if source.read(0, min(4, source.size)) == b"PK\x03\x04":
-        return _read_zip(source)
-    return _read_stream(source)
+        return _read_zip(source, kind)
+    return _read_stream(source, kind)
 
 
-def _read_zip(source: ByteSource) -> Container:
+def _read_zip(source: ByteSource, kind: type[RecordUnpickler]) -> Container:
     with _zip_errors(source), zipfile.ZipFile(_SourceStream(source)) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
@@ -55,7 +58,7 @@ def _read_zip(source: ByteSource) -> Container:
         if (mark := entries.get(f"{prefix}byteorder")) and _entry_bytes(source, archive, mark) != b"little":
             raise _big_endian(source)
         pickled = io.BytesIO(_entry_bytes(source, archive, entries[pickles[0]]))
-        root, storages = unpickle(pickled, source.name)
+        root, storages = unpickle(pickled, source.name, kind)
         places = {key: _zip_place(source, entries.get(f"{prefix}data/{key}"), key) for key in storages}
     return Container(root, places)
 
@@ -78,7 +81,7 @@ def _zip_place(source: ByteSource, entry: zipfile.ZipInfo | None, key: str) -> t
     return start, entry.file_size
 
 
-def _read_stream(source: ByteSource) -> Container:
+def _read_stream(source: ByteSource, kind: type[RecordUnpickler]) -> Container:
     """Magic number, protocol, machine, object, list of storage keys: five pickles; then the storages."""
     head = source.read(0, min(32, source.size))
     if not head.startswith(b"\x80"):
@@ -92,7 +95,7 @@ def _read_stream(source: ByteSource) -> Container:
     machine, _ = unpickle(stream, source.name)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise _big_endian(source)
-    root, storages = unpickle(stream, source.name)
+    root, storages = unpickle(stream, source.name, kind)
     keys, _ = unpickle(stream, source.name)
     if not isinstance(keys, list):
         raise _corrupt(source, "a list of storage keys", type(keys).__name__)

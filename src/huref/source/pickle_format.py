@@ -84,7 +84,7 @@ def parse_shard(source: ByteSource) -> Shard:
     """
     container = read_container(source)
     records = _state_dict(container.root)
-    return Shard(source, [_locate(source, container, name, record) for name, record in records.items()])
+    return Shard(source, [locate(source, container, name, record) for name, record in records.items()])
 
 
 def _state_dict(root: Any) -> Mapping[str, TensorRecord]:
@@ -99,7 +99,12 @@ def _state_dict(root: Any) -> Mapping[str, TensorRecord]:
     return {key: item for key, item in inner.items() if isinstance(key, str) and isinstance(item, TensorRecord)}
 
 
-def _locate(source: ByteSource, container: Container, name: str, record: TensorRecord) -> StoredTensor:
+def locate(source: ByteSource, container: Container, name: str, record: TensorRecord) -> StoredTensor:
+    """Where a tensor of the container lies.
+
+    Raises:
+        CorruptFileError: its description contradicts the file.
+    """
     where = f"{source.name}, tensor {name}"
     storage, shape, strides = record.storage, record.shape, record.strides
     numbers = (record.offset, *shape, *strides)

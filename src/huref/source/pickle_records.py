@@ -115,8 +115,31 @@ class RecordUnpickler(pickle._Unpickler):
         """Make a record of a storage reference: ("storage", type, key, location, elements[, view])."""
         kind, dtype, key, _, count, *view = pid
         if kind != "storage" or any(part is not None for part in view) or type(count) is not int or count < 0:
-            raise ValueError(f"storage reference {str(pid)[:80]}")
-        return self.storages.setdefault(str(key), StorageRecord(str(key), str(dtype), count))
+            raise ValueError("a storage reference of another kind")
+        if not isinstance(key, str | int) or not isinstance(dtype, str):
+            raise TypeError("a storage reference without key or type")
+        return self.storages.setdefault(str(key), StorageRecord(str(key), dtype, count))
+
+    def _set_item(self: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_simple(key)] = value
+
+    def _set_items(self: Any) -> None:
+        items = self.pop_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.stack[-1][_simple(key)] = value
+
+    def _add_items(self: Any) -> None:
+        items = self.pop_mark()
+        self.stack[-1].update(_simple(item) for item in items)
+
+    def _make_dict(self: Any) -> None:
+        """DICT: what protocol 0 writes for an empty one."""
+        items = self.pop_mark()
+        self.append({_simple(key): value for key, value in zip(items[::2], items[1::2], strict=True)})
+
+    def _frozen_set(self: Any) -> None:
+        self.append(frozenset(_simple(item) for item in self.pop_mark()))
 
     def _ignore_state(self: Any) -> None:
         """BUILD sets attributes. State dicts carry `_metadata` this way; weights need none of it."""
@@ -125,10 +148,17 @@ class RecordUnpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[[pickle.Unpickler], None]]] = {
         **pickle._Unpickler.dispatch,
         pickle.BUILD[0]: _ignore_state,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.DICT[0]: _make_dict,
+        pickle.ADDITEMS[0]: _add_items,
+        pickle.FROZENSET[0]: _frozen_set,
     }
 
 
-def unpickle(stream: IO[bytes], where: str) -> tuple[Any, dict[str, StorageRecord]]:
+def unpickle(
+    stream: IO[bytes], where: str, kind: type[RecordUnpickler] = RecordUnpickler
+) -> tuple[Any, dict[str, StorageRecord]]:
     """Read one pickle from the stream's position.
 
     Returns:
@@ -138,7 +168,7 @@ def unpickle(stream: IO[bytes], where: str) -> tuple[Any, dict[str, StorageRecor
         UnsafeFileError: the pickle names anything outside the closed list.
         CorruptFileError: it cannot be read.
     """
-    unpickler = RecordUnpickler(stream, where)
+    unpickler = kind(stream, where)
     try:
         return unpickler.load(), unpickler.storages
     except UnsafeFileError:
@@ -160,9 +190,23 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
 def _rebuild_typed(
     storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
 ) -> TensorRecord:
-    if not isinstance(storage, StorageRecord):
+    if not isinstance(storage, StorageRecord) or not isinstance(dtype, str):
         raise TypeError(f"a tensor made of a {type(storage).__name__}")
+    if not all(type(number) is int and abs(number) < 2**63 for number in (offset, *shape, *strides)):
+        raise ValueError("a tensor whose offset, shape or strides make no sense")
     return TensorRecord(storage, dtype, offset, tuple(shape), tuple(strides))
+
+
+def _simple(key: Any) -> Any:
+    """A key that can be hashed at once: tuples that hold each other twice, forty deep, would take for ever."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if not all(isinstance(part, str | bytes | int | float | None) for part in parts):
+        raise TypeError("a key that is neither a number nor a text")
+    return key
+
+
+def _ordered_dict(pairs: Any = ()) -> OrderedDict[Any, Any]:
+    return OrderedDict((_simple(key), value) for key, value in pairs)
 
 
 def _rebuild_parameter(data: Any, *_: Any) -> Any:
@@ -179,7 +223,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _ordered_dict,
     ("torch", "Size"): tuple,
     ("torch", "Tensor"): "Tensor",
     ("torch", "device"): lambda *parts: parts,
