@@ -95,7 +95,7 @@ def test_fingerprint_json_is_one_document_with_every_promised_key(
     saved = load_fingerprint(document["fingerprint_file"])
     assert len(document["vector"]) == 512 and np.array_equal(np.float32(document["vector"]), saved.vector)
     with Image.open(document["image_file"]) as picture:
-        assert picture.size == (16, 16)
+        assert picture.size == (512, 512)
     assert (
         0 < document["bytes_read"] <= document["bytes_total"] == (models["base"] / "model.safetensors").stat().st_size
     )

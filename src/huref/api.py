@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from huref.artefact import CompareOptions, Comparison, Fingerprint, Progress, Recipe, canonical_json, model_name
+from huref.artefact import CompareOptions, Comparison, Fingerprint, Progress, Recipe, model_name
 from huref.errors import OutputError, UsageError
 from huref.fingerprint_file import SUFFIX, is_fingerprint, load_fingerprint, save_fingerprint
 from huref.saved_comparison import compare_fingerprints
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from huref.pipeline import Report
+    from huref.portraits import PictureOptions
 
 SCORES = ("pcs", "ics", "ics_canonical", "vectors")
 
@@ -45,6 +46,7 @@ def fingerprint(
     *,
     tokens_file: Path | None = None,
     arch_file: Path | None = None,
+    encoder_weights: Path | None = None,
     report: Report | None = None,
 ) -> Fingerprint:
     """Fingerprint a model, or load the fingerprint if that is what the reference names.
@@ -54,6 +56,7 @@ def fingerprint(
         recipe: defaults to the canonical sketch.
         tokens_file: a ranking, one token id a line from the most to the least frequent; its rarest are used.
         arch_file: an architecture file of your own, `docs/add-an-architecture.md`.
+        encoder_weights: the weights file of the CNN encoder, for `Recipe(encoder="cnn", n_tokens=1024)`.
         report: called with a `Progress` at each step.
 
     Raises:
@@ -61,13 +64,14 @@ def fingerprint(
     """
     if is_fingerprint(model):
         saved = load_fingerprint(model)
-        _require_same_recipe(saved, recipe, has_files=bool(tokens_file or arch_file))
+        _require_same_recipe(saved, recipe, has_files=bool(tokens_file or arch_file or encoder_weights))
         return saved
     from huref import pipeline
     from huref.tokens import read_ranking
 
     ranking = read_ranking(tokens_file) if tokens_file else None
-    return pipeline.fingerprint(model, recipe or Recipe(), ranking=ranking, arch_file=arch_file, report=report)
+    files = {"arch_file": arch_file, "encoder_weights": encoder_weights}
+    return pipeline.fingerprint(model, recipe or Recipe(), ranking=ranking, report=report, **files)
 
 
 def compare(
@@ -82,10 +86,13 @@ def compare(
     if not (is_fingerprint(a) or is_fingerprint(b)):
         from huref.comparison import compare_models
 
+        _require_use(options.encoder_weights, "two models are compared without the CNN encoder")
         return compare_models(a, b, options, report)
     saved = [load_fingerprint(model) if is_fingerprint(model) else None for model in (a, b)]
     recipe = next(found.recipe for found in saved if found)
     _require_options_of(recipe, options)
+    if recipe.encoder != "cnn" or all(saved):
+        _require_use(options.encoder_weights, "no model is to be encoded by the CNN encoder")
     first, second = (
         found or _fingerprint_like(model, recipe, options, report) for found, model in zip(saved, (a, b), strict=True)
     )
@@ -124,37 +131,31 @@ def matrix(
     return Matrix(tuple(names), score, values, tuple(notes))
 
 
-def render(fingerprints: Fingerprint | Sequence[Fingerprint], size: int | None = None) -> Image:
-    """The picture of a fingerprint; of several, a sheet with their names and similarity to the first.
+def render(fingerprints: Fingerprint | Sequence[Fingerprint], options: PictureOptions | None = None) -> Image:
+    """The picture of a fingerprint; of several a sheet, a row or a difference, with their likeness to the first.
 
-    Args:
-        size: side in pixels; the generator's own when None.
+    Raises:
+        HurefError: see `huref.errors`.
     """
     from PIL import Image
 
-    from huref.image import contact_sheet, resize
-    from huref.image import render as render_vectors
+    from huref.portraits import PictureOptions, draw
 
     prints = [fingerprints] if isinstance(fingerprints, Fingerprint) else list(fingerprints)
-    pictures = render_vectors(np.stack([item.vector for item in prints]))
-    if len(prints) == 1:
-        return Image.fromarray(pictures[0] if size is None else resize(pictures[0], size))
-    labels = [item.model + _kinship(prints[0], item) for item in prints]
-    return Image.fromarray(contact_sheet(pictures, labels, side=192 if size is None else size))
+    return Image.fromarray(draw(prints, options or PictureOptions()))
 
 
-def save_picture(fingerprints: Sequence[Fingerprint], size: int | None, path: Path) -> None:
-    """Draw fingerprints into a PNG file; one picture carries its fingerprint's metadata.
+def save_picture(
+    fingerprints: Sequence[Fingerprint], path: Path, options: PictureOptions | None = None, style: str = "png"
+) -> None:
+    """Draw fingerprints into a PNG file, or one into an SVG badge; both carry the fingerprints' metadata.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    from huref.image import save_png
+    from huref import portraits
 
-    headers = [item.header() for item in fingerprints]
-    document = headers[0] if len(headers) == 1 else {"schema_version": "huref.sheet/1.0", "fingerprints": headers}
-    pixels = np.asarray(render(fingerprints[0] if len(fingerprints) == 1 else fingerprints, size))
-    save_png(path, pixels, {"huref": canonical_json(document)})
+    portraits.save(fingerprints, options or portraits.PictureOptions(), path, style)
 
 
 def write(fingerprint: Fingerprint, out: Path) -> tuple[Path, Path]:
@@ -173,7 +174,7 @@ def write(fingerprint: Fingerprint, out: Path) -> tuple[Path, Path]:
             next_step="--out DIR",
         ) from None
     file, picture = out / f"{fingerprint.model}{SUFFIX}", out / f"{fingerprint.model}.png"
-    save_picture([fingerprint], None, picture)
+    save_picture([fingerprint], picture)
     save_fingerprint(fingerprint, file)
     return file, picture
 
@@ -214,8 +215,20 @@ def _fingerprint_like(
             next_step="--tokens FILE",
         )
     plain = replace(recipe, ranking="")
-    files = {"tokens_file": options.tokens_file, "arch_file": options.arch_file}
-    return fingerprint(model, plain, report=report, **files)
+    names = ("tokens_file", "arch_file", "encoder_weights")
+    return fingerprint(model, plain, report=report, **{name: getattr(options, name) for name in names})
+
+
+def _require_use(weights: Path | None, why: str) -> None:
+    """Refuse encoder weights that would be ignored."""
+    if weights is not None:
+        raise UsageError(
+            "encoder weights without use",
+            where="--encoder-weights",
+            expected="a model and a saved fingerprint of the CNN encoder",
+            got=why,
+            next_step="leave the option out",
+        )
 
 
 def _require_options_of(recipe: Recipe, options: CompareOptions) -> None:
@@ -234,15 +247,14 @@ def _require_options_of(recipe: Recipe, options: CompareOptions) -> None:
 
 
 def _require_same_recipe(saved: Fingerprint, recipe: Recipe | None, *, has_files: bool) -> None:
-    if has_files or (recipe is not None and replace(recipe, ranking=saved.recipe.ranking) != saved.recipe):
+    made = saved.recipe
+    if recipe is not None:
+        recipe = replace(recipe, ranking=made.ranking, encoder_weights=recipe.encoder_weights or made.encoder_weights)
+    if has_files or recipe not in (None, made):
         raise UsageError(
             "a saved fingerprint keeps the recipe it was made with",
             where=saved.model,
             expected=str(saved.recipe.to_dict()),
-            got="a ranking or an architecture file" if has_files else str(recipe.to_dict() if recipe else {}),
+            got="a file that shapes a fingerprint" if has_files else str(recipe.to_dict() if recipe else {}),
             next_step="fingerprint the model itself",
         )
-
-
-def _kinship(first: Fingerprint, other: Fingerprint) -> str:
-    return "" if other is first else f"\n{100 * first.similarity(other):.1f} %"

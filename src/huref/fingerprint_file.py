@@ -41,12 +41,22 @@ def save_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
     """
     from safetensors.numpy import save
 
+    document, tensors = _contents(fingerprint)
+    document["sha256"] = _digest(document, tensors)
+    write_atomically(path, save(tensors, metadata={"huref": canonical_json(document)}))
+
+
+def fingerprint_digest(fingerprint: Fingerprint) -> str:
+    """Hexadecimal SHA-256 of a fingerprint: what its file gives as `sha256`."""
+    return _digest(*_contents(fingerprint))
+
+
+def _contents(fingerprint: Fingerprint) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a file holds, without its digest: the document and the tensors."""
     tensors = {"vector": fingerprint.vector.astype("<f4")}
     for key, sketch in fingerprint.sketches.items():
         tensors[_SKETCH_PREFIX + key] = np.ascontiguousarray(sketch, "<f4")
-    document = fingerprint.header()
-    document["sha256"] = _digest(document, tensors)
-    write_atomically(path, save(tensors, metadata={"huref": canonical_json(document)}))
+    return fingerprint.header(), tensors
 
 
 def load_fingerprint(path: str | Path) -> Fingerprint:
@@ -126,15 +136,23 @@ def _read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _require_version(document: Mapping[str, Any], path: Path) -> None:
+    """Refuse another major version, and say which huref reads it."""
     found = str(document.get("schema_version", "none"))
-    if found.split(".")[:-1] != SCHEMA_VERSION.split(".")[:-1]:
-        raise InputError(
-            "a fingerprint of another format version",
-            where=str(path),
-            expected=f"{SCHEMA_VERSION.rsplit('.', 1)[0]}.x",
-            got=found,
-            next_step="fingerprint the model again with this huref, or read the file with the one that wrote it",
-        )
+    if found.split(".")[:-1] == SCHEMA_VERSION.split(".")[:-1]:
+        return
+    writer = document.get("version")
+    writer = f"huref {writer}" if isinstance(writer, str) and writer else "the huref"
+    newer = re.fullmatch("huref[.]fingerprint/([0-9]{1,6})[.].*", found)
+    is_newer = newer is not None and int(newer[1]) > int(SCHEMA_VERSION.split("/")[1].split(".")[0])
+    raise InputError(
+        f"a fingerprint of another format version{', newer than this huref reads' if is_newer else ''}",
+        where=str(path),
+        expected=f"{SCHEMA_VERSION.rsplit('.', 1)[0]}.x",
+        got=found,
+        next_step=f"install {writer} that wrote it, or a later one"
+        if is_newer
+        else f"read the file with {writer} that wrote it, or fingerprint the model again",
+    )
 
 
 def _require_arrays(fingerprint: Fingerprint) -> None:

@@ -12,17 +12,37 @@ from huref.cli import options, output
 
 def render(
     fingerprints: Annotated[list[str], typer.Argument(metavar="FINGERPRINT", help="*.huref.safetensors files.")],
-    size: Annotated[int | None, typer.Option(help="Side of a picture in pixels.")] = None,
-    out: Annotated[Path | None, typer.Option(help="PNG file; NAME.png or sheet.png when left out.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="portrait of one, sheet, row (graded by likeness to the first), or difference of two."),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Side of each picture in pixels, or native.")] = None,
+    psi: Annotated[float | None, typer.Option(help="Truncation: 0 for the mean dog, 1 for all variety.")] = None,
+    generator: Annotated[Path | None, typer.Option(help="Weights of another generator.")] = None,
+    label: Annotated[int | None, typer.Option("--class", help="Class of a conditional generator.")] = None,
+    style: Annotated[str | None, typer.Option("--format", help="png, or svg for a badge.")] = None,
+    base: Annotated[str | None, typer.Option(help="Fingerprint that a badge compares with.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; its ending is the format. NAME.png, sheet.png and so on.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw the picture of a fingerprint again; several make a labelled sheet."""
-    from huref import api
+    """Draw the picture of a fingerprint again; several make a labelled sheet, a row or a difference."""
+    from huref import api, portraits
     from huref.fingerprint_file import load_fingerprint
 
     prints = [load_fingerprint(path) for path in fingerprints]
-    target = out or Path(f"{prints[0].model}.png" if len(prints) == 1 else "sheet.png")
-    api.save_picture(prints, size, target)
+    chosen = portraits.PictureOptions(
+        layout=layout,
+        size=portraits.size_of(size),
+        psi=psi,
+        generator=generator,
+        label=label,
+        base=load_fingerprint(base) if base else None,
+    )
+    kind = portraits.format_of(out, style)
+    target = out or Path(f"{portraits.file_stem(prints, chosen)}.{kind}")
+    api.save_picture(prints, target, chosen, kind)
     if as_json:
         models = [item.model for item in prints]
         output.print_json({"schema_version": "huref.render/1.0", "models": models, "image_file": str(target)})

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from huref.errors import UsageError
-from huref.image.pixels import Pixels, resize
-
-PAPER = (250, 249, 246)
-INK = (38, 38, 42)
-FRAME = (214, 211, 204)
-MARGIN = 16
-GAP = 14
+from huref.image.page import GAP, MARGIN, Page, letter_height, line_height
+from huref.image.pixels import Pixels
 
 
 def contact_sheet(
@@ -40,34 +34,22 @@ def contact_sheet(
     Raises:
         UsageError: no pictures, or another number of labels.
     """
-    if not len(images) or len(images) != len(labels):
-        got = f"{len(images)} pictures, {len(labels)} labels"
-        raise UsageError("a contact sheet needs one label a picture", where="labels", got=got)
+    require_labels(images, labels)
     per_row = min(columns or int(np.ceil(np.sqrt(len(images)))), len(images))
-    font = ImageFont.load_default(size=max(10.0, side / 13))
-    line_height = int(font.size * 1.35) if isinstance(font, ImageFont.FreeTypeFont) else 14
-    cell_width, cell_height = side + GAP, side + GAP + lines * line_height
+    letters = letter_height(side)
+    cell_width, cell_height = side + GAP, side + GAP + lines * line_height(letters)
     rows = -(-len(images) // per_row)
-    size = (2 * MARGIN - GAP + per_row * cell_width, 2 * MARGIN - GAP + rows * cell_height)
-    page = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(page)
+    page = Page(2 * MARGIN - GAP + per_row * cell_width, 2 * MARGIN - GAP + rows * cell_height, letters)
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         left = MARGIN + index % per_row * cell_width
         top = MARGIN + index // per_row * cell_height
-        page.paste(Image.fromarray(resize(image, side)), (left, top))
-        draw.rectangle((left - 1, top - 1, left + side, top + side), outline=FRAME)
-        for k, line in enumerate(label.split("\n")[:lines]):
-            position = (left + side // 2, top + side + 4 + k * line_height)
-            draw.text(position, fit(line, side, draw, font), INK, font, anchor="ma")
-    return np.asarray(page)
+        page.place(image, left, top, side)
+        page.caption(label, left, top + side + 4, side, lines)
+    return np.asarray(page.picture)
 
 
-def fit(text: str, width: int, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Text as it is if it fits, or its start and its end around an ellipsis."""
-    if draw.textlength(text, font) <= width:
-        return text
-    for kept in range(len(text) - 1, 1, -1):
-        shorter = text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
-        if draw.textlength(shorter, font) <= width:
-            return shorter
-    return "…"
+def require_labels(images: Sequence[Pixels] | Pixels, labels: Sequence[str]) -> None:
+    """Refuse a page without pictures, or with another number of captions than pictures."""
+    if not len(images) or len(images) != len(labels):
+        got = f"{len(images)} pictures, {len(labels)} labels"
+        raise UsageError("a page needs one label a picture", where="labels", got=got)

@@ -38,6 +38,7 @@ def render(
     *,
     psi: float = PSI,
     cutoff: int = CUTOFF,
+    label: int | None = None,
 ) -> Pixels:
     """Pictures of fingerprint vectors.
 
@@ -46,12 +47,13 @@ def render(
         generator: the network; None takes the shipped one.
         psi: truncation, 0 for the mean dog, 1 for the full variety.
         cutoff: style layers that it reaches.
+        label: class of a conditional generator, the same for all vectors; None takes its class 0.
 
     Returns:
         uint8 (n, h, w, 3).
 
     Raises:
-        UsageError: vectors of another length than the generator's z.
+        UsageError: vectors of another length than the generator's z, psi outside [0, 1], a class that is not there.
         NotFiniteError: vectors with NaN or infinity, or a vector of zeros, which has no direction.
         WeightsError: the shipped weights are damaged.
     """
@@ -61,12 +63,37 @@ def render(
 
     network = generator if generator is not None else shipped_generator()
     rows = _checked(np.atleast_2d(np.asarray(vectors, dtype=np.float32)), network.config.z_dim)
+    require_psi(psi)
+    _require_label(label, network.config.label_dim)
     pictures = []
     with torch.inference_mode():
         for start in range(0, len(rows), _BATCH):
             z = torch.from_numpy(rows[start : start + _BATCH])
-            pictures.append(to_pixels(network(z, psi=psi, cutoff=cutoff)))
+            labels = None if label is None else torch.full((len(z),), label)
+            pictures.append(to_pixels(network(z, psi=psi, cutoff=cutoff, labels=labels)))
     return np.concatenate(pictures)
+
+
+def require_psi(psi: float) -> None:
+    """Refuse a truncation that is none.
+
+    Raises:
+        UsageError: not a number from 0 to 1.
+    """
+    if not 0.0 <= psi <= 1.0:
+        raise UsageError(
+            "no such truncation", where="psi", expected="0, the mean dog, to 1, all variety", got=str(psi)
+        )
+
+
+def _require_label(label: int | None, classes: int) -> None:
+    if label is not None and not 0 <= label < classes:
+        raise UsageError(
+            "the generator has no such class",
+            where="class",
+            expected=f"0 to {classes - 1}" if classes else "none: this generator is not conditional",
+            got=str(label),
+        )
 
 
 def _checked(rows: NDArray[np.float32], length: int) -> NDArray[np.float32]:
@@ -75,9 +102,9 @@ def _checked(rows: NDArray[np.float32], length: int) -> NDArray[np.float32]:
         raise UsageError(
             "a vector does not fit the generator",
             where="vectors",
-            expected=f"(n, {length})",
+            expected=f"(n, {length}): rows as long as the generator's z",
             got=str(rows.shape),
-            next_step="use a fingerprint and a generator of the same length",
+            next_step="use a generator whose z is as long as the fingerprint's vector",
         )
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
     if not np.isfinite(norms).all() or not (norms > 0).all():

@@ -263,5 +263,5 @@ def _draw(family: _Family) -> str:
     prints = [member.fingerprint for member in family.members]
     for item in prints:
         api.write(item, family.out)
-    api.save_picture(prints, None, family.out / "sheet.png")
+    api.save_picture(prints, family.out / "sheet.png")
     return "sheet.png"
