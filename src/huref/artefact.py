@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -29,7 +30,7 @@ NOT_CALIBRATED = (
 VERDICTS = ("identical", "requantised", "derived", "merged", "independent", "inconclusive")
 METHODS = ("all", "pcs", "ics")
 RECIPES = ("canonical", "paper")
-ENCODERS = ("sketch", "mean")
+ENCODERS = ("sketch", "mean", "cnn")
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Recipe:
     Attributes:
         name: `canonical` (gains folded, terms centred over tokens, gate-down feed-forward term) or
             `paper` (HuRef, NeurIPS 2024, section 4: raw weights, gate * up).
-        encoder: `sketch` or `mean` (the official mean pooling; paper recipe, last two layers only).
+        encoder: `sketch`, `mean` (the official mean pooling; paper recipe, last two layers only) or `cnn` (a trained
+            network; last two layers only).
         layers: `last2`, `all`, or a comma-separated list of indices, negative ones from the end.
         n_tokens: how many vocabulary rows are asked for (K).
         ranking: sha256 of the token ranking file, or empty: the recipe's own choice of tokens.
         seed: public seed of the sketch's signs.
         sketch_rows: rows m of each side of a term's sketch, which has m * m numbers.
+        encoder_weights: sha256 of the weights file of `cnn`, or empty: not chosen yet, or another encoder.
     """
 
     name: str = "canonical"
@@ -54,6 +57,7 @@ class Recipe:
     ranking: str = ""
     seed: str = "huref/1"
     sketch_rows: int = 64
+    encoder_weights: str = ""
 
     def __post_init__(self) -> None:
         _require(self.name in RECIPES, "unknown recipe", "--recipe", " or ".join(RECIPES), self.name)
@@ -74,6 +78,23 @@ class Recipe:
                 "--recipe paper --layers last2 (centred terms have zero row means)",
                 f"--recipe {self.name} --layers {self.layers}",
             )
+        self._require_encoder()
+
+    def _require_encoder(self) -> None:
+        weights = self.encoder_weights
+        if self.encoder != "cnn":
+            _require(not weights, "weights for another encoder", "--encoder-weights", "--encoder cnn", self.encoder)
+            return
+        is_digest = not weights or bool(re.fullmatch("[0-9a-f]{64}", weights))
+        _require(is_digest, "no sha256", "encoder_weights", "64 hexadecimal digits", weights[:80])
+        is_possible = self.layers == "last2" and self.n_tokens % 256 == 0
+        _require(
+            is_possible,
+            "the CNN encoder takes the last two layers and a multiple of 256 tokens",
+            "--encoder cnn",
+            "--layers last2 --n-tokens 1024",
+            f"--layers {self.layers} --n-tokens {self.n_tokens}",
+        )
 
     @property
     def is_canonical(self) -> bool:
@@ -100,8 +121,9 @@ class Recipe:
         return tuple(sorted({index % n_layers for index in asked}))
 
     def to_dict(self) -> dict[str, Any]:
-        """A plain dictionary, for JSON."""
-        return asdict(self)
+        """A plain dictionary, for JSON; the digest of encoder weights only where there is one."""
+        values = asdict(self)
+        return values if self.encoder_weights else {k: v for k, v in values.items() if k != "encoder_weights"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -121,7 +143,7 @@ class Fingerprint:
         architecture: the family's name.
         recipe: how it was made.
         vector: (512,) float32, root mean square 1; the generator's latent.
-        sketches: per term, keyed `LAYER.KIND`, (m, m) float32, root mean square 1. Empty for `mean`.
+        sketches: per term, keyed `LAYER.KIND`, (m, m) float32, root mean square 1. Empty for `mean` and `cnn`.
         tokens: what `TokenSelection.describe` says: method, counts and digests.
         geometry: the decoder's sizes.
         weights: size and name of each weight file that was opened, format, and bytes read of how many.
@@ -222,6 +244,7 @@ class CompareOptions:
         tokens_file: token ranking, used for the paper's ICS where both vocabularies are equal.
         arch_file: an architecture file of the user's own.
         expect: the verdict a policy wants, or None.
+        encoder_weights: the weights that a saved fingerprint of the CNN encoder was made with.
     """
 
     method: str = "all"
@@ -230,6 +253,7 @@ class CompareOptions:
     tokens_file: Path | None = None
     arch_file: Path | None = None
     expect: str | None = None
+    encoder_weights: Path | None = None
 
     def __post_init__(self) -> None:
         _require(self.method in METHODS, "unknown method", "--method", " or ".join(METHODS), self.method)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +14,17 @@ from huref import __version__
 from huref.arch import open_weights
 from huref.arch.weights import CanonicalWeights
 from huref.artefact import Fingerprint, Progress, Recipe, model_name
+from huref.errors import UsageError
 from huref.invariants import (
     Bilinear,
+    centred,
     layer_terms,
     require_finite,
     sketch_term,
     token_embeddings,
 )
+from huref.nets.encoder_checkpoints import HOW_TO_GET, EncoderWeights, load_encoder
+from huref.nets.encoder_cnn import EncoderCNN, encode
 from huref.pooling import TOKEN_MULTIPLE, mean_pooling
 from huref.sketch import project, token_signs, unit_rms
 from huref.source import open_checkpoint
@@ -58,14 +62,20 @@ def open_model(reference: str | Path, arch_file: Path | None = None) -> Model:
 
 
 def choose_tokens(model: Model, recipe: Recipe, ranking: Ranking | None = None) -> TokenSelection:
-    """The recipe's tokens: a sample by string hash (canonical), or the rarest of a ranking (paper)."""
-    n_rows = model.n_rows
-    if ranking is None and recipe.is_canonical:
-        return sampled(model.vocabulary, recipe.n_tokens, n_rows)
-    chosen = rarest(model.vocabulary, ranking, recipe.n_tokens, n_rows)
-    usable = len(chosen.ids) // TOKEN_MULTIPLE * TOKEN_MULTIPLE
-    if recipe.encoder == "mean" and usable != len(chosen.ids):
-        return replace(rarest(model.vocabulary, ranking, usable, n_rows), requested=chosen.requested)
+    """The recipe's tokens: a sample by string hash (canonical), or the rarest of a ranking (paper).
+
+    Mean pooling and the CNN encoder take a multiple of 256 of them.
+    """
+
+    def choose(k: int) -> TokenSelection:
+        if ranking is None and recipe.is_canonical:
+            return sampled(model.vocabulary, k, model.n_rows)
+        return rarest(model.vocabulary, ranking, k, model.n_rows)
+
+    chosen = choose(recipe.n_tokens)
+    usable = len(chosen) // TOKEN_MULTIPLE * TOKEN_MULTIPLE
+    if recipe.encoder != "sketch" and usable != len(chosen):
+        return replace(choose(usable), requested=chosen.requested)
     return chosen
 
 
@@ -75,19 +85,28 @@ def fingerprint(
     *,
     ranking: Ranking | None = None,
     arch_file: Path | None = None,
+    encoder_weights: Path | None = None,
     report: Report | None = None,
 ) -> Fingerprint:
     """Fingerprint one model, reading only the rows and matrices that the recipe uses.
 
+    Args:
+        encoder_weights: a weights file for `--encoder cnn`; where the recipe names a digest, the file must have it.
+
     Raises:
-        InputError: see `open_model`; also NaN in a used tensor or too few usable tokens.
+        UsageError: no weights for the CNN encoder, or weights for another encoder.
+        InputError: see `open_model`; also NaN in a used tensor, too few usable tokens, or unreadable weights.
     """
+    weights, recipe = _load_weights(recipe, encoder_weights)
     model = open_model(reference, arch_file)
     with model.weights.checkpoint as checkpoint:
         recipe = replace(recipe, ranking=_digest(ranking) if ranking else "")
         tokens = choose_tokens(model, recipe, ranking)
-        if recipe.encoder == "mean":
-            vector, sketches = _mean_vector(model, tokens, recipe), {}
+        sketches: dict[str, np.ndarray] = {}
+        if weights is not None:
+            vector = _cnn_vector(model, tokens, recipe, weights.encoder)
+        elif recipe.encoder == "mean":
+            vector = _mean_vector(model, tokens, recipe)
         else:
             sketches = sketch_model(model, tokens, recipe, report)
             vector = project(sketches, model.weights.geometry.n_layers, recipe.seed)
@@ -111,7 +130,7 @@ def fingerprint(
                 "bytes_read": checkpoint.bytes_read,
                 "bytes_total": checkpoint.bytes_total,
             },
-            notes=token_notes(tokens),
+            notes=(*token_notes(tokens), *_encoder_notes(weights, len(tokens))),
             version=__version__,
         )
 
@@ -148,11 +167,48 @@ def _digest(ranking: Ranking) -> str:
     return hashlib.sha256(ranking.ids.astype("<i8").tobytes()).hexdigest()
 
 
+def _load_weights(recipe: Recipe, path: Path | None) -> tuple[EncoderWeights | None, Recipe]:
+    """The CNN encoder's weights, where the recipe wants one, and the recipe with the digest of its weights."""
+    if (recipe.encoder == "cnn") != (path is not None):
+        is_missing = path is None
+        raise UsageError(
+            "the CNN encoder needs weights, and huref brings none" if is_missing else "weights for another encoder",
+            where="--encoder-weights",
+            expected="a weights file" if is_missing else "--encoder cnn",
+            got="none" if is_missing else f"--encoder {recipe.encoder}",
+            next_step=f"--encoder-weights FILE; {HOW_TO_GET}" if is_missing else "leave the option out",
+        )
+    if path is None:
+        return None, recipe
+    weights = load_encoder(path, recipe.encoder_weights or None)
+    return weights, replace(recipe, encoder_weights=weights.sha256)
+
+
+def _encoder_notes(weights: EncoderWeights | None, side: int) -> tuple[str, ...]:
+    """What to tell the reader about an encoder used on another number of tokens than it was trained on."""
+    if weights is None or weights.side in (0, side):
+        return ()
+    used = f"the encoder's batch statistics are of {weights.side} tokens, and {side} are used"
+    return (f"{used}: its vectors look alike for no reason; `huref encoder calibrate --side {side}` mends that",)
+
+
+def _cnn_vector(model: Model, tokens: TokenSelection, recipe: Recipe, encoder: EncoderCNN) -> np.ndarray:
+    """The encoder's vector of the K x K terms, all in float32, so that machines agree."""
+    X = token_embeddings(model.weights, tokens.ids, recipe)
+    X = centred(X) if recipe.is_canonical else X
+    matrices = torch.stack([sketch_term(term, X, X) for term in _terms(model, recipe)])
+    require_finite(matrices, "last two layers", model.weights)
+    return encode(matrices, encoder).numpy()
+
+
+def _terms(model: Model, recipe: Recipe) -> Iterator[Bilinear]:
+    """Every term of the recipe's layers, in order."""
+    for layer in recipe.layer_indices(model.weights.geometry.n_layers):
+        yield from layer_terms(model.weights, layer, recipe)
+
+
 def _mean_vector(model: Model, tokens: TokenSelection, recipe: Recipe) -> np.ndarray:
     X = token_embeddings(model.weights, tokens.ids, recipe)
-    terms: list[Bilinear] = []
-    for layer in recipe.layer_indices(model.weights.geometry.n_layers):
-        terms += layer_terms(model.weights, layer, recipe)
-    vector = mean_pooling(terms, X)
+    vector = mean_pooling(list(_terms(model, recipe)), X)
     require_finite(torch.from_numpy(vector), "last two layers", model.weights)
     return vector

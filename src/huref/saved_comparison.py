@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from huref.artefact import NOT_CALIBRATED, Comparison, Fingerprint, TermScore, cosine
@@ -16,6 +18,7 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:
         InconclusiveError: they were made by different recipes.
     """
     if a.recipe != b.recipe:
+        _require_same_weights(a, b)
         raise InconclusiveError(
             "fingerprints of different recipes do not compare",
             where=f"{a.model} and {b.model}",
@@ -29,17 +32,33 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:
     if terms:
         notes.append("estimated from sketches: standard error near 0.01 a term")
     if a.tokens.get("digest") != b.tokens.get("digest"):
-        notes.append("the two fingerprints rest on different tokens: similarity reads lower than from weights")
+        is_blind = a.recipe.encoder == "cnn"  # it compares place by place, and places are tokens
+        effect = "the vectors' similarity says nothing" if is_blind else "similarity reads lower than from weights"
+        notes.append(f"the two fingerprints rest on different tokens: {effect}")
     canonical = float(np.mean([term.score for term in terms])) if is_estimated else None
     vectors = a.similarity(b)
     return Comparison(a.model, b.model, None, None, canonical, vectors, tuple(terms), "inconclusive", tuple(notes))
+
+
+def _require_same_weights(a: Fingerprint, b: Fingerprint) -> None:
+    """Say so where only the weights of the CNN encoder differ."""
+    weights_a, weights_b = a.recipe.encoder_weights, b.recipe.encoder_weights
+    if replace(a.recipe, encoder_weights=weights_b) == b.recipe:
+        raise InconclusiveError(
+            "vectors of differently trained encoders do not compare",
+            where=f"{a.model} and {b.model}",
+            expected=f"one encoder; {a.model} has weights of sha256 {weights_a}",
+            got=f"{b.model} has weights of sha256 {weights_b}",
+            next_step="fingerprint both models again with one --encoder-weights file",
+        )
 
 
 def _absences(a: Fingerprint, *, has_terms: bool) -> list[str]:
     """Why scores are null: a fingerprint holds one recipe's sketches, and no weights."""
     notes = ["pcs is null: it needs the weights of both models"]
     if not has_terms:
-        reason = "mean pooling keeps no terms" if a.recipe.encoder == "mean" else "no layer is in both fingerprints"
+        keeps_none = {"mean": "mean pooling keeps no terms", "cnn": "the CNN encoder keeps no terms"}
+        reason = keeps_none.get(a.recipe.encoder, "no layer is in both fingerprints")
         return [*notes, f"ics and ics_canonical are null: {reason}"]
     if a.recipe.is_canonical:
         return [*notes, "ics is null: the fingerprints are of the canonical recipe"]

@@ -17,6 +17,7 @@ def compare(
     n_tokens: options.NTokens = 4096,
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
+    encoder_weights: options.EncoderWeights = None,
     expect: Annotated[str | None, typer.Option(help="Exit with 1 unless this is the verdict.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -24,7 +25,7 @@ def compare(
     from huref import api
     from huref.artefact import CompareOptions
 
-    chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect)
+    chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights)
     with output.progress() as report:
         found = api.compare(a, b, chosen, report)
     if as_json:

@@ -15,47 +15,59 @@ from huref.cli import options, output
 def fingerprint(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Directories or weight files.")],
     recipe: Annotated[str, typer.Option(help="canonical or paper.")] = "canonical",
-    encoder: Annotated[str, typer.Option(help="sketch or mean.")] = "sketch",
+    encoder: Annotated[str, typer.Option(help="sketch, mean or cnn.")] = "sketch",
     layers: options.Layers = "last2",
-    n_tokens: options.NTokens = 4096,
+    n_tokens: Annotated[
+        int | None,
+        typer.Option("--n-tokens", help="Vocabulary rows to use (K): 4096; for cnn what its weights say, or 1024."),
+    ] = None,
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
+    encoder_weights: options.EncoderWeights = None,
     out: options.Out = Path(),
     as_json: options.AsJson = False,
 ) -> None:
     """Fingerprint models: writes NAME.huref.safetensors and NAME.png."""
     from huref.artefact import Recipe
 
-    chosen = Recipe(name=recipe, encoder=encoder, layers=layers, n_tokens=n_tokens)
+    chosen = Recipe(name=recipe, encoder=encoder, layers=layers, n_tokens=n_tokens or _usual(encoder_weights))
     _require_distinct(models)
-    documents = [_one(model, chosen, tokens, arch_file, out, as_json) for model in models]
+    files = {"tokens_file": tokens, "arch_file": arch_file, "encoder_weights": encoder_weights}
+    documents = [_one(model, chosen, files, out, as_json) for model in models]
     if as_json:
         several = {"schema_version": documents[0]["schema_version"], "fingerprints": documents}
         output.print_json(documents[0] if len(documents) == 1 else several)
 
 
-def _one(
-    model: str, recipe: Any, tokens: Path | None, arch_file: Path | None, out: Path, quiet: bool
-) -> dict[str, Any]:
+def _one(model: str, recipe: Any, files: dict[str, Path | None], out: Path, quiet: bool) -> dict[str, Any]:
     from huref import api
 
     start = time.perf_counter()
     with output.progress() as report:
-        item = api.fingerprint(model, recipe, tokens_file=tokens, arch_file=arch_file, report=report)
-    files = tuple(str(path) for path in api.write(item, out))
+        item = api.fingerprint(model, recipe, report=report, **files)
+    written = tuple(str(path) for path in api.write(item, out))
     seconds = time.perf_counter() - start
     if not quiet:
-        output.say(output.fingerprint_text(item, (files[0], files[1]), seconds))
+        output.say(output.fingerprint_text(item, (written[0], written[1]), seconds))
     return {
         **item.header(),
         "vector": [float(number) for number in item.vector],
-        "fingerprint_file": files[0],
-        "image_file": files[1],
+        "fingerprint_file": written[0],
+        "image_file": written[1],
         "bytes_read": item.weights["bytes_read"],
         "bytes_total": item.weights["bytes_total"],
         "seconds": round(seconds, 4),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+
+
+def _usual(encoder_weights: Path | None) -> int:
+    """K: 4096, or for the CNN encoder what its weights were trained at, 1024 where they do not say."""
+    if encoder_weights is None:
+        return 4096
+    from huref.nets.encoder_checkpoints import trained_side
+
+    return trained_side(encoder_weights) or 1024
 
 
 def _require_distinct(models: list[str]) -> None:

@@ -14,4 +14,7 @@ TokensFile = Annotated[
     Path | None, typer.Option("--tokens", help="Token ranking, one id a line, most frequent first.")
 ]
 ArchFile = Annotated[Path | None, typer.Option("--arch-file", help="An architecture file of your own (YAML).")]
+EncoderWeights = Annotated[
+    Path | None, typer.Option("--encoder-weights", help="Weights of the CNN encoder (safetensors).")
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]

@@ -1,0 +1,175 @@
+"""CNN encoder weights on disk: safetensors, convolutions in half precision, the configuration in the metadata.
+
+Tensors: `convs.K.weight`, folded as `FoldedConv2d` holds it, float16; all others float32, batch statistics included.
+No weights come with huref: 341 million numbers do not earn their size. Train them or convert your own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from huref.errors import OutputError, WeightsError
+from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig
+
+FORMAT = "huref-encoder-cnn-1"
+HOW_TO_GET = "train them with `huref train encoder`, or convert your own with `huref encoder convert`"
+
+_MAX_BYTES = 2 << 30
+_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """An encoder read from a file.
+
+    Attributes:
+        encoder: in evaluation mode.
+        sha256: of the whole file, in hexadecimal: fingerprints compare only under equal weights.
+        side: K of the samples that it was trained on, 0 where nobody knows.
+        notes: where the weights come from.
+    """
+
+    encoder: EncoderCNN
+    sha256: str
+    side: int
+    notes: dict[str, Any]
+
+
+def save_encoder(encoder: EncoderCNN, path: Path, notes: dict[str, Any]) -> None:
+    """Write an encoder, whole or not at all.
+
+    Args:
+        encoder: what to write, with its batch statistics; not narrowed.
+        path: the file.
+        notes: JSON; `side` is the K it was trained at.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {}
+    for name, value in encoder.state_dict().items():
+        is_kernel = value.ndim == 4
+        tensors[name] = value.to(torch.float16 if is_kernel else value.dtype).contiguous()
+    document = {"format": FORMAT, "config": dataclasses.asdict(encoder.config), "notes": notes}
+    # One key only: safetensors writes several in random order, and equal weights are to have equal digests.
+    metadata = {"huref": json.dumps(document, sort_keys=True)}
+    write_large(path, lambda partial: save_file(tensors, partial, metadata))
+
+
+def load_encoder(path: Path, sha256: str | None = None) -> EncoderWeights:
+    """Read an encoder, in float32, ready to encode.
+
+    Args:
+        path: a file of `save_encoder`.
+        sha256: the digest that the file must have; None for any.
+
+    Raises:
+        WeightsError: missing, truncated, tampered with, or of another kind.
+    """
+    digest = _digest(path)
+    if sha256 is not None and digest != sha256:
+        raise WeightsError(
+            "the encoder's weights are not the ones asked for",
+            where=str(path),
+            expected=f"sha256 {sha256}",
+            got=f"sha256 {digest}",
+            next_step="name the weights file that the fingerprint was made with",
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            document = json.loads((file.metadata() or {})["huref"])
+            if document["format"] != FORMAT:
+                raise ValueError(f"format {document['format']}")
+            notes = document["notes"]
+            encoder = EncoderCNN(_config(document["config"]), seed=None)
+            encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        side = notes.get("side", 0)
+        if not all(bool(torch.isfinite(value).all()) for value in encoder.state_dict().values()):
+            raise ValueError("numbers that are not finite")
+        return EncoderWeights(encoder.eval().requires_grad_(False), digest, int(side), notes)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise WeightsError(
+            "not the weights of a CNN encoder",
+            where=str(path),
+            expected=f"safetensors of format {FORMAT}",
+            got=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
+            next_step=HOW_TO_GET,
+        ) from error
+
+
+def trained_side(path: Path) -> int:
+    """The K that the batch statistics in a file are of; 0 where it does not say, or cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return int(json.loads((file.metadata() or {})["huref"])["notes"]["side"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return 0
+
+
+def write_large(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then rename it into place: for files that memory should not hold twice.
+
+    Raises:
+        OutputError: the folder or the file cannot be written; what was at `path` before is untouched.
+    """
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        partial = Path(name)
+        write(partial)
+        partial.chmod(0o644)
+        partial.replace(path)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise OutputError(
+            "cannot write a file",
+            where=str(path),
+            expected="a folder that can be written",
+            got=str(error).splitlines()[0][:200],
+            next_step="choose another --out",
+        ) from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file of plausible size, read in pieces."""
+    try:
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            raise WeightsError(
+                "too large for an encoder", where=str(path), expected=f"at most {_MAX_BYTES} bytes", got=str(size)
+            )
+        hasher = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                hasher.update(chunk)
+        return hasher.hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            "the encoder's weights cannot be read",
+            where=str(path),
+            expected="a safetensors file",
+            got=error.strerror or str(error),
+            next_step=HOW_TO_GET,
+        ) from error
+
+
+def _config(values: dict[str, Any]) -> EncoderConfig:
+    config = EncoderConfig(**{**values, "channels": tuple(values["channels"])})
+    if max(config.inputs, config.kernel, config.stride, *config.channels) > 4096 or len(config.channels) > 8:
+        raise ValueError(f"sizes of no encoder: {str(values)[:100]}")
+    return config
