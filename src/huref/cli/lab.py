@@ -1,0 +1,62 @@
+"""`huref lab`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from huref.cli import options, output
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def group() -> None:
+    """Experiments: does a portrait read?"""
+
+
+@app.command("study")
+def study(
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    models: Annotated[
+        Path | None, typer.Option("--study", help="Folder of a study of real models; drawn vectors when left out.")
+    ] = None,
+    questions: Annotated[int, typer.Option(help="Portraits to ask about.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of the choice of bases and portraits.")] = 0,
+    encoder: Annotated[str, typer.Option(help="Whose vectors of the study: sketch, mean or cnn.")] = "sketch",
+    psi: Annotated[float | None, typer.Option(help="Truncation: 0 for the mean dog, 1 for all variety.")] = None,
+    generator: Annotated[Path | None, typer.Option(help="Weights of another generator.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a page with which people try to read portraits: one file, offline, that scores itself."""
+    from huref.atomic import write_atomically
+    from huref.lab.reading_form import FormOptions, make_form
+    from huref.lab.study_models import load_study
+    from huref.nets.checkpoints import open_generator
+
+    found = load_study(models) if models else None
+    network = open_generator(generator) if generator else None
+    asked = FormOptions(questions, seed, encoder) if psi is None else FormOptions(questions, seed, encoder, psi)
+    page = make_form(asked, found, network).encode()
+    write_atomically(out, page)
+    if as_json:
+        output.print_json({"schema_version": "huref.reading-form/1.0", "page_file": str(out), "bytes": len(page)})
+    else:
+        output.say(f"{out}\nOpen it in a browser, or send it to people; score what they save: huref lab study-score")
+
+
+@app.command("study-score")
+def study_score(
+    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS", help="JSON files that the page saved.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Pool the answers that people gave and count the right ones by closeness of kinship."""
+    from huref.lab.reading_answers import read_answers, score_answers
+
+    score = score_answers([read_answers(path) for path in answers])
+    if as_json:
+        output.print_json(score.to_dict())
+    else:
+        output.say(score.to_text())
