@@ -82,7 +82,7 @@ def _option(name: str, code: int, kind: str, parts: tuple[str, ...], *arguments:
 
 for _name, _parts, *_arguments in (
     ("an_unknown_recipe", ("unknown recipe", "canonical or paper", "got: best"), "--recipe", "best"),
-    ("an_unknown_encoder", ("unknown encoder", "sketch or mean"), "--encoder", "cnn"),
+    ("an_unknown_encoder", ("unknown encoder", "sketch"), "--encoder", "vgg"),
     ("layers_that_are_no_list", ("unreadable layer list", "last2, all, or 0,5,-1"), "--layers", "some"),
     ("a_layer_that_is_not_there", ("no such layer", "-3 to 2"), "--layers", "0,3"),
     ("too_few_tokens_asked_for", ("too few tokens asked for", "at least 256"), "--n-tokens", 255),

@@ -27,6 +27,7 @@ from huref.lab.critics import (
     batch_deviation,
     gradient_penalty,
 )
+from huref.lab.distances import distances
 from huref.lab.efficientnet_lite import (
     STAGES,
     EfficientNetLite0,
@@ -34,7 +35,7 @@ from huref.lab.efficientnet_lite import (
     load_efficientnet,
     pad_same,
 )
-from huref.lab.energy import EnergyDistance, distances, energy
+from huref.lab.energy import EnergyDistance, energy
 from huref.lab.generator_training import GeneratorTraining, Trainer, train_generator
 from huref.lab.image_folder import load_images
 from huref.nets.checkpoints import load_generator

@@ -13,13 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from huref.lab.distances import distances
+from huref.lab.readability import line_up_loss
+
 PIXELS = 16
-
-
-def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distances of rows, (n, d), (m, d) -> (n, m), by a matrix product (`cdist` has a slow gradient)."""
-    squared = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)[None, :] - 2 * a @ b.t()
-    return squared.clamp_min(1e-6).sqrt()
 
 
 def energy(made: Tensor, real: Tensor) -> Tensor:
@@ -72,3 +69,8 @@ class EnergyDistance(nn.Module):
         made, real = self.rows(picture, features), self.queue[:known].float()
         pairs = zip(made.split_with_sizes(self.parts, dim=1), real.split_with_sizes(self.parts, dim=1), strict=True)
         return torch.stack([energy(a, b) for a, b in pairs]).sum()
+
+    def line_up(self, picture: Tensor, features: list[Tensor]) -> Tensor:
+        """How hard it is to find each picture's kin among the others (`lab.readability`), in each part."""
+        parts = self.rows(picture, features).split_with_sizes(self.parts, dim=1)
+        return torch.stack([line_up_loss(part) for part in parts]).sum()

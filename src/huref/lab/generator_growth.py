@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from huref.errors import UsageError
+from huref.lab.generator_mapping import fit_one_layer
 from huref.nets.stylegan2 import Generator
 
 
@@ -22,13 +23,19 @@ def grow(small: Generator, large: Generator) -> None:
 
     Args:
         small: the trained one.
-        large: of the same depth of mapping and lengths of z and w; at least as many pixels and channels. Changed.
+        large: of the same lengths of z and w; at least as many pixels and channels; a mapping as deep, or of one
+            layer, which then makes other pictures of the same kind (`lab.generator_mapping`). Changed.
 
     Raises:
         UsageError: the one does not fit into the other.
     """
     state = large.state_dict()
+    is_flattened = large.config.mapping_layers == 1 < small.config.mapping_layers
+    if is_flattened:
+        fit_one_layer(small.mapping, large.mapping)
     for name, value in small.state_dict().items():
+        if is_flattened and name.startswith("mapping."):
+            continue
         target = state.get(name)
         is_fitting = target is not None and target.ndim == value.ndim
         if not is_fitting or any(new < old for new, old in zip(target.shape, value.shape, strict=True)):  # type: ignore[union-attr]

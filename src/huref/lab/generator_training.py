@@ -31,7 +31,9 @@ from huref.lab.critics import Critic, PixelCritic, ProjectedCritic, gradient_pen
 from huref.lab.efficientnet_lite import load_efficientnet
 from huref.lab.generator_export import Provenance, export_generator, write_sheet
 from huref.lab.generator_growth import grow
+from huref.lab.generator_mapping import even_out
 from huref.lab.image_folder import load_images, to_float
+from huref.lab.readability import make_kin
 from huref.nets.checkpoints import load_generator
 from huref.nets.stylegan2 import Generator, StyleGAN2Config, truncate
 
@@ -54,6 +56,8 @@ class GeneratorTraining:
         critic: `projected`, `pixel` or `both`.
         energy: weight of the energy distance to the photographs (`lab.energy`), with the projected critic.
         energy_from: images before it joins the critic; from the start it hinders the first dog.
+        even_out: visible directions of style to even out before the start (`lab.generator_mapping`), 0 for none.
+        readability: weight of the line-up loss (`lab.readability`): half of each batch are kin of the other half.
         pixel_weight: weight of the pixel critic in the generator's loss when both work.
         images: photographs shown until the run ends.
         cooldown: over the last so many of them the learning rate falls to zero.
@@ -65,12 +69,15 @@ class GeneratorTraining:
         critic_rate: of the critics; slower, or a pretrained critic wins before the generator can learn.
         ema_images: half-life of the averaged generator, in images.
         augment: probability of each disturbance of what the critics see.
+        pixel_side: the pixel critic judges tiles of this side; larger than the picture, whole pictures.
+        pixel_rate: learning rate of the pixel critic, whose layers are scaled to learn as the generator's do.
         r1: weight of the gradient penalty of the pixel critic.
         r1_every: steps between two gradient penalties.
         seed: of everything random.
         threads: processor threads, 0 for torch's own choice.
         save_every: images between checkpoints, with a sheet and an export of the averaged generator each.
-        start_from: a trained generator to grow from (`lab.generator_growth`); None starts from nothing.
+        start_from: what to grow from (`lab.generator_growth`): the weights of a generator, or the folder of a run,
+            which gives its critics too; None starts from nothing.
         warmup: over the first so many images the generator's rates rise from zero: a new critic knows nothing yet.
     """
 
@@ -83,7 +90,9 @@ class GeneratorTraining:
     critic: str = "projected"
     energy: float = 60.0
     energy_from: int = 24_000
-    pixel_weight: float = 0.3
+    even_out: int = 0
+    readability: float = 0.0
+    pixel_weight: float = 0.5
     images: int = 400_000
     cooldown: int = 50_000
     minutes: float = math.inf
@@ -93,7 +102,9 @@ class GeneratorTraining:
     critic_rate: float = 0.0002
     ema_images: int = 10_000
     augment: float = 0.7
-    r1: float = 1.0
+    pixel_side: int = 64
+    pixel_rate: float = 0.0015
+    r1: float = 0.3
     r1_every: int = 16
     seed: int = 0
     threads: int = 0
@@ -229,12 +240,27 @@ class Trainer:
             self.generator = Generator(settings.network())
             self.critics = build_critics(settings)
         if settings.start_from is not None:
-            grow(load_generator(settings.start_from), self.generator)
+            self._grow_from(settings.start_from)
+            if settings.even_out:
+                even_out(self.generator, reach=settings.even_out)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.random = torch.Generator().manual_seed(settings.seed)
         self.noise = torch.Generator().manual_seed(settings.seed + 1)
         self.generator_optimiser = _optimiser([self.generator.mapping, self.generator.synthesis])
-        self.critic_optimiser = _optimiser([nn.ModuleList(self.critics.values())])
+        self.critic_optimiser = _optimiser(list(self.critics.values()))
+
+    def _grow_from(self, source: Path) -> None:
+        if not source.is_dir():
+            return grow(load_generator(source), self.generator)
+        state = _read_checkpoint(source / CHECKPOINT)
+        small = Generator(StyleGAN2Config(**state["network"]))
+        small.load_state_dict(state["average"])
+        self._take_critics(state["critics"])
+        return grow(small, self.generator)
+
+    def _take_critics(self, critics: dict[str, dict[str, Tensor]]) -> None:
+        for name in self.critics.keys() & critics.keys():
+            self.critics[name].load_state_dict(critics[name], strict=False)
 
     def step(self) -> None:
         """One batch: the generator moves, then the critics, then the average."""
@@ -252,7 +278,9 @@ class Trainer:
         mapping, synthesis = self.generator_optimiser.param_groups
         mapping["lr"] = rate * settings.mapping_boost
         synthesis["lr"] = rate
-        self.critic_optimiser.param_groups[0]["lr"] = settings.critic_rate * left
+        rates = {"projected": settings.critic_rate, "pixel": settings.pixel_rate}
+        for name, group in zip(self.critics, self.critic_optimiser.param_groups, strict=True):
+            group["lr"] = rates[name] * left
 
     def _draw(self) -> Batch:
         """Photographs, half of them mirrored, and vectors."""
@@ -262,6 +290,8 @@ class Trainer:
         plain = to_float(self.photographs[chosen])
         real = torch.where(is_turned, plain.flip(3), plain)
         z = torch.randn(size, self.generator.config.z_dim, generator=self.random)
+        if self.settings.readability:
+            z = make_kin(z, self.random)
         state = self.random.get_state()
         disturbed = augment(real, self.random, self.settings.augment)
         features = {}
@@ -290,6 +320,10 @@ class Trainer:
                 distance = critic.energy(disturbed, features[name])
                 total = total + distance * self.settings.energy
                 self._note("energy", distance)
+            if isinstance(critic, ProjectedCritic) and self.settings.readability:
+                line_up = critic.energy.line_up(disturbed, features[name])
+                total = total + line_up * self.settings.readability
+                self._note("line_up", line_up)
             loss = critic.generator_loss(critic.judge(features[name]))
             total = total + loss * self._weight(name)
             self._note(f"generator_{name}", loss)
@@ -380,31 +414,39 @@ class Trainer:
             CorruptFileError: not a checkpoint.
             UsageError: a checkpoint of another generator or of other critics.
         """
-        try:
-            state = torch.load(path, weights_only=True)
-            network, critics = state["network"], state["critics"]
-        except Exception as error:
-            raise CorruptFileError("not a checkpoint of a training run", where=str(path), got=str(error)) from error
-        if network != dataclasses.asdict(self.settings.network()):
-            wanted = dataclasses.asdict(self.settings.network())
+        state = _read_checkpoint(path)
+        network, critics = StyleGAN2Config(**state["network"]), state["critics"]
+        if network != self.settings.network():
             raise UsageError(
                 "the checkpoint is of another generator",
                 where=str(path),
-                expected=str(wanted),
+                expected=str(self.settings.network()),
                 got=str(network),
             )
         self.generator.load_state_dict(state["generator"])
         self.average.load_state_dict(state["average"])
         self.generator_optimiser.load_state_dict(state["generator_optimiser"])
-        for name, critic in self.critics.items():
-            if name in critics:
-                critic.load_state_dict(critics[name], strict=False)
+        self._take_critics(critics)
         if set(critics) == set(self.critics):
             self.critic_optimiser.load_state_dict(state["critic_optimiser"])
         self.random.set_state(state["random"])
         self.noise.set_state(state["noise"])
         self.images, self.seconds = state["images"], state["seconds"]
         self.losses, self.phases = state["losses"], _closed_phases(state["phases"], self.settings.as_json())
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `Trainer.state` gave, checked as far as the network's shape.
+
+    Raises:
+        CorruptFileError: not a checkpoint.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        StyleGAN2Config(**state["network"])
+    except Exception as error:
+        raise CorruptFileError("not a checkpoint of a training run", where=str(path), got=str(error)) from error
+    return state
 
 
 def _closed_phases(phases: list[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -426,7 +468,7 @@ def build_critics(settings: GeneratorTraining) -> dict[str, Critic]:
     if settings.critic in ("projected", "both"):
         critics["projected"] = ProjectedCritic(load_efficientnet())
     if settings.critic in ("pixel", "both"):
-        critics["pixel"] = PixelCritic(settings.resolution)
+        critics["pixel"] = PixelCritic(min(settings.resolution, settings.pixel_side))
     return critics
 
 
