@@ -192,7 +192,7 @@ def test_an_oversized_or_absent_architecture_file(tmp_path: Path) -> None:
 def test_deep_nesting_is_refused_not_crashed(tmp_path: Path) -> None:
     path = tmp_path / "deep.yaml"
     path.write_text("[" * 20000)
-    with pytest.raises(ArchitectureError, match="too deeply|nesting depth"):  # by us, or by a PyYAML that has a cap
+    with pytest.raises(ArchitectureError, match=r"too deeply|nesting depth"):  # by us, or by a PyYAML that has a cap
         load_family(path)
 
 

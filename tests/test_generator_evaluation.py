@@ -22,7 +22,7 @@ from torch.nn import functional
 from conftest import Outcome
 from huref.errors import CorruptFileError, InputError, OutputError, UsageError
 from huref.image.pixels import Pixels
-from huref.image.rendering import PSI, render
+from huref.image.rendering import PAPER_PSI, render
 from huref.lab import generator_evaluation as evaluation
 from huref.lab.generator_evaluation import GeneratorEvaluation, draw_vectors, evaluate_generator
 from huref.lab.generator_figures import Photographs, coarse, diversity, judge, memorisation, nearest_sheet
@@ -92,7 +92,7 @@ def test_the_generator_that_drew_the_photographs_is_at_the_floor_and_another_is_
     assert found["photographs"] == {"training": 120, "held_out": 60}
     assert found["weights"]["images"] == 4000 and found["weights"]["resolution"] == SIDE
     full, shown = found["generator"]
-    assert (full["psi"], shown["psi"]) == (1.0, PSI)
+    assert (full["psi"], shown["psi"]) == (1.0, PAPER_PSI)
     for which in ("kernel_distance_held_out", "kernel_distance_training"):
         assert abs(full[which]["value"]) < 3 * full[which]["error"]
         bad = found["baseline"]["generator"][0][which]

@@ -17,7 +17,7 @@ from huref.errors import CorruptFileError, NotFiniteError, OutputError, UsageErr
 from huref.image import contact_sheet, read_png_metadata, render, resize, save_png
 from huref.nets.stylegan2 import Generator, StyleGAN2Config
 
-GOLDEN = Path(__file__).parent / "golden" / "dogs64.png"
+GOLDEN = Path(__file__).parent / "golden" / "dogs128.png"
 
 
 @pytest.fixture(scope="module")

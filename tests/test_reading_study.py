@@ -216,8 +216,9 @@ def sweep(*rates: tuple[float, int, int]) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_papers_truncation_stays_unless_another_is_clearly_better() -> None:
-    assert choose(sweep((0.3, 8, 92), (0.5, 8, 90), (1.0, 8, 91))) == Setting(0.5, 8)
+def test_the_least_truncation_that_is_not_beaten_is_chosen() -> None:
+    assert choose(sweep((0.3, 8, 92), (0.5, 8, 90), (1.0, 8, 91))) == Setting(1.0, 8)
+    assert choose(sweep((0.3, 8, 92), (0.5, 8, 90), (1.0, 8, 10))) == Setting(0.5, 8)
     assert choose(sweep((0.3, 8, 70), (0.5, 8, 80), (0.7, 8, 90), (0.7, 99, 89))) == Setting(0.7, 8)
     assert choose(sweep((1.0, 8, 90), (0.5, 8, 10))) == Setting(1.0, 8)
 

@@ -20,7 +20,7 @@ from huref.errors import UsageError
 from huref.fingerprint_file import fingerprint_digest
 from huref.image import contact_sheet, graded_row, png_bytes, render, resize, side_by_side
 from huref.image.pixels import Pixels, require_side
-from huref.image.rendering import CUTOFF, PSI, require_psi
+from huref.image.rendering import CUTOFF, require_psi, usual_psi
 from huref.image.svg import BadgeText, badge
 from huref.saved_comparison import compare_fingerprints
 
@@ -72,7 +72,7 @@ class PictureOptions:
     @property
     def truncation(self) -> float:
         """Psi as it is used."""
-        return PSI if self.psi is None else self.psi
+        return usual_psi(is_shipped=self.generator is None) if self.psi is None else self.psi
 
 
 def size_of(text: str | None) -> int | str | None:

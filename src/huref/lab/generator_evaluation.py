@@ -20,7 +20,7 @@ from huref.atomic import write_atomically
 from huref.errors import OutputError, UsageError
 from huref.image.pixels import Pixels, resize
 from huref.image.png import save_png
-from huref.image.rendering import CUTOFF, PSI, render
+from huref.image.rendering import CUTOFF, PAPER_PSI, render
 from huref.lab.generator_figures import Photographs, floor, judge, memorisation, nearest_sheet
 from huref.lab.image_embedding import DEFAULT, Embedding, load_embedding
 from huref.lab.sample_distances import Estimate, kernel_distance
@@ -93,7 +93,7 @@ def evaluate_generator(settings: GeneratorEvaluation) -> Path:
     vectors = draw_vectors(settings.samples, generator.config.z_dim, settings.seed)
     full = draw(generator, vectors, 1.0, side)
     full_features = embed(full)
-    shown = embed(draw(generator, vectors, PSI, side))
+    shown = embed(draw(generator, vectors, PAPER_PSI, side))
     document: dict[str, Any] = {
         "schema_version": SCHEMA,
         "weights": describe(settings.weights, generator),
@@ -102,7 +102,9 @@ def evaluate_generator(settings: GeneratorEvaluation) -> Path:
         "seed": settings.seed,
         "photographs": {"training": len(photographs.training), "held_out": len(photographs.held_out)},
         "floor": floor(photographs),
-        "generator": [{"psi": psi, **judge(made, photographs)} for psi, made in ((1.0, full_features), (PSI, shown))],
+        "generator": [
+            {"psi": psi, **judge(made, photographs)} for psi, made in ((1.0, full_features), (PAPER_PSI, shown))
+        ],
         "memorisation": memorisation(full, full_features, photographs),
     }
     if settings.baseline is not None:
@@ -197,7 +199,9 @@ def _judge_other(
 ) -> dict[str, Any]:
     generator = open_generator(path)
     vectors = draw_vectors(settings.samples, generator.config.z_dim, settings.seed)
-    figures = [{"psi": psi, **judge(embed(draw(generator, vectors, psi, side)), photographs)} for psi in (1.0, PSI)]
+    figures = [
+        {"psi": psi, **judge(embed(draw(generator, vectors, psi, side)), photographs)} for psi in (1.0, PAPER_PSI)
+    ]
     return {"weights": describe(path, generator), "generator": figures}
 
 

@@ -59,7 +59,7 @@ class Provenance:
 
 @torch.no_grad()
 def write_sheet(generator: Generator, path: Path, *, columns: int = 8) -> None:
-    """The same 64 vectors on every sheet: left as users see them (psi 0.5), right untruncated."""
+    """The same 64 vectors on every sheet: left at the paper's psi 0.5, right untruncated."""
     seed = torch.Generator().manual_seed(SHEET_SEED)
     z = torch.randn(columns * columns, generator.config.z_dim, generator=seed)
     halves = []

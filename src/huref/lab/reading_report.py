@@ -19,9 +19,6 @@ SCHEMA_VERSION = "huref.reading/1.0"
 DECIDING = BANDS[1:4]
 """ICS 0.7 to 0.95, whose right answers choose the truncation: closer kin nearly always read, farther ones rarely."""
 
-PAPER = Setting(0.5, 8)
-"""The truncation of the paper."""
-
 _SURE = 0.999
 """Confidence at which strangers are held to differ from chance: several measures are asked at once."""
 
@@ -72,16 +69,15 @@ def score(right: Mapping[str, Mapping[str, Sequence[int]]]) -> Share:
 
 
 def choose(sweep: Sequence[Mapping[str, Any]]) -> Setting:
-    """The truncation to ship, by a rule that was fixed before the final generator was read.
+    """The truncation to ship: the least whose `score` no other's exceeds by more than its interval allows.
 
-    The paper's, unless another setting's `score` is above the paper's interval; then the best one. A program's
-    likeness does not fade when all pictures approach the mean dog, a person's does: so no smaller psi is taken for
-    being as good.
+    A program's likeness does not fade when all pictures approach the mean dog, a person's does: so truncation has to
+    be earned.
     """
     scores = {Setting(each["psi"], each["cutoff"]): score(each["right"]) for each in sweep}
-    best = max(scores, key=lambda setting: scores[setting].rate)
-    is_beaten = scores[PAPER].interval[1] < scores[best].rate
-    return best if is_beaten else PAPER
+    best = max(share.rate for share in scores.values())
+    unbeaten = [setting for setting, share in scores.items() if share.interval[1] >= best]
+    return max(unbeaten, key=lambda setting: (setting.psi, -setting.cutoff))
 
 
 def goals(document: Document) -> list[tuple[str, bool, str]]:

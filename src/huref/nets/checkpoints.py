@@ -23,8 +23,8 @@ from huref.source.byte_source import LocalFile
 
 FORMAT = "huref-stylegan2-1"
 WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = WEIGHTS / "dogs64.safetensors"
-SHIPPED_SHA256 = "921e97b03c22e8c37063fb0928730a14d0284d3a5b5c713112fb380017900ede"
+SHIPPED = WEIGHTS / "dogs128.safetensors"
+SHIPPED_SHA256 = "dfdf507c6d9eb21302070d8aa002338ef4a3a907acd2f4b4e7f5c0748e1fc4b0"
 """Digest of `SHIPPED`. `python -m huref.lab.generator_export` writes both, so that they cannot part."""
 
 MAX_HEADER = 2**20
