@@ -247,4 +247,4 @@ def test_the_shipped_weights_are_small_pinned_and_have_a_card() -> None:
     card = checkpoints.SHIPPED.with_suffix(".md").read_text()
     assert checkpoints.SHIPPED_SHA256 in card
     config = checkpoints.shipped_generator().config
-    assert (config.resolution, config.z_dim, config.mapping_layers) == (64, 512, 8)
+    assert (config.resolution, config.z_dim, config.mapping_layers) == (128, 512, 1)
