@@ -12,11 +12,9 @@ import dataclasses
 import io
 import json
 import math
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from huref.lab.generator_export import Provenance, export_generator, write_sheet
 from huref.lab.generator_growth import grow
 from huref.lab.generator_mapping import even_out
 from huref.lab.image_folder import load_images, to_float
+from huref.lab.interrupt import noted_interrupt
 from huref.lab.readability import make_kin
 from huref.nets.checkpoints import load_generator
 from huref.nets.stylegan2 import Generator, StyleGAN2Config, truncate
@@ -180,7 +179,7 @@ def _run(trainer: Trainer) -> Path:
     """Steps until the end, saving on the way."""
     settings, start = trainer.settings, time.monotonic()
     before, saved = trainer.seconds, trainer.images // trainer.settings.save_every
-    with _noted_interrupt() as was_interrupted:
+    with noted_interrupt() as was_interrupted:
         while trainer.images < settings.images and not was_interrupted:
             trainer.step()
             trainer.seconds = before + time.monotonic() - start
@@ -193,21 +192,6 @@ def _run(trainer: Trainer) -> Path:
     if was_interrupted:
         raise KeyboardInterrupt
     return path
-
-
-@contextmanager
-def _noted_interrupt() -> Iterator[list[int]]:
-    """Turns SIGINT into an entry of the list, where this is the main thread."""
-    noted: list[int] = []
-    try:
-        previous = signal.signal(signal.SIGINT, lambda number, _frame: noted.append(number))
-    except ValueError:
-        yield noted
-        return
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @dataclass(frozen=True)
