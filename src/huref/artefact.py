@@ -6,6 +6,7 @@ Everything that shaped a result is recorded in it, so that the result can be com
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -193,6 +194,28 @@ class TermScore:
 
 
 @dataclass(frozen=True)
+class LayerMatch:
+    """A layer of A and the layer of B that it was matched with.
+
+    Attributes:
+        layer_a, layer_b: indices from 0.
+        agreement: share of the tested neurons whose best partners by two independent criteria are one, in [0, 1].
+        chance: what blind choice gives, 1 / (neurons of the side that partners are sought in).
+        n_neurons: neurons tested.
+        heads: the same share over query heads, or None where there are too few to say anything.
+        aligned: kind -> aligned score of the two layers, in [-1, 1].
+    """
+
+    layer_a: int
+    layer_b: int
+    agreement: float
+    chance: float
+    n_neurons: int
+    heads: float | None = None
+    aligned: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What `compare` found about two models. Scores are in [-1, 1], or None with the reason in `notes`.
 
@@ -202,11 +225,18 @@ class Comparison:
         ics: the paper's invariant terms' cosine similarity.
         ics_canonical: the same over canonical terms.
         vectors: cosine of the two fingerprint vectors.
-        aligned, agreement: None until an aligned score and pairing agreement exist.
+        aligned: mean over matched layers and kinds of the cosine after alignment (METHOD.md, section 4).
+        agreement: pairing agreement, the mean over matched layers; the verdict rests on it.
+        layers: the matched layers behind both.
+        table: (L_a, L_b) pairing agreement of every pair of layers that was tried, NaN elsewhere; or None.
+        alignment: how the map between the two residual streams was found: method, shared_tokens, quality.
+        self_null: mean, std, n, max of the agreement of this pair's mismatched layers.
         terms: every term's own score behind `ics` (names `paper/…`) and `ics_canonical`.
-        background: mean, std, n, max, nearest of unrelated pairs; None without a calibration.
-        z, p_value: against that background; None without one.
+        background: score, mean, std, n, max, nearest, values, matched, calibration: unrelated pairs like this one.
+        z: distance of the agreement from the background's mean in its standard deviations.
+        p_value: finite-sample (conformal): the share of unrelated pairs that agree as much, this pair counted in.
         verdict: one of `VERDICTS`.
+        derivation: kind, strength, direction, reasons; None where the verdict says no more.
         notes: reasons and caveats, in the order they arose.
     """
 
@@ -221,14 +251,23 @@ class Comparison:
     notes: tuple[str, ...]
     aligned: float | None = None
     agreement: float | None = None
+    layers: tuple[LayerMatch, ...] = ()
+    table: np.ndarray | None = None
+    alignment: Mapping[str, Any] | None = None
+    self_null: Mapping[str, Any] | None = None
     background: Mapping[str, Any] | None = None
     z: float | None = None
     p_value: float | None = None
+    derivation: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The `--json` document."""
-        document = {"schema_version": "huref.comparison/1.0", **asdict(self)}
+        """The `--json` document; layer pairs of `table` that were not tried are null."""
+        document = {"schema_version": "huref.comparison/1.1", **asdict(self)}
         document["terms"] = [asdict(term) for term in self.terms]
+        document["layers"] = [asdict(layer) for layer in self.layers]
+        if self.table is not None:
+            rows = self.table.tolist()
+            document["table"] = [[None if math.isnan(value) else value for value in row] for row in rows]
         document["notes"] = list(self.notes)
         return document
 
