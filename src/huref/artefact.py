@@ -237,6 +237,8 @@ class Comparison:
         p_value: finite-sample (conformal): the share of unrelated pairs that agree as much, this pair counted in.
         verdict: one of `VERDICTS`.
         derivation: kind, strength, direction, reasons; None where the verdict says no more.
+        read: of A and of B: architecture, format, files (name to bytes), bytes_read, bytes_total; empty where no
+            weights were opened.
         notes: reasons and caveats, in the order they arose.
     """
 
@@ -259,6 +261,7 @@ class Comparison:
     z: float | None = None
     p_value: float | None = None
     derivation: Mapping[str, Any] | None = None
+    read: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The `--json` document; layer pairs of `table` that were not tried are null."""

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -41,7 +42,19 @@ def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report
             result = _noted(result, "nothing comparable: no tensor of equal shape and too few shared tokens")
         elif result.verdict == "inconclusive":
             result = _noted(result, NOT_CALIBRATED)
-        return result
+        return replace(result, read=(_read(model_a), _read(model_b)))
+
+
+def _read(model: Model) -> dict[str, Any]:
+    """Which weight files were opened, and how many of their bytes were asked for."""
+    checkpoint = model.weights.checkpoint
+    return {
+        "architecture": model.weights.architecture.name,
+        "format": checkpoint.format,
+        "files": dict(checkpoint.files),
+        "bytes_read": checkpoint.bytes_read,
+        "bytes_total": checkpoint.bytes_total,
+    }
 
 
 def _with_parameters(result: Comparison, a: Model, b: Model, report: Report | None) -> Comparison:
