@@ -19,6 +19,7 @@ Array = np.ndarray
 ARCHITECTURES: dict[str, str] = {
     "llama": "LLAMA",
     "mistral": "LLAMA",
+    "mixtral": "LLAMA",
     "ministral3": "MISTRAL3",
     "smollm3": "SMOLLM3",
     "granite": "GRANITE",
@@ -69,6 +70,9 @@ class Sizes:
             self.g = 1
         self.e = first("head_dim", default=self.d // self.h)
         self.f = first("intermediate_size", "ffn_hidden_size", default=4 * self.d)
+        self.experts = first("num_local_experts", "num_experts", default=0)
+        self.expert_f = first("moe_intermediate_size")
+        self.shared_f = first("shared_expert_intermediate_size")
 
 
 def interleave_halves(w: Array, heads: int) -> Array:
@@ -88,6 +92,19 @@ def ungroup(w: Array, s: Sizes) -> Array:
     blocks = w.reshape(s.g, per + 2, s.e, *w.shape[1:])
     parts = [blocks[:, :per], blocks[:, per : per + 1], blocks[:, per + 1 :]]
     return np.concatenate([part.reshape(-1, *w.shape[1:]) for part in parts])
+
+
+def stack_experts(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Every expert's matrix of a kind in one tensor, under a name without the number."""
+    out: dict[str, Array] = {}
+    for name in tensors:
+        kind = re.sub(r"\.experts\.\d+\.", ".experts.", name)
+        if kind == name:
+            out[name] = tensors[name]
+        elif kind not in out:
+            numbered = [kind.replace(".experts.", f".experts.{e}.") for e in range(len(tensors))]
+            out[kind] = np.stack([tensors[each] for each in numbered if each in tensors])
+    return out
 
 
 def _llama(name: str, w: Array, s: Sizes) -> dict[str, Array]:
@@ -173,9 +190,15 @@ def write_gguf(path: Path, tensors: Mapping[str, Array], config: Mapping[str, An
     writer.add_head_count_kv(s.g)
     writer.add_key_length(s.e)
     writer.add_value_length(s.e)
+    if s.experts:
+        writer.add_expert_count(s.experts)
+    if s.expert_f:
+        writer.add_expert_feed_forward_length(s.expert_f)
+    if s.shared_f:
+        writer.add_expert_shared_feed_forward_length(s.shared_f)
     table = gguf.get_tensor_name_map(arch, s.layers)
     convert = CONVERTERS.get(label, _as_is)
-    for stored, w in tensors.items():
+    for stored, w in stack_experts(tensors).items():
         for name, converted in convert(stored, w, s).items():
             short = table.get_name(name, try_suffixes=(".weight", ".bias"))
             assert short is not None, name

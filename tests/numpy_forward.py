@@ -34,6 +34,8 @@ class Settings:
     final_cap: float | None = None
     position_offset: int = 0
     scales_alibi: bool = False
+    experts_per_token: int = 0
+    renormalises_experts: bool = True  # the chosen experts' weights sum to 1
 
 
 def settings_of(weights: CanonicalWeights, config: Mapping[str, Any]) -> Settings:
@@ -68,6 +70,8 @@ def settings_of(weights: CanonicalWeights, config: Mapping[str, Any]) -> Setting
         final_cap=config.get("final_logit_softcapping"),
         position_offset=2 if model_type == "opt" else 0,
         scales_alibi=model_type == "falcon",
+        experts_per_token=config.get("num_experts_per_tok") or 0,
+        renormalises_experts=config.get("norm_topk_prob", True),
     )
 
 
@@ -193,7 +197,23 @@ class _Forward:
         act = ACTIVATIONS[self.settings.activation]
         up = self.linear(f"{at}up", x)
         inner = act(self.linear(f"{at}gate", x)) * up if self.arch.gated else act(up)
+        if f"{at}router" in self.weights:
+            inner = inner * self.neuron_weights(at, x)
         return self.linear(f"{at}down", inner)
+
+    def neuron_weights(self, at: str, x: Array) -> Array:
+        """How much each neuron of the union counts for each token: its expert's weight, mostly 0."""
+        share = _softmax(self.linear(f"{at}router", x))
+        chosen = np.argsort(-share, axis=-1)[:, : self.settings.experts_per_token]
+        kept = np.zeros_like(share)
+        np.put_along_axis(kept, chosen, np.take_along_axis(share, chosen, -1), -1)
+        if self.settings.renormalises_experts:
+            kept = kept / kept.sum(-1, keepdims=True)
+        each = np.repeat(kept, self.arch.expert_width, axis=1)
+        if not self.arch.shared_width:
+            return each
+        shared = 1 / (1 + np.exp(-self.linear(f"{at}shared_router", x)))
+        return np.concatenate([each, np.repeat(shared, self.arch.shared_width, axis=1)], axis=1)
 
 
 def _first(config: Mapping[str, Any], *keys: str, default: Any) -> Any:

@@ -170,6 +170,7 @@ MODELS: dict[str, Tiny] = {
     "mpt": Tiny("Mpt", "mpt", {"vocab_size": VOCAB, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}),
     "phi": Tiny("Phi", "phi", _llama(num_key_value_heads=4, partial_rotary_factor=0.5)),
     "phi3": Tiny("Phi3", "phi3", _llama()),
+    "mixtral": Tiny("Mixtral", "mixtral", _llama(num_local_experts=4, num_experts_per_tok=2)),
 }
 
 

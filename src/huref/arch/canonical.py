@@ -15,7 +15,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of a decoder."""
+    """The sizes of a decoder.
+
+    `d_ff` of a mixture of experts is that of a sparse layer's union; a dense layer's own is in its shapes.
+    """
 
     n_layers: int
     d_model: int
@@ -54,6 +57,9 @@ class Attention:
 class FeedForward:
     """One layer's feed-forward matrices, as stored.
 
+    A mixture of experts is the union of its neurons: expert after expert, a shared expert last. Which neurons
+    act on a token is the router's business (`layers.3.router`, a row per expert).
+
     Attributes:
         gate: (f, d), or None for a plain (ungated) block.
         up: (f, d).
@@ -82,6 +88,11 @@ class RowMap:
     run: int
     rope_head: int = 0
 
+    @property
+    def n_rows(self) -> int:
+        """How many rows it takes."""
+        return self.groups * self.run
+
     def index(self) -> slice | np.ndarray:
         """Stored rows in canonical order: a slice where they are contiguous, else int64 indices."""
         if self.groups == 1 and not self.rope_head:
@@ -94,14 +105,47 @@ class RowMap:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """The sizes of a sparse layer: `n` experts of `width` neurons each, then a shared one of `shared`, or 0.
+
+    A dense family has none of them.
+    """
+
+    n: int = 0
+    width: int = 0
+    shared: int = 0
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of the union."""
+        return self.n * self.width + self.shared
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one stored tensor gives to a canonical one.
+
+    Attributes:
+        stored: its name.
+        rows: which of its rows, after transposition.
+        is_table: all its axes but the last count rows: a stack (experts, out, in) is read as
+            (experts x out, in), a vector (in,) as (1, in).
+    """
+
+    stored: str
+    rows: RowMap
+    is_table: bool = False
+
+
+@dataclass(frozen=True)
 class TensorRole:
-    """Where a canonical tensor comes from: which stored tensor, and the steps between.
+    """Where a canonical tensor comes from: which stored tensors, and the steps between.
 
     Attributes:
         name: canonical, such as `layers.3.q`.
         shape: canonical.
-        stored: the stored tensors it is cut from; today always one.
-        rows: which rows, after transposition.
+        pieces: what it is put together from: one, or several where experts are stored apart.
+        axis: along which the pieces follow one another.
         is_transposed: stored (in, out) and turned round on reading.
         adds_one: 1 is added on reading, in float32.
         is_alias: another canonical tensor is this same data (tied unembedding, one norm for two branches).
@@ -109,8 +153,8 @@ class TensorRole:
 
     name: str
     shape: tuple[int, ...]
-    stored: tuple[str, ...]
-    rows: RowMap
+    pieces: tuple[Piece, ...]
+    axis: int = 0
     is_transposed: bool = False
     adds_one: bool = False
     is_alias: bool = False

@@ -19,6 +19,7 @@ def choose_family(checkpoint: Checkpoint, families: tuple[Family, ...]) -> Famil
     """
     claiming = [(family, names) for family, names in _speaking(checkpoint, families) if _claims(family, checkpoint)]
     fitting = [family for family, names in claiming if read_facts(checkpoint, family, names).hold(family.when)]
+    fitting = [family for family in fitting if family.when] or fitting  # conditions that hold are the better claim
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

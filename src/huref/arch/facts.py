@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from huref.arch.canonical import Geometry
+from huref.arch.canonical import Experts, Geometry
 from huref.arch.schema import Choice, Conditions, Family, NameSet, Scalar, SizeName, SizeRule, Value
 from huref.errors import ArchitectureError
 from huref.source.checkpoint import Checkpoint
 
 MAX_SIZE = 1 << 27  # far above any real width; stops absurd configurations before they size anything
+MAX_EXPERTS = 1024  # the largest released mixtures have 512; each stands for names, so it is capped on its own
 
 GGUF_SIZES: dict[SizeName, tuple[SizeRule, ...]] = {
     "n_layers": (SizeRule(key="block_count"),),
@@ -28,6 +29,13 @@ GGUF_SIZES: dict[SizeName, tuple[SizeRule, ...]] = {
     "rotary_dim": (SizeRule(key="rope.dimension_count"), SizeRule(size="head_dim")),
 }
 """Keys that llama.cpp's converters write for every family."""
+
+GGUF_EXPERT_SIZES: dict[SizeName, tuple[SizeRule, ...]] = {
+    "n_experts": (SizeRule(key="expert_count"),),
+    "expert_width": (SizeRule(key="expert_feed_forward_length"), SizeRule(key="feed_forward_length")),
+    "shared_width": (SizeRule(key="expert_shared_feed_forward_length"),),
+}
+"""And for mixtures of experts."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +95,13 @@ def read_facts(checkpoint: Checkpoint, family: Family, names: NameSet) -> Facts:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Geometry plus the two sizes that only some families have."""
+    """Geometry plus the sizes that only some families have; `dense_ff` is that of a layer without experts."""
 
     geometry: Geometry
     embed: int
     rotary: int
+    experts: Experts
+    dense_ff: int
 
 
 def read_sizes(facts: Facts, family: Family, names: NameSet, is_gguf: bool, vocab_rows: int) -> Sizes:
@@ -103,15 +113,19 @@ def read_sizes(facts: Facts, family: Family, names: NameSet, is_gguf: bool, voca
     Raises:
         ArchitectureError: a size is missing, fractional, not positive or absurd, or heads do not group.
     """
-    rules: dict[SizeName, tuple[SizeRule, ...]] = GGUF_SIZES if is_gguf else {**family.sizes}
+    rules: dict[SizeName, tuple[SizeRule, ...]] = {**family.sizes}
+    if is_gguf:
+        rules = GGUF_SIZES | {name: rule for name, rule in GGUF_EXPERT_SIZES.items() if name in family.sizes}
     reader = _SizeReader(facts, {**rules, **names.sizes}, {"vocab_size": vocab_rows} if is_gguf else {})
+    experts = Experts(*(reader.optional(name) for name in ("n_experts", "expert_width", "shared_width")))
+    dense_ff = reader.size("d_ff") if "d_ff" in family.sizes or not experts.n else 0
     geometry = Geometry(
         n_layers=reader.size("n_layers"),
         d_model=reader.size("d_model"),
         n_heads=reader.size("n_heads"),
         n_kv_heads=reader.size("n_kv_heads"),
         head_dim=reader.size("head_dim"),
-        d_ff=reader.size("d_ff"),
+        d_ff=experts.n_neurons or dense_ff,
         vocab_size=reader.size("vocab_size"),
     )
     if geometry.n_heads % geometry.n_kv_heads:
@@ -121,9 +135,9 @@ def read_sizes(facts: Facts, family: Family, names: NameSet, is_gguf: bool, voca
             expected=f"a multiple of {geometry.n_kv_heads} KV heads",
             got=f"{geometry.n_heads} query heads",
         )
-    embed = reader.size("embed_dim") if "embed_dim" in reader.rules else geometry.d_model
-    rotary = reader.size("rotary_dim") if "rotary_dim" in reader.rules else geometry.head_dim
-    return Sizes(geometry, embed, rotary)
+    embed = reader.optional("embed_dim", geometry.d_model)
+    rotary = reader.optional("rotary_dim", geometry.head_dim)
+    return Sizes(geometry, embed, rotary, experts, dense_ff)
 
 
 class _SizeReader:
@@ -144,10 +158,15 @@ class _SizeReader:
         value = self._first(name)
         value = int(value) if name == "rotary_dim" else value  # a share of the head, rounded down
         self.pending.pop()
-        if not 0 < value <= MAX_SIZE or value != int(value):
-            raise self._fault(name, f"a whole number from 1 to {MAX_SIZE}", str(value))
+        limit = MAX_EXPERTS if name == "n_experts" else MAX_SIZE
+        if not 0 < value <= limit or value != int(value):
+            raise self._fault(name, f"a whole number from 1 to {limit}", str(value))
         self.known[name] = int(value)
         return self.known[name]
+
+    def optional(self, name: SizeName, otherwise: int = 0) -> int:
+        """A size that only some families have a rule for."""
+        return self.size(name) if name in self.rules else otherwise
 
     def _first(self, name: str) -> float:
         for rule in self.rules[name]:  # type: ignore[index]

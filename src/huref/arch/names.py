@@ -9,16 +9,17 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from huref.arch.schema import NameSet, TensorRule
+from huref.arch.schema import PER_EXPERT, STACKED, NameSet, TensorRule
 
 SHOWN = 8
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-def expand(template: str, prefix: str, layer: int | None = None) -> str:
-    """Fill in a name template; without a layer `{i}` stays."""
-    name = template.replace("{p}", prefix)
-    return name if layer is None else name.replace("{i}", str(layer))
+def expand(template: str, prefix: str, layer: int | None = None, expert: int | None = None) -> str:
+    """Fill in a name template; without a layer `{i}` stays, and without an expert `{e}` becomes `{i}` too."""
+    name = template.removesuffix(STACKED).replace("{p}", prefix)
+    name = name if layer is None else name.replace("{i}", str(layer))
+    return name.replace(PER_EXPERT, "{i}" if expert is None else str(expert))
 
 
 def patterns(stored: Iterable[str]) -> set[str]:
@@ -44,12 +45,27 @@ def choose_prefix(names: NameSet, stored: set[str]) -> str:
 
 def layers_stored(names: NameSet, prefix: str, stored: Iterable[str]) -> set[int]:
     """Layer numbers for which the checkpoint has a `down` matrix."""
-    modules = "|".join(
-        re.escape(expand(name, prefix)).replace(re.escape("{i}"), r"(\d{1,6})")
-        for name in names.tensors["down"].from_
-    )
-    matches = (re.fullmatch(f"(?:{modules})\\.weight", name) for name in stored)
-    return {int(number) for match in matches if match for number in match.groups() if number}
+    return {int(layer) for layer, _ in _numbers(names, prefix, stored) if layer}
+
+
+def experts_stored(names: NameSet, prefix: str, stored: Iterable[str]) -> set[int]:
+    """Expert numbers for which the checkpoint has a `down` matrix."""
+    return {int(expert) for _, expert in _numbers(names, prefix, stored) if expert}
+
+
+def _numbers(names: NameSet, prefix: str, stored: Iterable[str]) -> list[tuple[str, str]]:
+    """Layer and expert in the name of every stored `down` matrix; a dense layer's expert is empty."""
+    patterns = [re.compile(_numbered(template, prefix)) for template in names.tensors["down"].from_]
+    matches = (pattern.fullmatch(name) for name in stored for pattern in patterns)
+    return [(match["i"], match.groupdict().get("e", "")) for match in matches if match]
+
+
+def _numbered(template: str, prefix: str) -> str:
+    """A regular expression for the names of a template's weights, with groups `i` and, for experts, `e`."""
+    name = re.escape(f"{template.removesuffix(STACKED).replace('{p}', prefix)}.weight")
+    for group, placeholder in (("i", re.escape("{i}")), ("e", re.escape(PER_EXPERT))):
+        name = name.replace(placeholder, rf"(?P<{group}>\d{{1,6}})", 1).replace(placeholder, r"\d{1,6}")
+    return name
 
 
 def compare_names(names: NameSet, stored: Iterable[str]) -> tuple[float, list[str], list[str]]:

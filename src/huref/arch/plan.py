@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
-from huref.arch.canonical import Geometry, RowMap, TensorRole
+from huref.arch.canonical import Experts, Geometry, Piece, RowMap, TensorRole
 from huref.arch.facts import Sizes
-from huref.arch.names import choose_prefix, expand, is_ignored, layers_stored, shown
-from huref.arch.roles import FUSED_ROLES, GLOBAL_ROLES, Widths, symbols_of
-from huref.arch.schema import NameSet, TensorRule
+from huref.arch.names import choose_prefix, expand, experts_stored, is_ignored, layers_stored, shown
+from huref.arch.roles import FUSED_ROLES, GLOBAL_ROLES, NEURON_ROLES, ROUTER_ROLES, Widths, symbols_of
+from huref.arch.schema import PER_EXPERT, STACKED, NameSet, TensorRule, names_experts
 from huref.errors import ArchitectureError, MissingTensorError
 from huref.source.checkpoint import TensorInfo
+
+MANY = 1000  # missing tensors after which looking for more only costs time
 
 
 class Planner:
@@ -24,6 +26,7 @@ class Planner:
         self.reference = reference
         self.prefix = choose_prefix(names, {_first_layer(name) for name in tensors})
         self.missing: list[str] = []
+        self.experts = Experts()
 
     def vocab_rows(self) -> int:
         """Rows of the stored embedding.
@@ -32,11 +35,11 @@ class Planner:
             MissingTensorError: there is no embedding.
         """
         rule = self.names.tensors["embedding"]
-        module = self._stored_module(rule, None)
-        if module is None:
-            self.missing.append(expand(rule.from_[0], self.prefix) + ".weight")
+        template = self._stored_template(rule.from_, None)
+        if template is None:
+            self._miss(expand(rule.from_[0], self.prefix) + ".weight")
             self._check_missing()
-        shape = self.tensors[f"{module}.weight"].shape
+        shape = self.tensors[f"{expand(template or '', self.prefix)}.weight"].shape
         return shape[0] if shape else 0
 
     def roles(self, sizes: Sizes) -> dict[str, TensorRole]:
@@ -46,7 +49,9 @@ class Planner:
             ArchitectureError: more layers are stored than configured, or a shape disagrees.
             MissingTensorError: a tensor is missing, or one is left over that no role claims.
         """
+        self.experts = sizes.experts
         self._check_layer_count(sizes.geometry.n_layers)
+        self._check_expert_count()
         found: dict[str, TensorRole] = {}
         for name, role in self._all(sizes):
             found[name] = role
@@ -58,34 +63,84 @@ class Planner:
         return _mark_aliases(found)
 
     def _all(self, sizes: Sizes) -> Iterator[tuple[str, TensorRole]]:
-        widths = Widths(sizes.geometry, sizes.embed)
+        widths = Widths(sizes.geometry, sizes.embed, sizes.experts, sizes.dense_ff)
         rules = self.names.tensors
         for role in ("embedding", "position", "embedding_norm", "project_in"):
             if role in rules:
-                yield from self._module(role, rules[role], None, widths)
+                yield from self._module(role, rules[role], rules[role].from_, None, widths)
         for layer in range(sizes.geometry.n_layers):
-            for role, rule in rules.items():
-                if role not in GLOBAL_ROLES:
-                    yield from self._module(role, rule, layer, widths)
+            yield from self._layer(layer, widths)
         for role in ("final_norm", "project_out", "unembedding"):
             if role in rules:
-                yield from self._module(role, rules[role], None, widths)
+                yield from self._module(role, rules[role], rules[role].from_, None, widths)
+
+    def _layer(self, layer: int, widths: Widths) -> Iterator[tuple[str, TensorRole]]:
+        rules = self.names.tensors
+        down = self._stored_template(rules["down"].from_, layer) or rules["down"].from_[0]
+        is_sparse = names_experts(down)
+        for role, rule in rules.items():
+            if role in GLOBAL_ROLES or (role in ROUTER_ROLES and not is_sparse):
+                continue
+            templates: Sequence[str] = rule.from_
+            if role in NEURON_ROLES:  # all three of one kind: a layer is either sparse or dense
+                templates = [template for template in templates if names_experts(template) == is_sparse]
+            yield from self._module(role, rule, templates, layer, widths)
 
     def _module(
-        self, role: str, rule: TensorRule, layer: int | None, widths: Widths
+        self, role: str, rule: TensorRule, templates: Sequence[str], layer: int | None, widths: Widths
     ) -> Iterator[tuple[str, TensorRole]]:
-        module = self._stored_module(rule, layer)
-        if module is None:
+        template = self._stored_template(templates, layer)
+        if template is None:
             if not rule.optional:
-                self.missing.append(expand(rule.from_[0], self.prefix, layer) + ".weight")
+                self._miss(*(f"{module}.weight" for module in self._modules((*templates, *rule.from_)[0], layer)))
             return
         start = "" if layer is None else f"layers.{layer}."
+        if names_experts(template):
+            yield from self._union(role, rule, template, layer, widths)
+            return
+        module = expand(template, self.prefix, layer)
         yield from self._parts(role, rule, f"{module}.weight", start, widths)
         bias = f"{module}.bias"
         if bias in self.tensors and rule.bias != "never":
             yield from self._parts(f"{role}_bias", rule, bias, start, widths)
         elif rule.bias == "required":
-            self.missing.append(bias)
+            self._miss(bias)
+
+    def _union(
+        self, role: str, rule: TensorRule, template: str, layer: int | None, widths: Widths
+    ) -> Iterator[tuple[str, TensorRole]]:
+        """The neurons of all experts, the shared one's last: rows of `gate` and `up`, columns of `down`."""
+        axis = 1 if role == "down" else 0
+        d = widths.geometry.d_model
+
+        def shape(n_neurons: int) -> tuple[int, int]:
+            return (d, n_neurons) if axis else (n_neurons, d)
+
+        modules = self._modules(template, layer)
+        if template.endswith(STACKED):
+            pieces = self._stack(f"{modules[0]}.weight", shape(self.experts.width), axis)
+        else:
+            pieces = [self._piece(f"{module}.weight", shape(self.experts.width)) for module in modules]
+        if rule.shared:
+            module = expand(rule.shared, self.prefix, layer)
+            pieces.append(self._piece(f"{module}.weight", shape(self.experts.shared)))
+        name = f"layers.{layer}.{role}"
+        yield name, TensorRole(name, shape(self.experts.n_neurons), tuple(pieces), axis)
+
+    def _piece(self, stored: str, shape: tuple[int, int]) -> Piece:
+        if stored in self.tensors:
+            self._check_shape(stored, [shape], is_transposed=False)
+        else:
+            self._miss(stored)
+        return Piece(stored, RowMap(1, shape[0], 0, shape[0]))
+
+    def _stack(self, stored: str, shape: tuple[int, int], axis: int) -> list[Piece]:
+        """Experts stacked in one tensor: side by side they are pieces, one below the other a single one."""
+        n = self.experts.n
+        self._check_shape(stored, [(n, *shape)], is_transposed=False)
+        if axis == 0:
+            return [Piece(stored, RowMap(1, n * shape[0], 0, n * shape[0]), is_table=True)]
+        return [Piece(stored, RowMap(1, shape[0], e * shape[0], shape[0]), is_table=True) for e in range(n)]
 
     def _parts(
         self, role: str, rule: TensorRule, stored: str, start: str, widths: Widths
@@ -94,7 +149,11 @@ class Planner:
         whole = role.removesuffix("_bias")
         parts = FUSED_ROLES[whole][rule.split] if rule.split else (whole,)
         shapes = [self._shape(part + suffix, stored, widths, is_part=bool(rule.split)) for part in parts]
-        self._check_shape(stored, shapes, "transpose" in rule.steps and not suffix)
+        is_vector = role == "shared_router" and len(self.tensors[stored].shape) == 1  # llama.cpp drops the axis
+        if is_vector:
+            self._check_shape(stored, [shape[1:] for shape in shapes], is_transposed=False)
+        else:
+            self._check_shape(stored, shapes, "transpose" in rule.steps and not suffix)
         for part, shape, rows in zip(parts, shapes, _row_maps(rule, shapes, widths.geometry), strict=True):
             name = f"{start}{part}{suffix}"
             yield (
@@ -102,8 +161,7 @@ class Planner:
                 TensorRole(
                     name=name,
                     shape=shape,
-                    stored=(stored,),
-                    rows=rows,
+                    pieces=(Piece(stored, rows, is_table=is_vector),),
                     is_transposed="transpose" in rule.steps and not suffix,
                     adds_one="add_one" in rule.steps and not suffix,
                 ),
@@ -136,9 +194,18 @@ class Planner:
                 next_step="check that config.json belongs to these weights, and that they are not packed",
             )
 
-    def _stored_module(self, rule: TensorRule, layer: int | None) -> str | None:
-        modules = (expand(name, self.prefix, layer) for name in rule.from_)
-        return next((module for module in modules if f"{module}.weight" in self.tensors), None)
+    def _stored_template(self, templates: Sequence[str], layer: int | None) -> str | None:
+        """The first alternative that is stored; of names with experts, the first with any of them."""
+        for template in templates:
+            if any(f"{module}.weight" in self.tensors for module in self._modules(template, layer)):
+                return template
+        return None
+
+    def _modules(self, template: str, layer: int | None) -> list[str]:
+        """The stored modules that a name stands for: one, or one per expert."""
+        if PER_EXPERT not in template:
+            return [expand(template, self.prefix, layer)]
+        return [expand(template, self.prefix, layer, expert) for expert in range(self.experts.n)]
 
     def _check_layer_count(self, n_layers: int) -> None:
         stored = layers_stored(self.names, self.prefix, self.tensors)
@@ -149,11 +216,31 @@ class Planner:
                 expected=f"{n_layers} layers",
                 got=f"tensors of layer {max(stored)}, counted from 0",
             )
+        if n_layers > len(self.tensors):  # before every layer's names are written out
+            first = next(layer for layer in range(n_layers) if layer not in stored)
+            self._miss(*(f"{module}.weight" for module in self._modules(self.names.tensors["down"].from_[0], first)))
+            self._check_missing()
+
+    def _check_expert_count(self) -> None:
+        stored = experts_stored(self.names, self.prefix, self.tensors)
+        if stored and max(stored) >= self.experts.n:
+            raise ArchitectureError(
+                "the configuration and the stored experts disagree",
+                where=self.reference,
+                expected=f"{self.experts.n} experts",
+                got=f"tensors of expert {max(stored)}, counted from 0",
+            )
+
+    def _miss(self, *names: str) -> None:
+        self.missing += names
+        if len(self.missing) >= MANY:
+            self._check_missing()
 
     def _check_missing(self, left: list[str] | None = None) -> None:
         if self.missing:
+            or_more = " or more" if len(self.missing) >= MANY else ""
             raise MissingTensorError(
-                f"{len(self.missing)} tensors are missing",
+                f"{len(self.missing)}{or_more} tensors are missing",
                 where=self.reference,
                 expected=shown(self.missing),
                 got=f"no place for {shown(left)}" if left else "",
@@ -174,7 +261,7 @@ class Planner:
         self._check_missing()
 
     def _unclaimed(self, found: dict[str, TensorRole]) -> list[str]:
-        claimed = {stored for role in found.values() for stored in role.stored}
+        claimed = {piece.stored for role in found.values() for piece in role.pieces}
         return [name for name in self.tensors if name not in claimed and not is_ignored(name, self.names)]
 
     def _check_leftovers(self, left: list[str]) -> None:
@@ -194,7 +281,7 @@ class Planner:
             f"layers.{layer}.{kind}"
             for kind in sorted(kinds)
             for layer in range(n_layers)
-            if f"layers.{layer}.{kind}" not in found
+            if f"layers.{layer}.{kind}" not in found and kind not in ROUTER_ROLES
         ]
         self._check_missing()
 
@@ -212,12 +299,11 @@ def _row_maps(rule: TensorRule, shapes: list[tuple[int, ...]], geometry: Geometr
 
 
 def _mark_aliases(found: dict[str, TensorRole]) -> dict[str, TensorRole]:
-    seen: set[tuple[tuple[str, ...], RowMap]] = set()
+    seen: set[tuple[Piece, ...]] = set()
     marked = {}
     for name, role in found.items():
-        place = (role.stored, role.rows)
-        marked[name] = replace(role, is_alias=True) if place in seen else role
-        seen.add(place)
+        marked[name] = replace(role, is_alias=True) if role.pieces in seen else role
+        seen.add(role.pieces)
     return marked
 
 

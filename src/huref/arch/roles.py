@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from huref.arch.canonical import Geometry
+from huref.arch.canonical import Experts, Geometry
 
 GLOBAL_ROLES: dict[str, tuple[str, ...]] = {
     "embedding": ("vocab", "embed"),
@@ -34,7 +34,15 @@ LAYER_ROLES: dict[str, tuple[str, ...]] = {
     "up": ("ff", "model"),
     "down": ("model", "ff"),
     "post_feed_forward_norm": ("model",),
+    "router": ("experts", "model"),
+    "shared_router": ("one", "model"),  # how much of the shared expert: a sigmoid of its product with x
 }
+
+NEURON_ROLES = ("gate", "up", "down")
+"""The roles that a mixture of experts has once per expert; canonical is their union."""
+
+ROUTER_ROLES = ("router", "shared_router")
+"""The roles that only a sparse layer has."""
 
 FUSED_ROLES: dict[str, dict[str, tuple[str, ...]]] = {
     "qkv": {"concat": ("q", "k", "v"), "grouped": ("q", "k", "v")},
@@ -50,10 +58,12 @@ per-head interleaving of GPT-NeoX and Bloom; with g = 1 it equals `concat` (Falc
 
 @dataclass(frozen=True)
 class Widths:
-    """The numbers behind the symbols of the two tables above."""
+    """The numbers behind the symbols of the two tables above; `dense_ff` is the width of a dense layer."""
 
     geometry: Geometry
     embed: int
+    experts: Experts
+    dense_ff: int
 
     def sizes(self, symbol: str) -> tuple[int, ...]:
         """Acceptable sizes for one symbol; empty means any."""
@@ -67,7 +77,9 @@ class Widths:
             "key": (g.n_kv_heads * g.head_dim,),
             "query norm": (g.head_dim, g.n_heads * g.head_dim),
             "key norm": (g.head_dim, g.n_kv_heads * g.head_dim),
-            "ff": (g.d_ff,),
+            "ff": (self.dense_ff,),
+            "experts": (self.experts.n,),
+            "one": (1,),
         }
         return table[symbol]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from huref.arch.roles import FUSED_ROLES, GLOBAL_ROLES, LAYER_ROLES
+from huref.arch.roles import FUSED_ROLES, GLOBAL_ROLES, LAYER_ROLES, NEURON_ROLES
 from huref.errors import ArchitectureError
 
 DATA = Path(__file__).parent / "data"
@@ -37,7 +37,12 @@ SizeName = Literal[
     "vocab_size",
     "embed_dim",
     "rotary_dim",
+    "n_experts",
+    "expert_width",
+    "shared_width",
 ]
+PER_EXPERT = "{e}"
+STACKED = "[e]"
 NormKind = Literal["rms", "layer"]
 PositionKind = Literal["rope_half", "rope_interleaved", "rope_2d", "learned", "alibi"]
 Step = Literal["transpose", "unpermute_rope", "add_one"]
@@ -70,6 +75,11 @@ class SizeRule(_Closed):
         if sum(source is not None for source in (self.key, self.size, self.value)) != 1:
             raise ValueError("a size rule needs exactly one of key, size, value")
         return self
+
+
+def names_experts(template: str) -> bool:
+    """Whether a name stands for experts, one by one or stacked."""
+    return PER_EXPERT in template or template.endswith(STACKED)
 
 
 def _rule(raw: object) -> object:
@@ -110,8 +120,10 @@ class TensorRule(_Closed):
     """Where a role's module is stored, without its `.weight` or `.bias`.
 
     Attributes:
-        from_: template, or alternatives of which the first stored one counts; `{p}` is the export's prefix
-            and `{i}` the layer.
+        from_: template, or alternatives of which the first stored one counts; `{p}` is the export's prefix,
+            `{i}` the layer, and `{e}` the expert: the name stands for one tensor per expert. A name that ends
+            in `[e]` is one tensor whose first axis counts the experts.
+        shared: the shared expert's module, whose neurons follow those of the experts.
         steps: how to undo the storage order.
         split: for fused roles, the layout.
         optional: whether the module may be absent (in every layer alike).
@@ -122,9 +134,15 @@ class TensorRule(_Closed):
     from_: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(alias="from", min_length=1)
     steps: tuple[Step, ...] = ()
     split: str | None = None
+    shared: str | None = None
     optional: bool = False
     when: Conditions = {}
     bias: Literal["required", "optional", "never"] = "optional"
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether any of the names stands for experts."""
+        return self.shared is not None or any(names_experts(template) for template in self.from_)
 
 
 class NameSet(_Closed):
@@ -164,6 +182,11 @@ class NameSet(_Closed):
             if rule.split not in FUSED_ROLES.get(role, {None: ()}):
                 allowed = ", ".join(FUSED_ROLES.get(role, {})) or "none"
                 raise ValueError(f"role {role!r} has split {rule.split!r}; allowed: {allowed}")
+            if rule.has_experts and (role not in NEURON_ROLES or rule.steps or rule.bias == "required"):
+                raise ValueError(
+                    f"role {role!r}: {PER_EXPERT}, {STACKED} and shared are for {', '.join(NEURON_ROLES)}, "
+                    "without steps and biases"
+                )
             if (role in GLOBAL_ROLES) == any("{i}" in name for name in rule.from_):
                 raise ValueError(f"role {role!r}: layer roles need {{i}} in their names, the others must not")
         return self
@@ -201,6 +224,16 @@ class Family(_Closed):
     sizes: dict[SizeName, SizeRules]
     huggingface: NameSet
     gguf: NameSet | None = None
+
+    @model_validator(mode="after")
+    def _sizes_for_experts(self) -> Family:
+        for names in (self.huggingface, self.gguf):
+            rules = [] if names is None else [names.tensors[role] for role in NEURON_ROLES if role in names.tensors]
+            needed = {"n_experts", "expert_width"} if any(rule.has_experts for rule in rules) else set()
+            needed |= {"shared_width"} if any(rule.shared for rule in rules) else set()
+            if missing := needed - set(self.sizes):
+                raise ValueError(f"names with experts need the sizes {', '.join(sorted(missing))}")
+        return self
 
     def name_set(self, file_format: str) -> NameSet | None:
         """The names that a checkpoint of this format uses."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from huref.arch.canonical import Attention, FeedForward, Geometry, Roles, TensorRole
 from huref.arch.detect import choose_family
-from huref.arch.facts import Facts, read_facts, read_sizes
+from huref.arch.facts import Facts, Sizes, read_facts, read_sizes
 from huref.arch.plan import Planner
+from huref.arch.reader import Reader
 from huref.arch.schema import Family, NormKind, PositionKind, known_families, load_family
 from huref.errors import ArchitectureError, MissingTensorError
 from huref.source.checkpoint import Checkpoint, Rows
@@ -34,6 +34,10 @@ class Architecture:
         norm_after_residual: norms act on the residual sum (OPT-350m), not in front of a branch.
         unit_norms: the norms in front of branches have no parameters; their gain is 1.
         is_tied: embedding and unembedding are one matrix.
+        n_experts: experts of a sparse layer; 0 in a dense family. `gate`, `up` and `down` of such a layer are
+            the union of all experts' neurons; a layer is sparse if it has a `router`.
+        expert_width: neurons of each expert; expert e's are `e * expert_width` up to the next one's.
+        shared_width: neurons of the shared expert, which come last; 0 where there is none.
     """
 
     name: str
@@ -46,6 +50,9 @@ class Architecture:
     norm_after_residual: bool
     unit_norms: bool
     is_tied: bool
+    n_experts: int = 0
+    expert_width: int = 0
+    shared_width: int = 0
 
 
 def open_weights(checkpoint: Checkpoint, arch_file: Path | None = None) -> CanonicalWeights:
@@ -75,7 +82,7 @@ def open_weights(checkpoint: Checkpoint, arch_file: Path | None = None) -> Canon
     roles = planner.roles(sizes)
     if "unembedding" not in roles and (is_gguf or _says_tied(facts, family)):
         roles["unembedding"] = replace(roles["embedding"], name="unembedding", is_alias=True)
-    architecture = _decide(facts, family, sizes.rotary, roles)
+    architecture = _decide(facts, family, sizes, roles)
     return CanonicalWeights(checkpoint, architecture, sizes.geometry, roles)
 
 
@@ -114,12 +121,19 @@ class CanonicalWeights:
         return self._role(name).shape
 
     def stored_dtype(self, name: str) -> str:
-        """The type in the file, in the format's own spelling: `BF16`, `Q4_1`."""
-        return self.checkpoint.tensors[self._role(name).stored[0]].dtype
+        """The type in the file, in the format's own spelling: `BF16`, `Q4_1`.
+
+        Where experts are stored apart, that of the first, which all but a shared expert have in common.
+        """
+        return self.checkpoint.tensors[self.stored_name(name)].dtype
 
     def stored_name(self, name: str) -> str:
-        """The stored tensor that a canonical one is cut from, for messages and evidence."""
-        return self._role(name).stored[0]
+        """The stored tensor that a canonical one is cut from, for messages and evidence; the first of several."""
+        return self.stored_names(name)[0]
+
+    def stored_names(self, name: str) -> tuple[str, ...]:
+        """Every stored tensor that a canonical one is put together from: several for experts stored apart."""
+        return tuple(dict.fromkeys(piece.stored for piece in self._role(name).pieces))
 
     def read(self, name: str, rows: Rows = None) -> Tensor:
         """One canonical tensor, or some of its rows, in its stored type.
@@ -129,7 +143,7 @@ class CanonicalWeights:
         Raises:
             MissingTensorError: this checkpoint has no such tensor.
         """
-        return _Reader(self.checkpoint).read(self._role(name), rows)
+        return Reader(self.checkpoint).read(self._role(name), rows)
 
     def embedding(self, rows: Rows = None) -> Tensor:
         """Token embeddings (n, d) as they enter the residual stream, without the family's scaling.
@@ -177,7 +191,7 @@ class CanonicalWeights:
                 where=self.checkpoint.reference,
                 expected=f"0 to {self.geometry.n_layers - 1}",
             )
-        return _LayerReader(self._roles, layer, _Reader(self.checkpoint))
+        return _LayerReader(self._roles, layer, Reader(self.checkpoint))
 
     def _role(self, name: str) -> TensorRole:
         if name not in self._roles:
@@ -188,7 +202,7 @@ class CanonicalWeights:
 class _LayerReader:
     """Reads roles of one layer."""
 
-    def __init__(self, roles: Roles, layer: int, reader: _Reader) -> None:
+    def __init__(self, roles: Roles, layer: int, reader: Reader) -> None:
         self.roles = roles
         self.layer = layer
         self.reader = reader
@@ -202,60 +216,6 @@ class _LayerReader:
         return self(role) if f"layers.{self.layer}.{role}" in self.roles else None
 
 
-class _Reader:
-    """Reads canonical tensors; a transposed fused matrix, whose parts cannot be read alone, only once."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-        self.whole: dict[str, Tensor] = {}
-
-    def read(self, role: TensorRole, rows: Rows) -> Tensor:
-        index = _within(role.rows.index(), rows, role)
-        stored = role.stored[0]
-        if role.is_transposed:
-            if stored not in self.whole:
-                self.whole[stored] = self.checkpoint.read(stored)
-            tensor = _take(self.whole[stored].T, index)
-        else:
-            tensor = self._rows(stored, index)
-        return tensor.float() + 1 if role.adds_one else tensor
-
-    def _rows(self, stored: str, index: slice | np.ndarray) -> Tensor:
-        """Rows of a stored tensor; a shuffled block is read in one piece and shuffled in memory."""
-        if isinstance(index, slice):
-            n = self.checkpoint.tensors[stored].shape[0]
-            return self.checkpoint.read(stored, None if index == slice(0, n) else index)
-        first, last = (int(index.min()), int(index.max()) + 1) if len(index) else (0, 0)
-        if last - first == len(index):
-            return self._rows(stored, slice(first, last))[torch.from_numpy(index - first)]
-        return self.checkpoint.read(stored, index)
-
-
-def _within(index: slice | np.ndarray, rows: Rows, role: TensorRole) -> slice | np.ndarray:
-    """The stored rows behind some of a canonical tensor's rows."""
-    if rows is None:
-        return index
-    n = role.shape[0]
-    if isinstance(rows, slice):
-        start, stop, step = rows.indices(n)
-        if step != 1 or not isinstance(index, slice):
-            return _all(index)[rows]
-        return slice(index.start + start, index.start + max(start, stop))
-    if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= n):
-        raise MissingTensorError(
-            f"{role.name} has no such row", expected=f"0 to {n - 1}", got=f"{rows.min()} to {rows.max()}"
-        )
-    return index.start + rows.astype(np.int64) if isinstance(index, slice) else index[rows]
-
-
-def _all(index: slice | np.ndarray) -> np.ndarray:
-    return np.arange(index.start, index.stop) if isinstance(index, slice) else index
-
-
-def _take(tensor: Tensor, index: slice | np.ndarray) -> Tensor:
-    return tensor[index] if isinstance(index, slice) else tensor[torch.from_numpy(index)]
-
-
 def _by_head(gain: Tensor | None, head_dim: int) -> Tensor | None:
     """(e,) stays; a gain for all heads becomes (heads, e)."""
     return gain if gain is None or gain.shape == (head_dim,) else gain.reshape(-1, head_dim)
@@ -266,7 +226,7 @@ def _says_tied(facts: Facts, family: Family) -> bool:
     return family.tied if said is None else bool(said)
 
 
-def _decide(facts: Facts, family: Family, rotary_dim: int, roles: Roles) -> Architecture:
+def _decide(facts: Facts, family: Family, sizes: Sizes, roles: Roles) -> Architecture:
     position = facts.choose(family.position, "the position scheme")
     return Architecture(
         name=family.name,
@@ -274,9 +234,12 @@ def _decide(facts: Facts, family: Family, rotary_dim: int, roles: Roles) -> Arch
         gated=family.gated,
         activation=family.activation,
         position=position,
-        rotary_dim=rotary_dim if position.startswith("rope") else 0,
+        rotary_dim=sizes.rotary if position.startswith("rope") else 0,
         parallel=facts.choose(family.parallel, "whether blocks are parallel"),
         norm_after_residual=family.norm_after_residual,
         unit_norms=facts.choose(family.unit_norms, "whether norms have parameters"),
         is_tied="unembedding" in roles and roles["unembedding"].is_alias,
+        n_experts=sizes.experts.n,
+        expert_width=sizes.experts.width,
+        shared_width=sizes.experts.shared,
     )

@@ -84,6 +84,19 @@ class Checkpoint(abc.ABC):
             CorruptFileError: the file ends before the tensor does, or an index is out of range.
         """
 
+    def read_table(self, name: str, rows: Rows = None) -> Tensor:
+        """The same with all axes but the last counted as rows: (experts, out, in) is read as (experts x out, in).
+
+        Raises:
+            MissingTensorError: no such tensor.
+            CorruptFileError: the file ends before the tensor does, or an index is out of range.
+        """
+        whole = self.read(name)
+        table = whole.reshape(-1, whole.shape[-1])
+        if rows is None:
+            return table
+        return table[torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows].clone()
+
     def close(self) -> None:  # noqa: B027 (a checkpoint in memory has nothing to release)
         """Release file handles."""
 

@@ -82,6 +82,16 @@ class RangedCheckpoint(Checkpoint):
         table = RowTable(stored.source, stored.offset, n_rows, info.nbytes // max(n_rows, 1))
         return self._counted(info, table.gather(wanted), (len(wanted), *info.shape[1:]))
 
+    def read_table(self, name: str, rows: Rows = None) -> Tensor:
+        stored = self._find(name)
+        info, n_rows = stored.info, math.prod(stored.info.shape[:-1])
+        wanted = resolve_rows(rows, n_rows, name)
+        if wanted is None or type(stored) is not StoredTensor:  # a format's own layout
+            return super().read_table(name, rows)
+        self.require_decodable(info)
+        table = RowTable(stored.source, stored.offset, n_rows, info.nbytes // max(n_rows, 1))
+        return self._counted(info, table.gather(wanted), (len(wanted), info.shape[-1]))
+
     def require_decodable(self, info: TensorInfo) -> None:
         """Raise InputError when `decode` cannot read this type; called before any byte is read."""
         if torch_dtype(info.dtype) is None:
