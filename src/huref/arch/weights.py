@@ -193,6 +193,14 @@ class CanonicalWeights:
             )
         return _LayerReader(self._roles, layer, Reader(self.checkpoint))
 
+    def role(self, name: str) -> TensorRole:
+        """Where a canonical tensor is stored, for those who write a checkpoint back.
+
+        Raises:
+            MissingTensorError: this checkpoint has no such tensor.
+        """
+        return self._role(name)
+
     def _role(self, name: str) -> TensorRole:
         if name not in self._roles:
             raise MissingTensorError(f"there is no canonical tensor {name}", where=self.checkpoint.reference)
