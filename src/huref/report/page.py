@@ -1,0 +1,65 @@
+"""One page with everything inside: no script, no other file, no address. The style sheet lies beside this module."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from huref.artefact import Comparison
+from huref.report import sections
+from huref.report.markup import Markup, element, name, plain
+from huref.report.records import Evidence
+
+
+def html_page(found: Comparison, evidence: Evidence, out: str = "") -> str:
+    """The report.
+
+    Args:
+        out: the file's name, for the command that makes it again.
+
+    Returns:
+        HTML that asks no network for anything: its policy allows its own style sheet and pictures inside it only.
+    """
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    parts = [
+        sections.verdict(found, evidence),
+        sections.portraits(found, evidence),
+        sections.scores(found),
+        sections.background(found),
+        sections.layers(found),
+        sections.derivation(found),
+        sections.transform(evidence),
+        sections.what_was_read(found, evidence),
+        sections.alignment(found),
+        sections.repetition(evidence, out),
+        sections.notes(found),
+    ]
+    title = f"{plain(found.a, 60)} and {plain(found.b, 60)}: {plain(found.verdict, 40)} – huref"
+    body = element(
+        "body",
+        _header(found),
+        element("main", *parts),
+        element("footer", f"Made by huref {evidence.version}, {evidence.made}."),
+    )
+    return "<!doctype html>\n" + element("html", _head(title, style), body, lang="en") + "\n"
+
+
+def _head(title: str, style: str) -> Markup:
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("title", title),
+        element("style", Markup(style)),
+    )
+
+
+def _header(found: Comparison) -> Markup:
+    heading = element("h1", name(found.a), element("span", " compared with ", class_="with"), name(found.b))
+    return element("header", element("p", "huref · model comparison", class_="kicker"), heading)
