@@ -20,7 +20,8 @@ Tensors = dict[str, Tensor]
 _NORMED = ("attention_norm", "feed_forward_norm")
 _BIASED = (*_NORMED, "q", "k", "v", "o", "gate", "up", "down")
 _OTHERS = ("q_norm", "k_norm", "post_attention_norm", "post_feed_forward_norm")
-LAYER = (*_BIASED, *(f"{part}_bias" for part in _BIASED), *_OTHERS)
+_ROUTERS = ("router", "shared_router")
+LAYER = (*_BIASED, *(f"{part}_bias" for part in _BIASED), *_OTHERS, *_ROUTERS)
 _ENDS = ("embedding_norm", "final_norm", "unembedding")
 GLOBAL = ("embedding", "position", "project_in", "project_out", *_ENDS, *(f"{name}_bias" for name in _ENDS))
 
@@ -67,9 +68,38 @@ QK = ("q_norm", "k_norm")
 
 def permute_neurons(w: Changed, dice: np.random.Generator) -> Changed | None:
     def change(T: dict[str, Any], i: int) -> Tensors:
-        order = torch.from_numpy(dice.permutation(T["up"].shape[0]))
+        order = torch.cat([block[dice.permutation(len(block))] for block in _blocks(w, T)])
         rows = {part: T[part][order] for part in ("gate", "gate_bias", "up", "up_bias") if T[part] is not None}
         return {**rows, "down": T["down"][:, order]}
+
+    return w.with_layers(change)
+
+
+def permute_experts(w: Changed, dice: np.random.Generator) -> Changed | None:
+    """With the router's rows; a shared expert stays where it is."""
+    if not w.architecture.n_experts:
+        return None
+
+    def change(T: dict[str, Any], i: int) -> Tensors:
+        if T["router"] is None:
+            return {}
+        experts, blocks = dice.permutation(w.architecture.n_experts), _blocks(w, T)
+        order = torch.cat([*(blocks[expert] for expert in experts), *blocks[len(experts) :]])
+        rows = {part: T[part][order] for part in ("gate", "up")}
+        return {**rows, "down": T["down"][:, order], "router": T["router"][experts]}
+
+    return w.with_layers(change)
+
+
+def flip_neurons(w: Changed, dice: np.random.Generator) -> Changed | None:
+    """Signs of up and down together. `gate_down` does not survive it: it leaves up out, and its terms change sign."""
+    if not w.architecture.gated:
+        return None
+
+    def change(T: dict[str, Any], i: int) -> Tensors:
+        S = torch.from_numpy(dice.choice([-1.0, 1.0], size=T["up"].shape[0]))
+        bias = {} if T["up_bias"] is None else {"up_bias": T["up_bias"] * S}
+        return {**bias, "up": T["up"] * S[:, None], "down": T["down"] * S}
 
     return w.with_layers(change)
 
@@ -148,7 +178,7 @@ def absorb_gains(w: Changed, dice: np.random.Generator) -> Changed | None:
 
     def change(T: dict[str, Any], i: int) -> Tensors:
         new: Tensors = {}
-        for norm, readers in (("attention_norm", ("q", "k", "v")), ("feed_forward_norm", ("gate", "up"))):
+        for norm, readers in (("attention_norm", ("q", "k", "v")), ("feed_forward_norm", ("gate", "up", *_ROUTERS))):
             gain = T[norm]
             if gain is None:
                 continue
@@ -188,7 +218,9 @@ def rotate_residual(w: Changed, dice: np.random.Generator) -> Changed | None:
 
 SYMMETRIES = (
     permute_neurons,
+    permute_experts,
     scale_neurons,
+    flip_neurons,
     map_values,
     map_queries,
     permute_heads,
@@ -211,7 +243,8 @@ def _map_residual(w: Changed, Q: Tensor, *, with_gains: bool) -> Changed | None:
         ends += ["final_norm", "embedding_norm"]
 
     def change(T: dict[str, Any], i: int) -> Tensors:
-        new = {part: T[part] @ Q.T for part in ("q", "k", "v", "gate", "up") if T[part] is not None}
+        readers = ("q", "k", "v", "gate", "up", *_ROUTERS)
+        new = {part: T[part] @ Q.T for part in readers if T[part] is not None}
         new |= {part: Q @ T[part] for part in ("o", "down")}
         return new | {part: Q @ T[part] for part in vectors if T[part] is not None}
 
@@ -221,6 +254,15 @@ def _map_residual(w: Changed, Q: Tensor, *, with_gains: bool) -> Changed | None:
     if "position" in w:
         changed.tensors["position"] = w.tensors["position"] @ Q.T
     return changed
+
+
+def _blocks(w: Changed, T: dict[str, Any]) -> list[Tensor]:
+    """The neurons of each expert, a shared one's last; in a dense layer all neurons in one."""
+    neurons, arch = torch.arange(T["up"].shape[0]), w.architecture
+    if T["router"] is None:
+        return [neurons]
+    cut = arch.n_experts * arch.expert_width
+    return [*neurons[:cut].split(arch.expert_width), *([neurons[cut:]] if arch.shared_width else [])]
 
 
 def _by_head(C: Tensor, matrix: Tensor, n_heads: int, head_dim: int) -> Tensor:

@@ -25,6 +25,9 @@ ARCHITECTURES: dict[str, str] = {
     "granite": "GRANITE",
     "qwen2": "QWEN2",
     "qwen3": "QWEN3",
+    "qwen2_moe": "QWEN2MOE",
+    "qwen3_moe": "QWEN3MOE",
+    "olmoe": "OLMOE",
     "olmo": "OLMO",
     "olmo2": "OLMO2",
     "olmo3": "OLMO2",
@@ -202,6 +205,7 @@ def write_gguf(path: Path, tensors: Mapping[str, Array], config: Mapping[str, An
         for name, converted in convert(stored, w, s).items():
             short = table.get_name(name, try_suffixes=(".weight", ".bias"))
             assert short is not None, name
+            converted = converted[0] if name.endswith("shared_expert_gate.weight") else converted
             writer.add_tensor(short, np.ascontiguousarray(converted, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -54,6 +54,10 @@ def _llama(**changes: Any) -> dict[str, Any]:
     return {**_LLAMA, **changes}
 
 
+def _experts(**changes: Any) -> dict[str, Any]:
+    return {**_LLAMA, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 16, **changes}
+
+
 def _gpt(**changes: Any) -> dict[str, Any]:
     return {**_GPT, **changes}
 
@@ -171,6 +175,16 @@ MODELS: dict[str, Tiny] = {
     "phi": Tiny("Phi", "phi", _llama(num_key_value_heads=4, partial_rotary_factor=0.5)),
     "phi3": Tiny("Phi3", "phi3", _llama()),
     "mixtral": Tiny("Mixtral", "mixtral", _llama(num_local_experts=4, num_experts_per_tok=2)),
+    "qwen2-moe": Tiny("Qwen2Moe", "qwen2_moe", _experts(shared_expert_intermediate_size=24)),
+    "qwen2-moe-mixed": Tiny(
+        "Qwen2Moe",
+        "qwen2_moe",
+        _experts(shared_expert_intermediate_size=24, norm_topk_prob=True, mlp_only_layers=[0]),
+        has_gguf=False,  # llama.cpp has no dense layers in these two families
+    ),
+    "qwen3-moe": Tiny("Qwen3Moe", "qwen3_moe", _experts(head_dim=12, norm_topk_prob=True)),
+    "qwen3-moe-mixed": Tiny("Qwen3Moe", "qwen3_moe", _experts(head_dim=12, decoder_sparse_step=2), has_gguf=False),
+    "olmoe": Tiny("Olmoe", "olmoe", _llama(num_experts=5, num_experts_per_tok=3, clip_qkv=None)),
 }
 
 

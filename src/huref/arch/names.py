@@ -57,7 +57,8 @@ def _numbers(names: NameSet, prefix: str, stored: Iterable[str]) -> list[tuple[s
     """Layer and expert in the name of every stored `down` matrix; a dense layer's expert is empty."""
     patterns = [re.compile(_numbered(template, prefix)) for template in names.tensors["down"].from_]
     matches = (pattern.fullmatch(name) for name in stored for pattern in patterns)
-    return [(match["i"], match.groupdict().get("e", "")) for match in matches if match]
+    found = (match.groupdict() for match in matches if match)
+    return [(groups.get("i", ""), groups.get("e", "")) for groups in found]
 
 
 def _numbered(template: str, prefix: str) -> str:

@@ -41,6 +41,7 @@ SizeName = Literal[
     "expert_width",
     "shared_width",
 ]
+EXPERT_SIZES: frozenset[SizeName] = frozenset({"n_experts", "expert_width", "shared_width"})
 PER_EXPERT = "{e}"
 STACKED = "[e]"
 NormKind = Literal["rms", "layer"]
@@ -182,14 +183,30 @@ class NameSet(_Closed):
             if rule.split not in FUSED_ROLES.get(role, {None: ()}):
                 allowed = ", ".join(FUSED_ROLES.get(role, {})) or "none"
                 raise ValueError(f"role {role!r} has split {rule.split!r}; allowed: {allowed}")
-            if rule.has_experts and (role not in NEURON_ROLES or rule.steps or rule.bias == "required"):
-                raise ValueError(
-                    f"role {role!r}: {PER_EXPERT}, {STACKED} and shared are for {', '.join(NEURON_ROLES)}, "
-                    "without steps and biases"
-                )
             if (role in GLOBAL_ROLES) == any("{i}" in name for name in rule.from_):
                 raise ValueError(f"role {role!r}: layer roles need {{i}} in their names, the others must not")
         return self
+
+    @model_validator(mode="after")
+    def _experts_in_their_place(self) -> NameSet:
+        rules = {role: rule for role, rule in self.tensors.items() if rule.has_experts}
+        for role, rule in rules.items():
+            if role not in NEURON_ROLES or rule.steps or rule.bias == "required":
+                raise ValueError(f"role {role!r}: only gate, up and down have experts, without steps and biases")
+            for name in (*rule.from_, rule.shared or "{i}"):
+                if "{i}" not in name or (PER_EXPERT in name and name.endswith(STACKED)):
+                    raise ValueError(f"role {role!r}: {name!r} needs {{i}}, and {PER_EXPERT} or {STACKED}, not both")
+            if names_experts(rule.shared or ""):
+                raise ValueError(f"role {role!r}: all of a shared expert is one tensor: {rule.shared!r}")
+        neurons = {*NEURON_ROLES, "gate_up"} & set(self.tensors)
+        if rules and (set(rules) != neurons or len({rule.shared is None for rule in rules.values()}) > 1):
+            raise ValueError("gate, up and down have experts all or none, and a shared expert all or none")
+        return self
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether the family is a mixture of experts."""
+        return self.tensors["down"].has_experts
 
 
 class Family(_Closed):
@@ -226,13 +243,15 @@ class Family(_Closed):
     gguf: NameSet | None = None
 
     @model_validator(mode="after")
-    def _sizes_for_experts(self) -> Family:
+    def _names_and_sizes_of_experts_go_together(self) -> Family:
         for names in (self.huggingface, self.gguf):
-            rules = [] if names is None else [names.tensors[role] for role in NEURON_ROLES if role in names.tensors]
-            needed = {"n_experts", "expert_width"} if any(rule.has_experts for rule in rules) else set()
-            needed |= {"shared_width"} if any(rule.shared for rule in rules) else set()
-            if missing := needed - set(self.sizes):
-                raise ValueError(f"names with experts need the sizes {', '.join(sorted(missing))}")
+            if names is None:
+                continue
+            needed: set[SizeName] = {"n_experts", "expert_width"} if names.has_experts else set()
+            needed |= {"shared_width"} if names.tensors["down"].shared else set()
+            given = EXPERT_SIZES & set(self.sizes)
+            if needed != given or EXPERT_SIZES & set(names.sizes) - given:
+                raise ValueError(f"names with experts need the sizes {sorted(needed)}, given are {sorted(given)}")
         return self
 
     def name_set(self, file_format: str) -> NameSet | None:
