@@ -60,3 +60,33 @@ def study_score(
         output.print_json(score.to_dict())
     else:
         output.say(score.to_text())
+
+
+@app.command("bench")
+def bench(
+    zoo: Annotated[Path, typer.Option(help="Folder of a zoo, with its zoo.json.")],
+    attacks: Annotated[Path | None, typer.Option(help="Folder of attacked copies, with its attacks.json.")] = None,
+    peers: Annotated[Path | None, typer.Option(help="Folder of the methods of others, one Python file each.")] = None,
+    methods: Annotated[str, typer.Option(help="Only these, by file name, and huref: huref,awm.")] = "",
+    pairs: Annotated[int, typer.Option(help="Sampled pairs of an offspring and a foreign base; -1 for all.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes at once.")] = 2,
+    cost: Annotated[bool, typer.Option("--cost", help="Also seconds and memory of each method on SmolLM2.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Text file to write; the JSON document goes beside it.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare pairs of known kinship with huref and with the methods of others: who tells kin from strangers?"""
+    from huref.lab.bench import BenchOptions, run_bench, write_report
+    from huref.lab.bench_report import as_text
+
+    wanted = tuple(name.strip() for name in methods.split(",") if name.strip())
+    n_other = None if pairs == -1 else pairs
+    asked = BenchOptions(zoo, attacks, peers, wanted, n_other, seed, jobs, cost)
+    with output.progress() as report:
+        document = run_bench(asked, report)
+    if out is not None:
+        write_report(document, out)
+    if as_json:
+        output.print_json(document)
+    else:
+        output.say(as_text(document))

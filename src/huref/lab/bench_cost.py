@@ -1,0 +1,115 @@
+"""What a comparison costs: seconds and peak memory of every method on one real pair, each in a process of its own.
+
+`python -m huref.lab.bench_cost METHOD A B` is that process; it prints one JSON document. The pair is SmolLM2-135M and
+a copy of it, both as bfloat16 safetensors, which every method reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huref.artefact import METHODS
+from huref.lab.bench_methods import HUREF, open_method
+
+_MARK = "bench-cost "
+
+
+def reference_pair(folder: Path) -> tuple[Path, Path]:
+    """Write SmolLM2 twice.
+
+    Raises:
+        MissingFileError: it is not installed.
+        OutputError: the folder cannot be written.
+    """
+    import torch
+
+    from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
+    from huref.lab.demo import bundled_model
+    from huref.lab.llama import load_llama
+    from huref.pipeline import open_model
+
+    model = open_model(bundled_model())
+    with model.weights.checkpoint as checkpoint:
+        llama, tokenizer = load_llama(model.weights), tokenizer_files(checkpoint)
+    first, second = (
+        write_checkpoint(llama, folder / name, tokenizer, torch.bfloat16) for name in ("smollm2", "smollm2-copy")
+    )
+    return first, second
+
+
+def measure_costs(keys: Sequence[str], pair: tuple[Path, Path]) -> list[dict[str, Any]]:
+    """One row a method: seconds (of the process and of the work), peak MiB, the scores, or the fault.
+
+    Args:
+        keys: for `open_method`; huref is measured once for everything and once for each of its methods.
+        pair: the two models.
+    """
+    singles = [f"{HUREF}:{method}" for method in METHODS if method != "all"]
+    every = [part for key in keys for part in ([key, *singles] if key == HUREF else [key])]
+    return [_in_a_process(key, pair) for key in every]
+
+
+def machine() -> str:
+    """One line: processor, cores, threads, memory, versions."""
+    from importlib.metadata import version
+
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    threads = os.environ.get("OMP_NUM_THREADS", "default")
+    return (
+        f"{model}, {cores} cores, OMP_NUM_THREADS {threads}, {memory:.0f} GiB; "
+        f"Python {platform.python_version()}, torch {version('torch')}, huref {version('huref')}"
+    )
+
+
+def _in_a_process(key: str, pair: tuple[Path, Path]) -> dict[str, Any]:
+    command = (sys.executable, "-m", "huref.lab.bench_cost", key, *map(str, pair))
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - start
+    lines = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
+    if done.returncode or not lines:
+        last = done.stderr.strip().splitlines()
+        return {"method": open_method(key).name, "fault": last[-1] if last else f"exit code {done.returncode}"}
+    return {**json.loads(lines[-1].removeprefix(_MARK)), "seconds_of_the_process": round(wall, 3)}
+
+
+def _measure(key: str, a: Path, b: Path) -> dict[str, Any]:
+    method = open_method(key)
+    if reason := method.unavailable():
+        return {"method": method.name, "fault": reason}
+    start = time.perf_counter()
+    found = method.compare(method.prepare(a), method.prepare(b))
+    seconds = time.perf_counter() - start
+    # Memory of a program that the method started counts too, though not at the same time.
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    scores = {name: value for name, value in found.scores.items() if value is not None}
+    return {
+        "method": method.name,
+        "fault": "",
+        "seconds": round(seconds, 3),
+        "peak_mib": round(peak * _MAXRSS_UNIT / 2**20, 1),
+        "scores": scores,
+        "verdict": found.verdict,
+    }
+
+
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+if __name__ == "__main__":
+    print(_MARK + json.dumps(_measure(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))))
