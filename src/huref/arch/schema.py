@@ -196,8 +196,8 @@ class NameSet(_Closed):
             for name in (*rule.from_, rule.shared or "{i}"):
                 if "{i}" not in name or (PER_EXPERT in name and name.endswith(STACKED)):
                     raise ValueError(f"role {role!r}: {name!r} needs {{i}}, and {PER_EXPERT} or {STACKED}, not both")
-            if names_experts(rule.shared or ""):
-                raise ValueError(f"role {role!r}: all of a shared expert is one tensor: {rule.shared!r}")
+            if names_experts(rule.shared or "") or not any(names_experts(name) for name in rule.from_):
+                raise ValueError(f"role {role!r}: a shared expert is one, beside others: {rule.shared!r}")
         neurons = {*NEURON_ROLES, "gate_up"} & set(self.tensors)
         if rules and (set(rules) != neurons or len({rule.shared is None for rule in rules.values()}) > 1):
             raise ValueError("gate, up and down have experts all or none, and a shared expert all or none")
@@ -217,7 +217,8 @@ class Family(_Closed):
         model_types: values of `model_type` in config.json.
         class_names: entries of `architectures` in config.json, where `model_type` does not decide.
         gguf_names: values of `general.architecture`.
-        when: what the configuration must also say for this family to apply.
+        when: what the configuration must also say for this family to apply; it then goes before a family that
+            claims the same type without conditions.
         section: sub-section of config.json that holds the decoder in multimodal exports.
         norm_after_residual: norms act on the residual sum instead of in front of a branch.
         unit_norms: the norms in front of the branches have no parameters: gain 1, no bias.
