@@ -77,7 +77,7 @@ def test_a_missing_tensor_is_named() -> None:
 
 
 def test_a_variant_with_other_tensors_is_told_from_a_missing_shard() -> None:
-    """A mixture of experts calls itself llama in GGUF; its experts have no place here."""
+    """A dense family has no place for experts."""
     state, config = state_of("llama")
     experts = {name.replace("mlp.gate_proj", "mlp.experts.0.w1"): w for name, w in state.items()}
     with pytest.raises(MissingTensorError) as caught:
