@@ -106,7 +106,7 @@ def _hard(zoo: Zoo) -> Iterator[Pair]:
         for base in bases:
             if base.name in lineage:
                 yield _pair(zoo, model, base, "kin")
-            elif any(base in twins.get(root, ()) for root in lineage):
+            elif any(base in twins.get(root, ()) for root in lineage) or _is_same_init(zoo, model, base):
                 yield _pair(zoo, model, base, "base's twin")
         for teacher in _teachers(zoo, model):
             yield _pair(zoo, model, teacher, "student")
@@ -126,8 +126,12 @@ def _foreign(zoo: Zoo) -> Iterator[Pair]:
         if model.kind == "base":
             continue
         for base in bases_of(zoo):
-            if base.name not in model.roots:
+            if zoo.truth(model.name, base.name) == "independent":
                 yield _pair(zoo, model, base, "other")
+
+
+def _is_same_init(zoo: Zoo, a: ZooModel, b: ZooModel) -> bool:
+    return zoo.truth(a.name, b.name) == "same-init"
 
 
 def _teachers(zoo: Zoo, model: ZooModel) -> list[ZooModel]:
