@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from huref.artefact import CompareOptions, Comparison, Fingerprint, Progress, Recipe, model_name
-from huref.errors import OutputError, UsageError
+from huref.errors import HurefError, OutputError, UsageError
 from huref.fingerprint_file import SUFFIX, is_fingerprint, load_fingerprint, save_fingerprint
 from huref.saved_comparison import compare_fingerprints
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from huref.evidence import ReportOptions
     from huref.pipeline import Report
     from huref.portraits import PictureOptions
 
@@ -96,7 +98,41 @@ def compare(
     first, second = (
         found or _fingerprint_like(model, recipe, options, report) for found, model in zip(saved, (a, b), strict=True)
     )
-    return compare_fingerprints(first, second)
+    read = tuple({} if is_saved else _read(made) for is_saved, made in zip(saved, (first, second), strict=True))
+    return replace(compare_fingerprints(first, second), read=read)
+
+
+def save_reports(
+    found: Comparison,
+    models: tuple[str | Path, str | Path],
+    wanted: ReportOptions,
+    options: CompareOptions | None = None,
+    report: Report | None = None,
+) -> None:
+    """Write a comparison as a self-contained page, as SARIF, or as both: docs/reports.md.
+
+    Args:
+        found: what `compare` returned.
+        models: what it was given.
+        wanted: the files, and what to put into them.
+        options: what it was given.
+
+    Raises:
+        OutputError: a file cannot be written.
+        InputError: a file of the models cannot be read any more.
+    """
+    from huref.atomic import write_atomically
+    from huref.evidence import gather
+    from huref.report import html_page, sarif_log
+
+    options = options or CompareOptions()
+    prints = _prints(models, options, report, is_drawn=wanted.html is not None)
+    evidence = gather(found, models, prints, options, wanted, report)
+    if wanted.html is not None:
+        write_atomically(wanted.html, html_page(found, evidence, wanted.html.name).encode())
+    if wanted.sarif is not None:
+        log = json.dumps(sarif_log(found, evidence), indent=2, allow_nan=False)
+        write_atomically(wanted.sarif, f"{log}\n".encode())
 
 
 def matrix(
@@ -200,6 +236,29 @@ def rank_tokens(
     if out is not None:
         write_ranking(out, ids.tolist())
     return ids
+
+
+def _prints(
+    models: tuple[str | Path, str | Path], options: CompareOptions, report: Report | None, *, is_drawn: bool
+) -> list[Fingerprint | str]:
+    """Of each model the fingerprint to draw, or why there is none; saved ones are only loaded."""
+    saved = [load_fingerprint(model) if is_fingerprint(model) else None for model in models]
+    usual = Recipe(layers=options.layers, n_tokens=options.n_tokens)
+    recipe = next((found.recipe for found in saved if found), usual)
+    prints: list[Fingerprint | str] = []
+    for known, model in zip(saved, models, strict=True):
+        try:
+            if known is None and is_drawn:
+                known = _fingerprint_like(model, recipe, options, report)
+            prints.append(known or "no portrait was asked for")
+        except HurefError as error:
+            prints.append(error.what)
+    return prints
+
+
+def _read(made: Fingerprint) -> dict[str, Any]:
+    """What was read to make a fingerprint, as a comparison of weights has it."""
+    return {"architecture": made.architecture, **made.weights}
 
 
 def _fingerprint_like(

@@ -35,3 +35,20 @@ def write_atomically(path: Path, data: bytes) -> None:
             got=error.strerror or str(error),
             next_step="choose another --out",
         ) from None
+
+
+def require_place(path: Path) -> None:
+    """Refuse, before long work, a path that cannot be written in the end.
+
+    Raises:
+        OutputError: a folder, or a folder in which nothing can be made.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            "cannot write a file",
+            where=str(path),
+            expected="a file in a folder that can be written",
+            got="a folder" if path.is_dir() else f"{folder} cannot be written to",
+            next_step="name another file",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,17 +20,24 @@ def compare(
     arch_file: options.ArchFile = None,
     encoder_weights: options.EncoderWeights = None,
     expect: Annotated[str | None, typer.Option(help="Exit with 1 unless this is the verdict.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page, docs/reports.md.")] = None,
+    sarif: Annotated[Path | None, typer.Option(help="Write a SARIF 2.1.0 log for continuous integration.")] = None,
+    hash_files: Annotated[bool, typer.Option("--hash", help="Hash files above 1 GB too, for both of these.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Compare two models: PCS, ICS, every term; exit code 0 for a verdict, 3 for inconclusive."""
     from huref import api
     from huref.artefact import CompareOptions
+    from huref.evidence import ReportOptions
 
+    wanted = ReportOptions(report, sarif, hash_files)
     chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights)
-    with output.progress() as report:
-        found = api.compare(a, b, chosen, report)
+    with output.progress() as progress:
+        found = api.compare(a, b, chosen, progress)
+        if wanted.paths:
+            api.save_reports(found, (a, b), wanted, chosen, progress)
     if as_json:
         output.print_json(found.to_dict())
     else:
-        output.say(output.comparison_text(found))
+        output.say("\n".join([output.comparison_text(found), *(f"  written: {path}" for path in wanted.paths)]))
     raise typer.Exit(chosen.exit_code(found))

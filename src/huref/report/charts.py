@@ -17,7 +17,7 @@ from huref.report.numbers import finite, percent
 
 LEVELS = 16
 _BINS = 50
-_WIDTH, _LEFT, _RIGHT, _TOP, _FOOT = 640, 30, 610, 78, 182
+_WIDTH, _LEFT, _RIGHT, _TOP, _FOOT = 640, 36, 600, 78, 182
 
 
 def background_chart(found: Comparison) -> Markup | None:

@@ -114,7 +114,7 @@ def paragraph(*children: str, style: str | None = None) -> Markup:
 
 
 def _safe(text: str) -> str:
-    return text if isinstance(text, Markup) else html.escape(visible(text))
+    return text if isinstance(text, Markup) else re.sub(r"(?<=\d) %", "&nbsp;%", html.escape(visible(text)))
 
 
 def _without_towers(text: str) -> str:

@@ -115,7 +115,9 @@ def background(found: Comparison) -> Markup:
         ("which pairs", plain(known.get("matched") or DASH)),
         ("calibration", plain(known.get("calibration") or DASH, 120)),
     ]
-    caption = element("figcaption", "Bars: unrelated pairs by their agreement; a tick below for each pair.")
+    caption = element(
+        "figcaption", f"Each tick under the axis is one of {len(values)} unrelated pairs; the bars count them."
+    )
     return section(
         "background",
         "Background",
@@ -196,11 +198,8 @@ def what_was_read(found: Comparison, evidence: Evidence) -> Markup:
     for side, item, title in zip("AB", evidence.inputs, (found.a, found.b), strict=True):
         parts.append(element("h3", f"{side}: ", name(title)))
         parts.append(pairs(_facts_of(item)))
-        rows = [
-            (name(file.name), count(file.size), element("code", file.sha256) if file.sha256 else DASH)
-            for file in item.files
-        ]
-        head = ("file", "bytes", "sha256")
+        rows = [(join((name(file.name), _digest(file.sha256))), count(file.size)) for file in item.files]
+        head = ("file, with its sha256", "bytes")
         listed = (
             table(f"Files of {side}", head, rows, numeric=(1,), style="files") if rows else paragraph("No files.")
         )
@@ -279,6 +278,10 @@ def _portrait(side: str, item: InputRecord, title: str) -> Markup:
     return element("figure", picture, caption)
 
 
+def _digest(sha256: str) -> Markup:
+    return element("code", sha256) if sha256 else element("small", "sha256 not computed")
+
+
 def _aside(text: str) -> Markup | None:
     return element("small", plain(text)) if text else None
 
@@ -324,10 +327,12 @@ def _folded_values(values: list[float]) -> Markup | None:
 def _layer_table(matched: tuple[LayerMatch, ...]) -> Markup:
     kinds = list(dict.fromkeys(kind for layer in matched for kind in layer.aligned))
     has_heads = any(layer.heads is not None for layer in matched)
-    head = ["layer of A", "layer of B", "agreement", "chance", "neurons"]
-    head += (["heads"] if has_heads else []) + [f"aligned {plain(kind, 30)}" for kind in kinds]
+    head = ["A ~ B", "agreement", "chance", "neurons", *(["heads"] if has_heads else [])]
+    head += [plain(kind, 30) for kind in kinds]
     rows = [list(_layer_row(layer, kinds, has_heads=has_heads)) for layer in matched]
-    listed = table("Matched layers", head, rows, numeric=range(len(head)), style="layers")
+    meaning = "; after the neurons and heads, the aligned score by kind of matrix" if kinds else ""
+    caption = f"Matched layers of A ~ B: the share of neurons that agree, and what chance gives{meaning}"
+    listed = table(caption, head, rows, numeric=range(1, len(head)), style="layers")
     if len(rows) <= LONG:
         return listed
     found = sorted(layer.agreement for layer in matched)
@@ -336,7 +341,7 @@ def _layer_table(matched: tuple[LayerMatch, ...]) -> Markup:
 
 
 def _layer_row(layer: LayerMatch, kinds: list[str], *, has_heads: bool) -> Iterator[str]:
-    yield from (str(layer.layer_a), str(layer.layer_b))
+    yield f"{layer.layer_a} ~ {layer.layer_b}"
     yield join((charts.bar(layer.agreement), " ", percent(layer.agreement)))
     yield from (percent(layer.chance), count(layer.n_neurons))
     if has_heads:

@@ -120,15 +120,23 @@ def p_value_sentence(found: Comparison) -> str:
     p = finite(found.p_value)
     if p is None:
         return f"There is no p-value: {absence(found, 'p_value')}."
-    background = found.background or {}
-    pairs = finite(background.get("n"))
-    among = f"{pairs:.0f} pairs of unrelated models" if pairs else "pairs of unrelated models"
-    least = " It is the least that so many pairs can give." if pairs and p <= 1.0001 / (pairs + 1) else ""
+    n = finite((found.background or {}).get("n")) or 0.0
     return (
-        f"p = {decimal(p)}: the share of {among} that agree at least as much as this one does, this pair counted in "
-        f"(a finite-sample, conformal p-value).{least} False-accusation rate: who calls two models related at this p "
-        f"or a smaller one is wrong about at most {decimal(100 * p)} % of unrelated pairs, if they are like those."
+        f"p = {decimal(p)}, a finite-sample (conformal) p-value: the share of unrelated pairs that agree at least as "
+        f"much as this one, this one counted in.{_counted(p, round(n))} False-accusation rate: a rule that calls two "
+        f"models related at this p or a smaller one is wrong about at most {decimal(100 * p)} % of unrelated pairs, "
+        "if they are like those of the background."
     )
+
+
+def _counted(p: float, n: int) -> str:
+    """How many of n unrelated pairs agree as much, where p is a count of them."""
+    above = p * (n + 1) - 1
+    if n < 1 or above < -0.01 or abs(above - round(above)) > 0.01:
+        return ""
+    if round(above) == 0:
+        return f" Of {n} unrelated pairs none does, and no smaller p can come from so many."
+    return f" Of {n} unrelated pairs {round(above)} do."
 
 
 def absence(found: Comparison, field: str) -> str:

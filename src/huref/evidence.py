@@ -1,0 +1,247 @@
+"""What stands behind a comparison, gathered for its report: files, digests, portraits, the command to repeat it.
+
+Nothing is compared here, and no tensor is read: files are only listed and, if that is quick or asked for, hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from huref import __version__
+from huref.artefact import CompareOptions, Comparison, Fingerprint, Progress
+from huref.atomic import require_place
+from huref.errors import HurefError, InputError, UsageError
+from huref.fingerprint_file import fingerprint_digest, is_fingerprint
+from huref.image import png_bytes
+from huref.portraits import PictureOptions, draw
+from huref.report import Evidence, FileRecord, InputRecord
+from huref.report.numbers import share, size
+
+HASHED_UNASKED = 10**9
+"""Bytes of both models together up to which every file is hashed without being asked for: a second or two."""
+
+PORTRAIT_SIDE = 288
+_BLOCK = 1 << 22
+_FLAGS = {"tokens_file": "--tokens"}
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What to hand a comparison on as.
+
+    Attributes:
+        html: file of the page, or None.
+        sarif: file of the SARIF log, or None.
+        hash_files: sha256 of every file, whatever its size.
+        transform: the recovered transform in words, label to text, for the page.
+    """
+
+    html: Path | None = None
+    sarif: Path | None = None
+    hash_files: bool = False
+    transform: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.html is not None and self.html == self.sarif:
+            raise UsageError(
+                "two reports into one file", where="--sarif", expected="a file of its own", got=str(self.sarif)
+            )
+        if self.hash_files and not self.paths:
+            raise UsageError(
+                "nothing to write digests into", where="--hash", expected="--report FILE or --sarif FILE"
+            )
+        for path in self.paths:
+            require_place(path)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files to be written."""
+        return tuple(path for path in (self.html, self.sarif) if path is not None)
+
+
+def gather(
+    found: Comparison,
+    models: tuple[str | Path, str | Path],
+    prints: Sequence[Fingerprint | str],
+    options: CompareOptions,
+    wanted: ReportOptions,
+    report: Report | None = None,
+) -> Evidence:
+    """Everything that a report says beside the comparison.
+
+    Args:
+        models: as the user named them.
+        prints: of each model its fingerprint, or why there is none.
+
+    Raises:
+        InputError: a file that cannot be read any more.
+    """
+    listed = [_files(model) for model in models]
+    n_bytes = sum(path.stat().st_size for files in listed for path in files)
+    is_hashed = wanted.hash_files or n_bytes <= HASHED_UNASKED
+    hashed = _Hashing(n_bytes, report) if is_hashed else None
+    read = found.read or ({}, {})
+    inputs = [
+        _input(model, files, dict(part), item, hashed, is_drawn=wanted.html is not None)
+        for model, files, part, item in zip(models, listed, read, prints, strict=True)
+    ]
+    return Evidence(
+        inputs=(inputs[0], inputs[1]),
+        command=command(models, options),
+        settings=_settings(options, prints),
+        expect=options.expect,
+        exit_code=options.exit_code(found),
+        hashing="The sha256 of every file is given."
+        if is_hashed
+        else f"The files were not hashed: they hold {size(n_bytes)}, more than {size(HASHED_UNASKED)}; --hash hashes "
+        "them all.",
+        version=__version__,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        transform=dict(wanted.transform),
+    )
+
+
+def command(models: Sequence[str | Path], options: CompareOptions) -> tuple[str, ...]:
+    """The arguments that compare these models like this, `huref` first; usual settings are left out."""
+    words = ["huref", "compare", *(shown(model) for model in models)]
+    usual = CompareOptions()
+    for item in fields(CompareOptions):
+        value = getattr(options, item.name)
+        if value == getattr(usual, item.name):
+            continue
+        flag = _FLAGS.get(item.name, f"--{item.name.replace('_', '-')}")
+        words += [flag] if value is True else [flag, shown(value) if isinstance(value, Path) else str(value)]
+    return tuple(words)
+
+
+def shown(reference: str | Path) -> str:
+    """A path as a report may show it: within the working folder as it is, elsewhere by its last part alone."""
+    path = Path(reference)
+    if path.is_absolute():
+        here = Path.cwd()
+        path = path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
+    text = path.as_posix()
+    return f"./{text}" if text.startswith("-") else text
+
+
+def _input(
+    model: str | Path,
+    files: Sequence[Path],
+    read: Mapping[str, Any],
+    item: Fingerprint | str,
+    hashed: _Hashing | None,
+    *,
+    is_drawn: bool,
+) -> InputRecord:
+    is_saved = is_fingerprint(model)
+    portrait, note = _portrait(item) if is_drawn else (b"", "")
+    base = shown(model)
+    folder = base if Path(model).is_dir() else Path(base).parent.as_posix()
+    records = [
+        FileRecord(
+            name=path.name,
+            size=path.stat().st_size,
+            sha256=hashed.digest(path) if hashed else "",
+            uri=quote((Path(folder) / path.name).as_posix()),
+        )
+        for path in files
+    ]
+    architecture = item.architecture if isinstance(item, Fingerprint) else ""
+    return InputRecord(
+        reference=base,
+        is_saved=is_saved,
+        architecture=str(read.get("architecture", architecture)),
+        storage=str(read.get("format", "")),
+        files=tuple(records),
+        bytes_read=None if is_saved else read.get("bytes_read"),
+        contents=_contents(item) if is_saved and isinstance(item, Fingerprint) else (),
+        portrait=portrait,
+        portrait_note=note,
+    )
+
+
+def _files(model: str | Path) -> tuple[Path, ...]:
+    """The files that a reference stands for, in shard order."""
+    if is_fingerprint(model):
+        return (Path(model),)
+    from huref.source import open_checkpoint
+
+    with open_checkpoint(model) as checkpoint:
+        return tuple(checkpoint.folder / name for name in checkpoint.files)
+
+
+class _Hashing:
+    """Hashes files, and says how far it has come over all of them."""
+
+    def __init__(self, total: int, report: Report | None) -> None:
+        self._done, self._total, self._report = 0, total, report
+
+    def digest(self, path: Path) -> str:
+        """Hexadecimal SHA-256 of a file."""
+        state = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    state.update(block)
+                    self._done += len(block)
+                    if self._report:
+                        self._report(Progress("hashing files", self._done, self._total, "byte"))
+        except OSError as error:
+            got = error.strerror or str(error)
+            raise InputError("a file cannot be hashed", where=path.name, got=got) from None
+        return state.hexdigest()
+
+
+def _portrait(item: Fingerprint | str) -> tuple[bytes, str]:
+    """PNG and how it was made, or nothing and why."""
+    if isinstance(item, str):
+        return b"", item
+    try:
+        pixels = draw([item], PictureOptions(size=PORTRAIT_SIDE))
+    except HurefError as error:
+        return b"", error.what
+    recipe = item.recipe
+    said = f"{recipe.name} recipe, {recipe.encoder}, layers {recipe.layers}, {item.tokens['used']} tokens"
+    return png_bytes(pixels, {}), f"{said}; fingerprint {fingerprint_digest(item)[:12]}"
+
+
+def _contents(item: Fingerprint) -> tuple[tuple[str, str], ...]:
+    """What a saved fingerprint holds. What it says of weights is its maker's word: they were not seen."""
+    recipe, weights = item.recipe, item.weights
+    files = ", ".join(f"{name} ({size(int(n))})" for name, n in dict(weights.get("files", {})).items())
+    total, read = int(weights.get("bytes_total", 0)), int(weights.get("bytes_read", 0))
+    return (
+        ("holds", f"a vector of {len(item.vector)} numbers and {len(item.sketches)} sketches of terms; no weights"),
+        ("its sha256 of contents", fingerprint_digest(item)),
+        ("recipe", f"{recipe.name}, {recipe.encoder}, layers {recipe.layers}, {item.tokens.get('used')} tokens"),
+        ("made by", f"huref {item.version}"),
+        ("from, as it says", files or "no file is named"),
+        ("read then, as it says", f"{size(read)} of {size(total)} ({share(read, total)})"),
+    )
+
+
+def _settings(options: CompareOptions, prints: Sequence[Fingerprint | str]) -> tuple[tuple[str, str], ...]:
+    """Every choice that shaped the scores, whether it was the usual one or not."""
+    items = [
+        ("scores", options.method),
+        ("layers", options.layers),
+        ("tokens asked for", str(options.n_tokens)),
+        ("token ranking", shown(options.tokens_file) if options.tokens_file else "none"),
+    ]
+    if options.arch_file:
+        items.append(("architecture file", shown(options.arch_file)))
+    if options.encoder_weights:
+        items.append(("encoder weights", shown(options.encoder_weights)))
+    recipes = [item.recipe for item in prints if isinstance(item, Fingerprint)]
+    if recipes:
+        first = recipes[0]
+        items.append(("recipe of the fingerprints", f"{first.name}, {first.encoder}, seed {first.seed}"))
+    return tuple(items)
