@@ -33,7 +33,8 @@ _SCORES = ("pcs", "ics", "ics_canonical", "vectors", "aligned", "agreement", "z"
 
 def sarif_log(found: Comparison, evidence: Evidence) -> dict[str, Any]:
     """The log, ready to be written as JSON."""
-    artifacts = [_artifact(item, file, title) for item, title in _named(found, evidence) for file in files_of(item)]
+    named = zip("AB", evidence.inputs, (found.a, found.b), strict=True)
+    artifacts = [_artifact(side, item, file, title) for side, item, title in named for file in files_of(item)]
     run = {
         "tool": {"driver": _driver(evidence)},
         "automationDetails": {"id": "huref/compare"},
@@ -57,10 +58,6 @@ def severity(verdict: str, expect: str | None) -> tuple[str, str]:
 def files_of(item: InputRecord) -> Iterable[FileRecord]:
     """An input's files; where none is known, the input itself."""
     return item.files or (FileRecord(item.reference, -1, uri=item.reference),)
-
-
-def _named(found: Comparison, evidence: Evidence) -> list[tuple[InputRecord, str]]:
-    return list(zip(evidence.inputs, (found.a, found.b), strict=True))
 
 
 def _driver(evidence: Evidence) -> dict[str, Any]:
@@ -96,12 +93,13 @@ def _invocation(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _artifact(item: InputRecord, file: FileRecord, title: str) -> dict[str, Any]:
+def _artifact(side: str, item: InputRecord, file: FileRecord, title: str) -> dict[str, Any]:
+    """One file; the side keeps entries apart where a model is compared with itself, as SARIF demands."""
     what = "fingerprint" if item.is_saved else "weights"
     entry: dict[str, Any] = {
         "location": {"uri": file.uri, "uriBaseId": _ROOT},
         "roles": ["analysisTarget"],
-        "description": {"text": message_text(f"{what} of {plain(title, 200)}")},
+        "description": {"text": message_text(f"{side}: {what} of {plain(title, 200)}")},
     }
     if file.size >= 0:
         entry["length"] = file.size
@@ -113,7 +111,7 @@ def _artifact(item: InputRecord, file: FileRecord, title: str) -> dict[str, Any]
 def _result(found: Comparison, evidence: Evidence) -> dict[str, Any]:
     kind, level = severity(found.verdict, evidence.expect)
     n_first = len(list(files_of(evidence.inputs[0])))
-    sentence = words.verdict_sentence(found).fill(plain(found.a, 200), plain(found.b, 200))
+    sentence = words.verdict_sentence(found).fill(*(plain(text, 200) for text in words.distinct(found)))
     expected = "" if evidence.expect is None else f" Expected: {evidence.expect}; found: {found.verdict}."
     return {
         "ruleId": f"huref-{found.verdict}",

@@ -48,7 +48,7 @@ _CAVEATS = (
 def verdict(found: Comparison, evidence: Evidence) -> Markup:
     """The sentence, the p-value, and the figures it rests on."""
     sentence = words.verdict_sentence(found)
-    labelled = {key: name(text) for key, text in sentence.names(found.a, found.b).items()}
+    labelled = {key: name(text) for key, text in sentence.names(*words.distinct(found)).items()}
     badge = element(
         "p",
         element("span", words.MARKS.get(found.verdict, "?"), aria_hidden="true", class_="mark"),
@@ -153,7 +153,7 @@ def derivation(found: Comparison) -> Markup:
     parent = words.parent_of(known)
     direction: str = plain(known.get("direction") or "not determined")
     if parent:
-        a, b = name(found.a), name(found.b)
+        a, b = map(name, words.distinct(found))
         direction = filled(
             "{p} is the parent, {c} the offspring", p=a if parent == "a" else b, c=b if parent == "a" else a
         )
@@ -362,9 +362,13 @@ def _facts_of(item: InputRecord) -> list[tuple[str, str]]:
     if item.storage:
         facts.append(("format", plain(item.storage, 40)))
     if item.bytes_read is not None:
-        part = share(item.bytes_read, item.bytes_total)
-        facts.append(("read", f"{size(item.bytes_read)} of {size(item.bytes_total)} ({part})"))
+        facts.append(("read", _amount(item.bytes_read, item.bytes_total)))
     return facts + [(term, plain(text)) for term, text in item.contents]
+
+
+def _amount(n_read: int, total: int) -> str:
+    again = "; some bytes more than once" if n_read > total else ""
+    return f"{size(n_read)} of {size(total)} ({share(n_read, total)}{again})"
 
 
 def _list(items: list[str]) -> Markup:

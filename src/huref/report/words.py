@@ -118,6 +118,8 @@ def parent_of(derivation: Mapping[str, Any] | None) -> str:
 def p_value_sentence(found: Comparison) -> str:
     """The p-value and the false-accusation rate, or why there is none."""
     p = finite(found.p_value)
+    if p is None and found.verdict in ("identical", "requantised"):
+        return "No p-value is needed: every tensor was compared with its partner, value by value."
     if p is None:
         return f"There is no p-value: {absence(found, 'p_value')}."
     n = finite((found.background or {}).get("n")) or 0.0
@@ -137,6 +139,11 @@ def _counted(p: float, n: int) -> str:
     if round(above) == 0:
         return f" Of {n} unrelated pairs none does, and no smaller p can come from so many."
     return f" Of {n} unrelated pairs {round(above)} do."
+
+
+def distinct(found: Comparison) -> tuple[str, str]:
+    """What A and B are called in a sentence, also where both have one name."""
+    return (found.a, found.b) if found.a != found.b else (f"A, {found.a},", f"B, {found.b},")
 
 
 def absence(found: Comparison, field: str) -> str:
