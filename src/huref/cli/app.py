@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from huref import __version__
-from huref.cli import compare, demo, encoder, fingerprint, generator, lab, matrix, render, tokens, train
+from huref.cli import attack, compare, demo, encoder, fingerprint, generator, lab, matrix, render, tokens, train
 from huref.errors import HurefError, InputError, UsageError
 
 # typer may carry its own copy of click: the root of its errors is reached through a class that it exports.
@@ -29,6 +29,7 @@ app.command("compare")(compare.compare)
 app.command("matrix")(matrix.matrix)
 app.command("render")(render.render)
 app.command("demo")(demo.demo)
+app.command("attack")(attack.attack)
 app.add_typer(tokens.app, name="tokens", help="Token rankings.")
 app.add_typer(lab.app, name="lab", help="Experiments: does a portrait read?")
 app.add_typer(encoder.app, name="encoder", help="CNN encoders: convert them, measure them.")

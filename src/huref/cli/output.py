@@ -70,6 +70,15 @@ def progress() -> Iterator[Report | None]:
         yield report
 
 
+def print_kinds(kinds: Mapping[str, str], as_json: bool) -> None:
+    """Names with what they mean, a line each, name first."""
+    if as_json:
+        print_json({"schema_version": "huref.kinds/1.0", "kinds": dict(kinds)})
+        return
+    width = max(map(len, kinds))
+    say("\n".join(f"{name:<{width}}  {meaning}" for name, meaning in kinds.items()))
+
+
 def percent(value: float | None) -> str:
     """A score for people: `98.91 %`, or a dash."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:.2f} %"

@@ -1,0 +1,280 @@
+"""One attack from a checkpoint to a checkpoint, checked on the way: read, change, write, read back, compare logits.
+
+The check runs on what was written: the new folder is opened as any checkpoint is, and its logits are compared
+with the original's before it gets its name. A folder whose logits differ is never seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from huref.arch import open_weights
+from huref.arch.weights import CanonicalWeights
+from huref.artefact import Progress, model_name
+from huref.errors import InconclusiveError, OutputError, UsageError
+from huref.lab.attacks.kinds import apply
+from huref.lab.attacks.stored import layout_of, stored_config, stored_tensors
+from huref.lab.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
+from huref.lab.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
+from huref.lab.decoder import Decoder, load_decoder, logits
+from huref.source import open_checkpoint
+from huref.source.checkpoint import Checkpoint
+
+TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+"""Largest difference of the logits, over their range, by the type that is written."""
+
+RECORD = "huref_attack.json"
+SEQUENCES, LENGTH = 2, 24
+
+_CARRIED = (
+    *TOKENIZER_FILES,
+    "generation_config.json",
+    "chat_template.jinja",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class AttackOptions:
+    """What to do to a model.
+
+    Attributes:
+        kinds: names from `huref.lab.attacks.KINDS`, in order, or `all`.
+        seed: of every random draw.
+        dtype: stored type of the result.
+        arch_file: an architecture file of the user's own.
+    """
+
+    kinds: tuple[str, ...]
+    seed: int = 1
+    dtype: str = "float32"
+    arch_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in TOLERANCES:
+            raise UsageError(
+                "unknown type", where="--dtype", expected=", ".join(TOLERANCES), got=self.dtype, next_step="float32"
+            )
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What was done, and how well the function was kept.
+
+    Attributes:
+        model: what the user called the original.
+        out: the folder that was made.
+        kinds: the attacks applied, in order.
+        skipped: attacks that `all` left out, with the reason.
+        error: largest difference of the logits over their range, as written and read back.
+        tolerance: what the error must stay below.
+        n_layers: before and after.
+        changed: share of the tensors, named alike on both sides, that are not equal.
+    """
+
+    model: str
+    out: Path
+    kinds: tuple[str, ...]
+    skipped: Mapping[str, str]
+    seed: int
+    dtype: str
+    error: float
+    tolerance: float
+    n_layers: tuple[int, int]
+    changed: float
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `--json` document, also kept in the folder (without `out`)."""
+        return {
+            "schema_version": "huref.attack/1.0",
+            "model": self.model,
+            "out": str(self.out),
+            "kinds": list(self.kinds),
+            "skipped": dict(self.skipped),
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "logits_error": self.error,
+            "tolerance": self.tolerance,
+            "n_layers": list(self.n_layers),
+            "changed": self.changed,
+            "notes": list(self.notes),
+        }
+
+    def to_text(self) -> str:
+        """A few lines for people."""
+        before, after = self.n_layers
+        lines = [
+            f"{self.out}: {self.model} after {', '.join(self.kinds)} (seed {self.seed}, {self.dtype})",
+            f"  logits    within {self.error:.1e} of their range of the original's; allowed {self.tolerance:.0e}",
+            f"  weights   {100 * self.changed:.0f} % of the tensors changed",
+            *([f"  layers    {before} -> {after}"] if before != after else []),
+            *(f"  left out  {kind}: {reason}" for kind, reason in self.skipped.items()),
+            *(f"  note      {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+def attack(model: str | Path, out: Path, options: AttackOptions, report: Report | None = None) -> AttackResult:
+    """Write a checkpoint with other weights and the same function.
+
+    Args:
+        model: a checkpoint: folder, weight file, or a GGUF of a Llama.
+        out: the folder to make.
+
+    Raises:
+        UsageError: an attack that this model does not allow.
+        OutputError: something that this tool did not write is in the way, or the place cannot be written.
+        InconclusiveError: the logits came out different, so nothing was kept.
+    """
+    _check_free(out, model)
+    tell = _stages(report)
+    with open_checkpoint(model) as checkpoint:
+        weights = open_weights(checkpoint, options.arch_file)
+        tell("read")
+        files = carried_files(checkpoint)
+        original = load_decoder(weights).with_tokens(renumberable_ids(files, weights.geometry.vocab_size))
+        ids = prompt(original)
+        expected = logits(original, ids)
+        outcome = apply(original, options.kinds, options.seed, tell)
+        attacked = outcome.model
+        if attacked.token_order is not None:
+            files = renumber_files(files, new_ids(attacked))
+        tolerance = TOLERANCES[options.dtype]
+        notes = (*original.settings.notes, *_notes(attacked, checkpoint))
+        found: list[AttackResult] = []
+
+        def fill(partial: Path) -> None:
+            tell("write")
+            _write(partial, weights, attacked, files, options)
+            tell("check")
+            error = written_error(partial, attacked, ids, expected, options.arch_file)
+            result = AttackResult(
+                model_name(model),
+                out,
+                outcome.applied,
+                outcome.skipped,
+                options.seed,
+                options.dtype,
+                error,
+                tolerance,
+                (original.geometry.n_layers, attacked.geometry.n_layers),
+                _changed(original, attacked),
+                notes,
+            )
+            _check(result)
+            record = {key: value for key, value in result.to_dict().items() if key != "out"}
+            (partial / RECORD).write_text(json.dumps(record, indent=2))
+            found.append(result)
+
+        write_folder(out, fill)
+    return found[0]
+
+
+def logit_error(before: Tensor, after: Tensor) -> float:
+    """Largest difference of two logit tensors over the range of the first: 0 for equal functions."""
+    spread = float(before.max() - before.min())
+    return float((before - after).abs().max()) / spread
+
+
+def prompt(model: Decoder) -> Tensor:
+    """Fixed token ids, spread over the vocabulary: (sequences, tokens)."""
+    length = min(LENGTH, model.settings.longest)
+    places = torch.arange(SEQUENCES * length).view(SEQUENCES, length)
+    return (places * 2654435761 + 12345).remainder(2**31 - 1).remainder(model.geometry.vocab_size)
+
+
+def written_error(folder: Path, attacked: Decoder, ids: Tensor, expected: Tensor, arch_file: Path | None) -> float:
+    """Error of the logits of a written checkpoint, its tokens numbered as in the original."""
+    with open_checkpoint(folder) as checkpoint:
+        written = load_decoder(open_weights(checkpoint, arch_file), torch.float64)
+    new = new_ids(attacked)
+    return logit_error(expected, logits(written, new[ids])[..., new])
+
+
+def carried_files(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """Tokenizer and generation files that go with the weights: file name -> content."""
+    if checkpoint.format == "gguf":
+        return tokenizer_files(checkpoint)
+    paths = [checkpoint.folder / name for name in _CARRIED]
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
+
+
+def _write(
+    folder: Path, weights: CanonicalWeights, attacked: Decoder, files: Mapping[str, bytes], options: AttackOptions
+) -> None:
+    layout = layout_of(weights, options.arch_file)
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    tensors = stored_tensors(layout, attacked, dtype)
+    save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(stored_config(layout, attacked, dtype), indent=2))
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def _check(result: AttackResult) -> None:
+    if result.error <= result.tolerance:
+        return
+    raise InconclusiveError(
+        "the attacked copy does not compute what the original computes, so it was not kept",
+        where=f"{' + '.join(result.kinds)} on {result.model}",
+        expected=f"logits within {result.tolerance:.0e} of their range in {result.dtype}",
+        got=f"{result.error:.1e}",
+        next_step="write it with --dtype float32, or leave out the kind that loses precision",
+    )
+
+
+def _check_free(out: Path, model: str | Path) -> None:
+    """Only what this tool wrote is ever replaced."""
+    if out.exists() and not (out / RECORD).is_file():
+        raise OutputError(
+            "something that is no attacked copy is in the way",
+            where=str(out),
+            expected="a free name, or a folder that huref attack made",
+            next_step="choose another OUT",
+        )
+    if (
+        out.exists()
+        and Path(model).exists()
+        and out.resolve() in (Path(model).resolve(), Path(model).resolve().parent)
+    ):
+        raise OutputError(
+            "a model cannot be replaced by its own copy", where=str(out), next_step="choose another OUT"
+        )
+
+
+def _stages(report: Report | None) -> Callable[[str], None]:
+    def tell(stage: str) -> None:
+        if report:
+            report(Progress(f"attack: {stage}", 1, 1))
+
+    return tell
+
+
+def _notes(attacked: Decoder, checkpoint: Checkpoint) -> tuple[str, ...]:
+    notes = []
+    if attacked.token_order is not None:
+        notes.append("tokens have other numbers: compare logits by the tokenizers' strings")
+    if any((checkpoint.folder / name).is_file() for name in ("modeling.py",)) or "auto_map" in checkpoint.config:
+        notes.append("the repository's own code was not carried along")
+    return tuple(notes)
+
+
+def _changed(original: Decoder, attacked: Decoder) -> float:
+    names = [name for name in original.tensors if name in attacked.tensors]
+    is_equal = [torch.equal(original.tensors[name], attacked.tensors[name]) for name in names]
+    return 1 - sum(is_equal) / len(is_equal)

@@ -1,0 +1,153 @@
+"""Canonical tensors back under their stored names: the inverse of what `huref.arch` does on reading.
+
+Fused matrices are fused again, Conv1D is turned back, 1 is taken off gammas, experts go to their own tensors.
+What the decoder does not use (a vision tower, masks) is carried along as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from huref.arch.names import expand
+from huref.arch.schema import Family, NameSet, known_families, load_family
+from huref.arch.weights import CanonicalWeights
+from huref.errors import ArchitectureError
+from huref.lab.attacks.vocabulary import new_ids, renumber_config
+from huref.lab.checkpoint_writer import config_json, stored_name
+from huref.lab.decoder import Decoder, to_llama
+from huref.lab.decoder_settings import LAYER_COUNT_KEYS, PER_LAYER_KEYS
+from huref.lab.llama import read_config
+
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a checkpoint stores its tensors, for writing others in their place.
+
+    Attributes:
+        weights: the checkpoint that was read.
+        family: its architecture file.
+    """
+
+    weights: CanonicalWeights
+    family: Family
+
+    @property
+    def names(self) -> NameSet:
+        """The family's names in safetensors and pickles."""
+        return self.family.huggingface
+
+
+def layout_of(weights: CanonicalWeights, arch_file: Path | None = None) -> Layout:
+    """The layout of an open checkpoint."""
+    if arch_file:
+        return Layout(weights, load_family(arch_file))
+    return Layout(weights, next(f for f in known_families() if f.name == weights.architecture.name))
+
+
+def stored_tensors(layout: Layout, model: Decoder, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint with these canonical weights, by stored name.
+
+    Raises:
+        ArchitectureError: the family has no name for an unembedding of its own.
+    """
+    weights = layout.weights
+    if weights.checkpoint.format == "gguf":
+        return {stored_name(name): tensor.to(dtype).contiguous() for name, tensor in model.tensors.items()}
+    out: dict[str, Tensor] = {}
+    for name, tensor in model.tensors.items():
+        if name == "unembedding" and weights.architecture.is_tied:
+            continue
+        _put(weights, model, name, tensor.to(torch.float64), dtype, out)
+    claimed = {stored for name in weights.names() for stored in weights.stored_names(name)}
+    out |= {name: weights.checkpoint.read(name) for name in weights.checkpoint.tensors if name not in claimed}
+    if not model.is_tied and weights.architecture.is_tied:
+        return _with_head(layout, out, model.tensors["unembedding"].to(dtype).contiguous())
+    return out
+
+
+def stored_config(layout: Layout, model: Decoder, dtype: torch.dtype) -> dict[str, Any]:
+    """config.json for these weights: the checkpoint's own, changed only where the model has changed."""
+    weights = layout.weights
+    if weights.checkpoint.format == "gguf":
+        return config_json(to_llama(model, read_config(weights).rope_theta), dtype)
+    config: dict[str, Any] = copy.deepcopy(dict(weights.checkpoint.config))
+    config.pop("quantization_config", None)
+    config.update(_changes(config, weights, model, is_top=True))
+    if isinstance(config.get("text_config"), dict):
+        config["text_config"].update(_changes(config["text_config"], weights, model, is_top=False))
+    if model.token_order is not None:
+        config = renumber_config(config, new_ids(model).tolist())
+    config["dtype" if "dtype" in config else "torch_dtype"] = str(dtype).removeprefix("torch.")
+    return config
+
+
+def _put(
+    weights: CanonicalWeights, model: Decoder, name: str, tensor: Tensor, dtype: torch.dtype, out: dict[str, Tensor]
+) -> None:
+    """Write one canonical tensor into the stored ones it is cut from."""
+    origin = _origin(model, name)
+    role = weights.role(origin)
+    values = (tensor - 1 if role.adds_one else tensor).to(dtype)
+    at = 0
+    for piece in role.pieces:
+        stored = piece.stored if origin == name else _LAYER.sub(name.split(".")[1], piece.stored, count=1)
+        if stored not in out:
+            out[stored] = torch.full(weights.checkpoint.tensors[piece.stored].shape, torch.nan, dtype=dtype)
+        whole = out[stored].T if role.is_transposed else out[stored]
+        view = whole.reshape(-1, whole.shape[-1]) if piece.is_table else whole  # contiguous: shares memory
+        n = view.shape[1] if role.axis else piece.rows.n_rows
+        index = piece.rows.index()
+        rows = index if isinstance(index, slice) else torch.from_numpy(index)
+        view[rows] = values.narrow(role.axis, at, n)
+        at += n
+
+
+def _origin(model: Decoder, name: str) -> str:
+    """The checkpoint's name for what a canonical tensor takes the place of: an inserted layer's is its copy's."""
+    if not name.startswith("layers."):
+        return name
+    _, layer, role = name.split(".")
+    return f"layers.{model.layer_origins[int(layer)]}.{role}"
+
+
+def _changes(
+    section: Mapping[str, Any], weights: CanonicalWeights, model: Decoder, *, is_top: bool
+) -> dict[str, Any]:
+    """What differs in one section of config.json."""
+    new: dict[str, Any] = {}
+    if model.is_tied != weights.architecture.is_tied and (is_top or "tie_word_embeddings" in section):
+        new["tie_word_embeddings"] = model.is_tied
+    key = model.settings.eps_key
+    if key in section and float(section[key]) != model.settings.eps:
+        new[key] = model.settings.eps
+    if model.layer_origins != tuple(range(weights.geometry.n_layers)):
+        new |= {key: model.geometry.n_layers for key in LAYER_COUNT_KEYS if key in section}
+        for key in PER_LAYER_KEYS:
+            if isinstance(section.get(key), list) and len(section[key]) == weights.geometry.n_layers:
+                new[key] = [section[key][origin] for origin in model.layer_origins]
+    return new
+
+
+def _with_head(layout: Layout, tensors: dict[str, Tensor], head: Tensor) -> dict[str, Tensor]:
+    """An unembedding beside the rest; a bare export (`wte.weight`) takes the prefix that the full model has."""
+    rule = layout.names.tensors.get("unembedding")
+    if rule is None:
+        raise ArchitectureError(
+            "the family has no name for an unembedding that is not the embedding",
+            where=layout.weights.checkpoint.reference,
+            got=layout.family.name,
+        )
+    full = layout.names.prefixes[0]
+    bare = {f"{template.removeprefix('{p}')}.weight" for template in layout.names.tensors["embedding"].from_}
+    start = full if layout.weights.stored_name("embedding") in bare else ""
+    return {**{start + name: t for name, t in tensors.items()}, f"{expand(rule.from_[0], full)}.weight": head}

@@ -1,0 +1,206 @@
+"""What a configuration adds to the weights: epsilon, rotary frequencies, scalings, caps.
+
+Read from a Hugging Face config.json, or from GGUF key-values by way of `huref.lab.llama`. What is not modelled
+and changes the function is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from huref.arch.weights import Architecture, CanonicalWeights
+from huref.errors import ArchitectureError
+
+EPSILON_KEYS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
+"""Where families state the norms' epsilon; the first present counts."""
+
+LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+PER_LAYER_KEYS = ("layer_types", "no_rope_layers")
+"""Lists with an entry per layer."""
+
+_ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "activation_function", "activation")
+_CHANGES_THE_FUNCTION = ("clip_qkv", "attn_config.clip_qkv", "attn_config.qk_ln", "altup_num_inputs", "num_nextn")
+_KNOWN_SCALINGS = ("default", "none", "linear", "llama3")
+_UNSTATED = {"rms": 1e-6, "layer": 1e-5}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers that a forward pass needs and that are not weights.
+
+    Attributes:
+        eps: added to the mean square (variance) inside every norm.
+        eps_key: where config.json states it; empty where the family fixes it.
+        frequencies: radians a position for each rotary pair; one tuple for all layers, or one per layer.
+        rotates: 1 or 0 per layer, or one for all.
+        activation: of the feed-forward block, in transformers' spelling.
+        attention_scale: factor of the attention scores; None for 1 / sqrt(head size).
+        embedding_scale: factor of the embeddings as they enter the residual stream.
+        residual_scale: factor of every branch as it joins the residual stream.
+        logit_scale: factor of the logits.
+        attention_cap: soft cap of the scores, or None; final_cap: of the logits.
+        position_offset: rows of the position table before that of position 0.
+        scales_alibi: whether the attention scale applies to the ALiBi slopes too (Falcon).
+        experts_per_token: how many experts of a sparse layer act on a token.
+        renormalises_experts: whether the chosen experts' weights are made to sum to 1.
+        longest: tokens for which all this holds: the smallest window or table.
+        layers_are_numbered: settings by which a layer's function depends on its place, beside `PER_LAYER_KEYS`.
+        notes: what the configuration asks for and is left out here.
+    """
+
+    eps: float = 1e-5
+    eps_key: str = ""
+    frequencies: tuple[tuple[float, ...], ...] = ((),)
+    rotates: tuple[int, ...] = (1,)
+    activation: str = "silu"
+    attention_scale: float | None = None
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
+    attention_cap: float | None = None
+    final_cap: float | None = None
+    position_offset: int = 0
+    scales_alibi: bool = False
+    experts_per_token: int = 0
+    renormalises_experts: bool = True
+    longest: int = 1 << 30
+    layers_are_numbered: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def decoder_section(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config.json that describes the decoder: `text_config` of a multimodal one, else all of it."""
+    section = config.get("text_config")
+    return {**config, **section} if isinstance(section, Mapping) else config
+
+
+def read_settings(weights: CanonicalWeights) -> Settings:
+    """Settings of a checkpoint with a config.json.
+
+    Raises:
+        ArchitectureError: the configuration changes the function in a way that is not modelled.
+    """
+    config, arch = decoder_section(weights.checkpoint.config), weights.architecture
+    _check(weights, config)
+    model_type = str(config.get("model_type"))
+    frequencies, notes = _frequencies(config, arch)
+    pre_scalar = config.get("query_pre_attn_scalar")
+    return Settings(
+        eps=float(first_of(config, EPSILON_KEYS, _UNSTATED[arch.norm])),
+        eps_key=next((key for key in EPSILON_KEYS if config.get(key) is not None), ""),
+        frequencies=frequencies,
+        rotates=_rotates(config),
+        activation=str(first_of(config, _ACTIVATION_KEYS, arch.activation)),
+        attention_scale=_attention_scale(model_type, pre_scalar, config.get("attention_multiplier")),
+        embedding_scale=_embedding_scale(config, model_type, weights.geometry.d_model),
+        residual_scale=config.get("residual_multiplier", 1.0),
+        logit_scale=config.get("logit_scale") or 1.0 / config.get("logits_scaling", 1.0),
+        attention_cap=config.get("attn_logit_softcapping"),
+        final_cap=config.get("final_logit_softcapping"),
+        position_offset=2 if model_type == "opt" else 0,
+        scales_alibi=model_type == "falcon",
+        experts_per_token=config.get("num_experts_per_tok") or 0,
+        renormalises_experts=config.get("norm_topk_prob", model_type == "mixtral"),
+        longest=_longest(config),
+        layers_are_numbered=_numbered(config),
+        notes=notes,
+    )
+
+
+def first_of(config: Mapping[str, Any], keys: tuple[str, ...], otherwise: Any) -> Any:
+    """The first of several keys that has a value."""
+    return next((config[key] for key in keys if config.get(key) is not None), otherwise)
+
+
+def rotary_frequencies(theta: float, rotary_dim: int, scaling: Mapping[str, Any] | None = None) -> tuple[float, ...]:
+    """theta ** (-2 j / r) for each pair j, slowed down as `linear` or `llama3` scaling asks (Dubey et al. 2024)."""
+    plain = [theta ** (-2 * j / rotary_dim) for j in range(rotary_dim // 2)]
+    kind = str((scaling or {}).get("rope_type", (scaling or {}).get("type", "default")))
+    if scaling is None or kind not in ("linear", "llama3"):
+        return tuple(plain)
+    factor = float(scaling["factor"])
+    if kind == "linear":
+        return tuple(frequency / factor for frequency in plain)
+    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
+    turns = [frequency * float(scaling["original_max_position_embeddings"]) / (2 * math.pi) for frequency in plain]
+    shares = [min(1.0, max(0.0, (turn - low) / (high - low))) for turn in turns]
+    return tuple(f * (share + (1 - share) / factor) for f, share in zip(plain, shares, strict=True))
+
+
+def _check(weights: CanonicalWeights, config: Mapping[str, Any]) -> None:
+    def value(key: str) -> Any:
+        found: Any = config
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        return found
+
+    asked = [key for key in _CHANGES_THE_FUNCTION if value(key)]
+    if weights.architecture.position == "rope_2d":
+        asked.append("two-dimensional rotary positions")
+    if asked:
+        raise ArchitectureError(
+            "the lab has no forward pass for this model, so it cannot check an attack",
+            where=weights.checkpoint.reference,
+            expected="a decoder of the families in docs/attacks.md",
+            got=", ".join(asked),
+        )
+
+
+def _attention_scale(model_type: str, pre_scalar: float | None, multiplier: float | None) -> float | None:
+    if model_type == "gpt_neo":
+        return 1.0
+    return float(pre_scalar) ** -0.5 if pre_scalar else multiplier
+
+
+def _embedding_scale(config: Mapping[str, Any], model_type: str, d_model: int) -> float:
+    return math.sqrt(d_model) if model_type.startswith("gemma") else config.get("embedding_multiplier", 1.0)
+
+
+def _rotates(config: Mapping[str, Any]) -> tuple[int, ...]:
+    if config.get("model_type") == "cohere2":  # only its sliding layers rotate
+        return tuple(int(kind == "sliding_attention") for kind in config.get("layer_types") or ["sliding_attention"])
+    return tuple(config.get("no_rope_layers") or (1,))
+
+
+def _numbered(config: Mapping[str, Any]) -> str:
+    keys = ["scale_attn_by_inverse_layer_idx", "attention_types", "attention_layers"]
+    keys += (
+        ["sliding_window_pattern", "no_rope_layer_interval"] if not any(config.get(k) for k in PER_LAYER_KEYS) else []
+    )
+    named = [key for key in keys if config.get(key)]
+    named += ["mlp_only_layers"] if config.get("mlp_only_layers") else []
+    named += ["decoder_sparse_step"] if config.get("decoder_sparse_step", 1) != 1 else []
+    return ", ".join(named)
+
+
+def _longest(config: Mapping[str, Any]) -> int:
+    keys = (
+        "sliding_window",
+        "window_size",
+        "max_position_embeddings",
+        "n_positions",
+        "original_max_position_embeddings",
+    )
+    return min(
+        (int(config[key]) for key in keys if isinstance(config.get(key), int) and config[key] > 0), default=1 << 30
+    )
+
+
+def _frequencies(
+    config: Mapping[str, Any], arch: Architecture
+) -> tuple[tuple[tuple[float, ...], ...], tuple[str, ...]]:
+    """Frequencies for all layers or for each, and a note where a scaling is left out."""
+    if not arch.position.startswith("rope"):
+        return ((),), ()
+    ropes: Mapping[str, Any] = config.get("rope_parameters") or {}
+    kinds = [kind for kind in config.get("layer_types") or [] if isinstance(ropes.get(kind), Mapping)]
+    theta = config.get("rope_theta", config.get("rotary_emb_base", 10000.0))
+    sections = [ropes[kind] for kind in kinds] or [ropes or config.get("rope_scaling") or {}]
+    left_out = sorted({str(s.get("rope_type", s.get("type", "default"))) for s in sections} - {*_KNOWN_SCALINGS})
+    notes = tuple(f"checked with plain rotary positions, not {kind} ones; the maps suit both" for kind in left_out)
+    return tuple(
+        rotary_frequencies(float(section.get("rope_theta", theta)), arch.rotary_dim, section) for section in sections
+    ), notes
