@@ -24,6 +24,8 @@ from huref.errors import NotFiniteError, UsageError
 from huref.lab.checkpoint_writer import write_folder
 
 Report = Callable[[Progress], None]
+Loss = Callable[[Any, Tensor], Tensor]
+"""From a model and sequences (b, length + 1) to the number that a step lowers."""
 RECORD = "training.json"
 END = "<|end|>"
 
@@ -134,17 +136,23 @@ def train_base(
         NotFiniteError: the loss diverged.
         OutputError: the folder cannot be written.
     """
-    with _seeded(job.options.seed):
-        model = _fresh(architecture, shape, _vocabulary_size(tokenizer))
-    return _train_and_save(model, job, tokenizer.encode(), ids, report)
+    with seeded(job.options.seed):
+        model = _fresh(architecture, shape, vocabulary_size(tokenizer))
+    return train_and_save(model, job, tokenizer.encode(), ids, report)
 
 
 def tune_further(job: TrainJob, source: Path, ids: Tensor, report: Report | None = None) -> Trained:
     """Fine-tune a whole checkpoint folder into another; see `train_base`."""
+    return train_and_save(load_model(source), job, (source / "tokenizer.json").read_bytes(), ids, report)
+
+
+def load_model(source: Path, attention: str = "sdpa") -> Any:
+    """A checkpoint folder as transformers' model, in float32."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, local_files_only=True)
-    return _train_and_save(model, job, (source / "tokenizer.json").read_bytes(), ids, report)
+    return AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, local_files_only=True, attn_implementation=attention
+    )
 
 
 def load_trained(job: TrainJob) -> Trained | None:
@@ -164,11 +172,14 @@ def unigram_loss(train: Tensor, held_out: Tensor, vocabulary: int) -> float:
     return float(-(counts / counts.sum()).log()[held_out.flatten()].mean())
 
 
-def _train_and_save(model: Any, job: TrainJob, tokenizer: bytes, ids: Tensor, report: Report | None) -> Trained:
-    train, held_out = _split(ids, job.options)
-    before = _mean_loss(model, held_out)
-    _fit(model, train, job, report)
-    after = _mean_loss(model, held_out)
+def train_and_save(
+    model: Any, job: TrainJob, tokenizer: bytes, ids: Tensor, report: Report | None = None
+) -> Trained:
+    """Train every weight of a model on next-token loss, in place, and save it; see `train_base`."""
+    train, held_out = split(ids, job.options)
+    before = mean_loss(model, held_out)
+    fit(model, train, job, report)
+    after = mean_loss(model, held_out)
     unigram = unigram_loss(train, held_out[:, 1:], int(model.config.vocab_size))
 
     def fill(partial: Path) -> None:
@@ -181,19 +192,31 @@ def _train_and_save(model: Any, job: TrainJob, tokenizer: bytes, ids: Tensor, re
     return Trained(job.folder, unigram, before, after)
 
 
-def _fit(model: Any, sequences: Tensor, job: TrainJob, report: Report | None) -> None:
-    options = job.options
+def fit(
+    model: Any, sequences: Tensor, job: TrainJob, report: Report | None = None, loss_of: Loss | None = None
+) -> None:
+    """Train, in place, what of a model asks for a gradient.
+
+    Args:
+        sequences: (m, length + 1) int64.
+        loss_of: what a step lowers; `next_token_loss` when left out.
+
+    Raises:
+        NotFiniteError: the loss diverged.
+    """
+    options, loss_of = job.options, loss_of or next_token_loss
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+        trained, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
     )
     dice = torch.Generator().manual_seed(options.seed)
     model.train()
     for step in range(options.steps):
         optimiser.param_groups[0]["lr"] = options.learning_rate * _schedule(step, options.steps)
         batch = sequences[torch.randint(len(sequences), (options.batch,), generator=dice)]
-        loss = _loss(model, batch)
+        loss = loss_of(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad()
         value = float(loss.detach())
@@ -223,19 +246,25 @@ def _schedule(step: int, steps: int) -> float:
     return min((step + 1) / warm, 0.55 + 0.45 * math.cos(math.pi * step / steps))
 
 
-def _loss(model: Any, sequences: Tensor) -> Tensor:
+def next_token_loss(model: Any, sequences: Tensor) -> Tensor:
     """Mean cross-entropy in nats of each token given those before it; the products run in bfloat16 where fast."""
+    return functional.cross_entropy(logits(model, sequences).flatten(0, 1), sequences[:, 1:].flatten())
+
+
+def logits(model: Any, sequences: Tensor) -> Tensor:
+    """Scores (b, length, vocabulary) float32 of every next token of sequences (b, length + 1)."""
     with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
-        scores = model(input_ids=sequences[:, :-1], use_cache=False).logits
-    return functional.cross_entropy(scores.float().flatten(0, 1), sequences[:, 1:].flatten())
+        scores: Tensor = model(input_ids=sequences[:, :-1], use_cache=False).logits
+    return scores.float()
 
 
-def _mean_loss(model: Any, sequences: Tensor) -> float:
+def mean_loss(model: Any, sequences: Tensor) -> float:
+    """`next_token_loss` as a number."""
     with torch.no_grad():
-        return float(_loss(model, sequences))
+        return float(next_token_loss(model, sequences))
 
 
-def _split(ids: Tensor, options: TrainOptions) -> tuple[Tensor, Tensor]:
+def split(ids: Tensor, options: TrainOptions) -> tuple[Tensor, Tensor]:
     """Training and held-out sequences (m, length + 1): two batches from the end are held out."""
     width, held = options.length + 1, 2 * options.batch
     sequences = ids[: len(ids) // width * width].view(-1, width)
@@ -254,14 +283,15 @@ def _pieces(text: str, size: int = 4096) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def _vocabulary_size(tokenizer: str) -> int:
+def vocabulary_size(tokenizer: str) -> int:
+    """How many tokens a `tokenizer.json` has."""
     from tokenizers import Tokenizer
 
     return int(Tokenizer.from_str(tokenizer).get_vocab_size())
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """transformers initialises from torch's global generator: seed it, and give it back as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -269,15 +299,26 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _fresh(architecture: str, shape: Shape, vocabulary: int) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     if architecture not in FAMILIES:
         raise UsageError(
             "no such family in the study", where="architecture", expected=", ".join(FAMILIES), got=architecture
         )
+    return fresh_model(architecture, FAMILIES[architecture](shape), vocabulary)
+
+
+def fresh_model(model_type: str, sizes: dict[str, Any], vocabulary: int, attention: str = "sdpa") -> Any:
+    """A model with random weights, of torch's global generator.
+
+    Args:
+        model_type: transformers' name of the family.
+        sizes: fields of its configuration.
+        attention: transformers' name of an implementation. At these sizes `eager` trains a third faster than `sdpa`.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
-    config = AutoConfig.for_model(architecture, vocab_size=vocabulary, **special, **FAMILIES[architecture](shape))
-    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
+    config = AutoConfig.for_model(model_type, vocab_size=vocabulary, **special, **sizes)
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention)  # type: ignore[no-untyped-call]
 
 
 def _gated(shape: Shape) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""The makers by name, and one model from plan to entry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from huref.atomic import write_atomically
+from huref.lab import zoo_training
+from huref.lab.zoo_bench import Bench, Made
+from huref.lab.zoo_models import ZooModel
+from huref.lab.zoo_plan import Plan, Scale
+
+MAKERS: Mapping[str, Callable[[Bench], Made]] = {
+    "base": zoo_training.make_base,
+    "tune": zoo_training.make_tuned,
+}
+
+
+def make_model(zoo: Path, plan: Plan, scale: Scale, parents: tuple[ZooModel, ...], digest: str) -> ZooModel:
+    """Make a model and note what it was made by.
+
+    Raises:
+        HurefError: no text, a loss that diverged, a folder that cannot be written.
+    """
+    made = MAKERS[plan.maker](Bench(zoo, plan, scale, parents))
+    model = replace(_entry(plan, parents), made=made.made, losses=dict(made.losses), **made.changes)  # type: ignore[arg-type]
+    record = {"digest": digest, "model": asdict(model)}
+    write_atomically(_record(zoo, plan), json.dumps(record, indent=1).encode())
+    return model
+
+
+def find_model(zoo: Path, plan: Plan, digest: str) -> ZooModel | None:
+    """What an earlier build made by the same plan, or None."""
+    try:
+        record = json.loads(_record(zoo, plan).read_text(encoding="utf-8"))
+        entry = {key: tuple(value) if isinstance(value, list) else value for key, value in record["model"].items()}
+        model = ZooModel(**entry)
+        return model if record["digest"] == digest and (zoo / model.path).exists() else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _entry(plan: Plan, parents: tuple[ZooModel, ...]) -> ZooModel:
+    """The model's entry as it follows from its plan and its parents."""
+    settings = plan.settings
+    if not parents:
+        own = {key: settings[key] for key in ("init", "architecture", "text", "tokenizer")}
+        return ZooModel(plan.name, plan.path, plan.kind, (), (plan.name,), strength=plan.strength, **own)
+    first = parents[0]
+    roots = tuple(dict.fromkeys(root for parent in parents for root in parent.roots))
+    inits = "+".join(dict.fromkeys(parent.init for parent in parents))
+    return ZooModel(
+        plan.name,
+        plan.path,
+        plan.kind,
+        plan.parents,
+        roots,
+        inits,
+        first.architecture,
+        first.text,
+        first.tokenizer,
+        plan.strength,
+    )
+
+
+def _record(zoo: Path, plan: Plan) -> Path:
+    return zoo / "records" / f"{plan.name}.json"

@@ -1,0 +1,55 @@
+"""Zoo models that are made by training alone: bases, fine-tunes, continued pretraining."""
+
+from __future__ import annotations
+
+from huref.lab.study_training import Trained, TrainJob, TrainOptions, fresh_model, load_model, seeded, train_and_save
+from huref.lab.study_training import vocabulary_size as size_of
+from huref.lab.study_zoo import seed_of
+from huref.lab.zoo_bench import Bench, Made
+from huref.lab.zoo_plan import family
+from huref.lab.zoo_texts import token_ids, tokenizer_of
+
+ATTENTION = "eager"
+
+
+def make_base(bench: Bench) -> Made:
+    """A base from random weights that belong to `init`; the order of its sequences belongs to its name."""
+    settings, scale = bench.plan.settings, bench.scale
+    tokenizer = tokenizer_of(bench.zoo, settings["tokenizer"], scale)
+    model_type, sizes = family(settings["architecture"], scale)
+    with seeded(seed_of(f"zoo/weights/{settings['init']}")):
+        model = fresh_model(model_type, sizes, size_of(tokenizer), ATTENTION)
+    ids = token_ids(bench.zoo, settings["text"], settings["tokenizer"], scale)
+    job = TrainJob(bench.target, options_of(bench), settings["text"])
+    return summary(train_and_save(model, job, tokenizer.encode(), ids), job)
+
+
+def make_tuned(bench: Bench) -> Made:
+    """Every weight trained further, on another text."""
+    parent, text = bench.parents[0], bench.plan.settings["text"]
+    job = TrainJob(bench.target, options_of(bench), text)
+    ids = token_ids(bench.zoo, text, parent.tokenizer, bench.scale)
+    model = load_model(bench.sources[0], ATTENTION)
+    return summary(train_and_save(model, job, bench.tokenizer(), ids), job)
+
+
+def options_of(bench: Bench) -> TrainOptions:
+    """Training options of a plan: `steps` as a multiple of a base's, `rate` likewise."""
+    scale, settings = bench.scale, bench.plan.settings
+    return TrainOptions(
+        steps=max(2, round(settings.get("steps", 1.0) * scale.steps)),
+        batch=scale.batch,
+        length=scale.length,
+        learning_rate=settings.get("rate", 1.0) * scale.rate,
+        seed=bench.plan.seed,
+    )
+
+
+def summary(trained: Trained, job: TrainJob) -> Made:
+    """What a run did, in words and losses."""
+    losses = {"unigram": trained.unigram, "before": trained.before, "after": trained.after}
+    options = job.options
+    tokens = options.steps * options.batch * options.length
+    return Made(f"{options.steps} steps, {tokens} tokens of {job.about}, rate {options.learning_rate:g}", losses)
+
+
