@@ -169,7 +169,7 @@ def saved(name: str) -> InputRecord:
         reference=f"{name}.huref.safetensors",
         is_saved=True,
         architecture="gpt2",
-        files=(FileRecord(f"{name}.huref.safetensors", 120_000, "ab" * 32, f"{name}.huref.safetensors"),),
+        files=(FileRecord(f"{name}.huref.safetensors", 120_000, "ab" * 32, path=f"{name}.huref.safetensors"),),
         contents=(("holds", "a vector of 512 numbers and 6 sketches"), ("recipe", "canonical, sketch")),
         portrait_note="the generator is not there",
     )

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from huref import __version__
 from huref.artefact import CompareOptions, Comparison, Fingerprint, Progress
@@ -150,7 +149,7 @@ def _input(
             name=path.name,
             size=path.stat().st_size,
             sha256=hashed.digest(path) if hashed else "",
-            uri=quote((Path(folder) / path.name).as_posix()),
+            path=(Path(folder) / path.name).as_posix(),
         )
         for path in files
     ]

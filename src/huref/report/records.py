@@ -14,13 +14,13 @@ class FileRecord:
         name: as the folder has it.
         size: in bytes.
         sha256: hexadecimal, or empty: not computed, for the reason that `Evidence.hashing` gives.
-        uri: relative to the folder in which huref ran, percent-encoded.
+        path: as a report may show it, relative to the folder in which huref ran.
     """
 
     name: str
     size: int
     sha256: str = ""
-    uri: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import hashlib
 import shlex
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from huref.artefact import VERDICTS, Comparison
 from huref.report import words
@@ -57,7 +58,12 @@ def severity(verdict: str, expect: str | None) -> tuple[str, str]:
 
 def files_of(item: InputRecord) -> Iterable[FileRecord]:
     """An input's files; where none is known, the input itself."""
-    return item.files or (FileRecord(item.reference, -1, uri=item.reference),)
+    return item.files or (FileRecord(item.reference, -1, path=item.reference),)
+
+
+def uri_of(file: FileRecord) -> str:
+    """A relative reference (RFC 3986), whatever letters the path has."""
+    return quote(file.path.lstrip("/"), errors="replace")
 
 
 def _driver(evidence: Evidence) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def _artifact(side: str, item: InputRecord, file: FileRecord, title: str) -> dic
     """One file; the side keeps entries apart where a model is compared with itself, as SARIF demands."""
     what = "fingerprint" if item.is_saved else "weights"
     entry: dict[str, Any] = {
-        "location": {"uri": file.uri, "uriBaseId": _ROOT},
+        "location": {"uri": uri_of(file), "uriBaseId": _ROOT},
         "roles": ["analysisTarget"],
         "description": {"text": message_text(f"{side}: {what} of {plain(title, 200)}")},
     }
@@ -128,7 +134,7 @@ def _result(found: Comparison, evidence: Evidence) -> dict[str, Any]:
 
 def _location(item: InputRecord, index: int) -> dict[str, Any]:
     file = next(iter(files_of(item)))
-    return {"physicalLocation": {"artifactLocation": {"uri": file.uri, "uriBaseId": _ROOT, "index": index}}}
+    return {"physicalLocation": {"artifactLocation": {"uri": uri_of(file), "uriBaseId": _ROOT, "index": index}}}
 
 
 def _properties(found: Comparison, evidence: Evidence) -> dict[str, Any]:
