@@ -22,18 +22,26 @@ from huref.lab.bench_pairs import ATTACKS, ATTACKS_VERSION, bases_of
 from huref.lab.zoo_models import Zoo, ZooModel, load_zoo
 
 HARDEST = ("rotate_residual", ALL)
-"""Attacks on heavily trained offspring."""
+"""Attacks on heavily trained offspring, and on large models."""
+LARGE = 1 << 26
+"""Bytes of a checkpoint from which on a model is large."""
 
 
 def targets(zoo: Zoo) -> Iterator[tuple[ZooModel, str]]:
     """Which models are attacked, and how."""
     firsts = list({base.architecture: base for base in reversed(bases_of(zoo))}.values())[::-1]
     for base in firsts:
-        yield from ((base, kind) for kind in (*(k for k in KINDS if k != "identity"), ALL))
+        is_large = size(zoo.path(base.name)) > LARGE
+        yield from ((base, kind) for kind in (HARDEST if is_large else (*(k for k in KINDS if k != "identity"), ALL)))
         continued = [m for m in zoo.models if m.roots == (base.name,) and m.kind == "continued"]
-        if continued:
+        if continued and not is_large:
             furthest = max(continued, key=lambda model: model.strength)
             yield from ((furthest, kind) for kind in HARDEST)
+
+
+def size(model: Path) -> int:
+    """Bytes of a checkpoint."""
+    return sum(file.stat().st_size for file in (model.iterdir() if model.is_dir() else [model]))
 
 
 def make(zoo: Zoo, out: Path, seed: int) -> tuple[list[dict[str, str]], list[str]]:

@@ -13,6 +13,7 @@ from bench_zoo import FAR, ONE, TWO, listed, write_zoo
 from conftest import Outcome
 from huref.errors import CorruptFileError, UsageError
 from huref.lab.bench import BenchOptions, run_bench, write_report
+from huref.lab.bench_cost import measure_costs
 from huref.lab.bench_figures import Column, columns_of, figures, identification, score_figures
 from huref.lab.bench_methods import find_methods, open_method
 from huref.lab.bench_pairs import ATTACKS, are_twins, choose_pairs, with_attacks
@@ -173,6 +174,20 @@ def test_unknown_methods_and_files_that_are_no_peers_are_refused(peers: Path, tm
     (peers / "half.py").write_text("NAME = 'half'")
     with pytest.raises(UsageError, match="no SOURCE, prepare, compare"):
         open_method(str(peers / "half.py"))
+
+
+def test_costs_are_those_of_a_process_of_its_own(peers: Path, tmp_path: Path) -> None:
+    """A process inherits `ru_maxrss` from the one that starts it: the large array here must not be counted there."""
+    (peers / "broken.py").write_text(PEER.replace('"size"', '"broken"') + "\ndef prepare(path):\n    1 / 0\n")
+    large = np.ones(400 << 17)  # 400 MiB
+    keys = [str(peers / "size.py"), str(peers / "broken.py")]
+    found, broken = measure_costs(keys, (tmp_path / "one-a", tmp_path / "one-b"))
+    assert found["scores"] == {"size": 1.0}
+    assert 5 < found["peak_mib"] < large.nbytes / 2**20
+    assert 0 <= found["seconds"] < found["seconds_of_the_process"]
+    assert (broken["method"], broken["fault"]) == ("broken", "ZeroDivisionError: division by zero")
+    text = as_text({**figures(choose_pairs(listed()), []), "costs": [found, broken]})
+    assert "ZeroDivisionError: division by zero" in text
 
 
 # --- Figures -----------------------------------------------------------------------------------------------

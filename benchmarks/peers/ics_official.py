@@ -43,7 +43,7 @@ class Term:
 
     def __post_init__(self) -> None:
         self.mean = float(self.U.sum(0) @ self.V.sum(0)) / len(self.U) ** 2
-        self.spread = (inner(self, self) / len(self.U) ** 2 - self.mean**2) ** 0.5
+        self.spread = max(0.0, inner(self, self) / len(self.U) ** 2 - self.mean**2) ** 0.5
 
 
 def prepare(path: Path) -> State:
@@ -98,6 +98,8 @@ def compare(a: State, b: State) -> float:
 
 def correlation(a: Term, b: Term) -> float:
     """Inner product of the standardised matrices over K^2."""
+    if not a.spread or not b.spread:
+        raise ValueError("a term that is zero cannot be standardised")
     return (inner(a, b) / len(a.U) ** 2 - a.mean * b.mean) / (a.spread * b.spread)
 
 

@@ -14,7 +14,7 @@ from huref.errors import UsageError
 from huref.lab.bench_cost import machine, measure_costs, reference_pair
 from huref.lab.bench_figures import figures
 from huref.lab.bench_methods import find_methods
-from huref.lab.bench_pairs import Pair, bases_of, choose_pairs, with_attacks
+from huref.lab.bench_pairs import ATTACK, Pair, bases_of, choose_pairs, with_attacks
 from huref.lab.bench_report import as_text
 from huref.lab.bench_run import Report, run_methods
 from huref.lab.zoo_models import Zoo, load_zoo
@@ -103,7 +103,7 @@ def _paths(zoo: Zoo, pair: Pair) -> tuple[Path, Path]:
 
 def _census(zoo: Zoo) -> dict[str, int]:
     n_bases = len(bases_of(zoo))
-    n_attacked = sum(model.kind.startswith("attack:") for model in zoo.models)
+    n_attacked = sum(model.kind.startswith(ATTACK) for model in zoo.models)
     return {
         "models": len(zoo.models),
         "bases": n_bases,

@@ -95,17 +95,28 @@ def _measure(key: str, a: Path, b: Path) -> dict[str, Any]:
     start = time.perf_counter()
     found = method.compare(method.prepare(a), method.prepare(b))
     seconds = time.perf_counter() - start
-    # Memory of a program that the method started counts too, though not at the same time.
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # A program that the method started counts too, though not at the same time.
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _MAXRSS_UNIT
+    peak = max(_own_peak(), children)
     scores = {name: value for name, value in found.scores.items() if value is not None}
     return {
         "method": method.name,
         "fault": "",
         "seconds": round(seconds, 3),
-        "peak_mib": round(peak * _MAXRSS_UNIT / 2**20, 1),
+        "peak_mib": round(peak / 2**20, 1),
         "scores": scores,
         "verdict": found.verdict,
     }
+
+
+def _own_peak() -> int:
+    """Peak resident bytes of this process. `ru_maxrss` would begin with those of the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        kib = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if kib:
+            return int(kib[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
 
 
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024

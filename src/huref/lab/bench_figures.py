@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from huref.lab.bench_pairs import GROUPS, Pair
+from huref.lab.bench_pairs import ATTACK, GROUPS, Pair
 from huref.lab.bench_run import MethodRun
 from huref.lab.bench_statistics import auc, auc_interval, tpr_at_fpr, upper_bound, z_score
 
@@ -65,10 +65,14 @@ def figures(pairs: Sequence[Pair], runs: Sequence[MethodRun]) -> dict[str, Any]:
 
 
 def score_figures(pairs: Sequence[Pair], column: Column) -> dict[str, Any]:
-    """How well one score tells kin from strangers, in all, by kind and by group."""
+    """How well one score tells kin from strangers, in all, by kind and by group.
+
+    z is from strangers as they were made: a stranger's attacked copies would count the same accident many times.
+    """
     is_kin, is_stranger = _mask(pairs, "kin"), _mask(pairs, "independent")
     kin, strangers = column.scores[is_kin], column.scores[is_stranger]
     clusters = tuple([p.clusters for p, chosen in zip(pairs, mask, strict=True) if chosen] for mask in _both(pairs))
+    unattacked = column.scores[is_stranger & np.array([not p.kind.startswith(ATTACK) for p in pairs], dtype=bool)]
     hard = np.array([p.group in HARD and p.truth == "independent" for p in pairs], dtype=bool)
     return {
         "title": column.title,
@@ -80,7 +84,7 @@ def score_figures(pairs: Sequence[Pair], column: Column) -> dict[str, Any]:
         "tpr_at_no_false_alarm": _value(tpr_at_fpr(kin, strangers, 0.0)),
         "kin": _summary(pairs, column, is_kin),
         "strangers": _summary(pairs, column, is_stranger),
-        "by_kind": {kind: _kind(pairs, column, kind, strangers) for kind in _kinds(pairs)},
+        "by_kind": {kind: _kind(pairs, column, kind, unattacked) for kind in _kinds(pairs)},
         "by_group": {g: _summary(pairs, column, np.array([p.group == g for p in pairs])) for g in _groups(pairs)},
         "identification": identification(pairs, column),
         "faults": dict(Counter(fault for fault in column.faults if fault).most_common(12)),
@@ -202,7 +206,7 @@ def _kinds(pairs: Sequence[Pair]) -> list[str]:
 
 
 def _attacks_last(pair: Pair) -> tuple[bool, str]:
-    return pair.kind.startswith("attack:"), pair.kind
+    return pair.kind.startswith(ATTACK), pair.kind
 
 
 def _groups(pairs: Sequence[Pair]) -> list[str]:

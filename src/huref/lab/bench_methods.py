@@ -25,7 +25,7 @@ from huref.errors import UsageError
 HUREF = "huref"
 COLUMNS = {
     "pcs": "PCS",
-    "ics": "ICS (huref, paper recipe)",
+    "ics": "ICS huref",
     "ics_canonical": "ICS canonical",
     "aligned": "aligned",
     "agreement": "agreement",

@@ -18,6 +18,8 @@ from typing import Any
 from huref.errors import CorruptFileError, MissingFileError
 from huref.lab.zoo_models import Truth, Zoo, ZooModel
 
+ATTACK = "attack:"
+"""How the kinds of attacked copies begin."""
 ATTACKS = "attacks.json"
 ATTACKS_VERSION = "huref.attacked/1.0"
 GROUPS = ("kin", "same-init", "twins", "twin's offspring", "base's twin", "student", "bases", "other")
@@ -188,7 +190,7 @@ def _attacked(zoo: Zoo, folder: Path, entry: dict[str, Any]) -> ZooModel | None:
     if original is None:
         return None
     place = str((folder / entry["path"]).absolute())  # joined to the zoo's folder, an absolute path stays itself
-    kind, made = f"attack:{entry['attack']}", str(entry.get("made", ""))
+    kind, made = f"{ATTACK}{entry['attack']}", str(entry.get("made", ""))
     return replace(
         original,
         name=entry["name"],

@@ -131,7 +131,7 @@ def _scores(document: Document) -> str:
 
 
 def _z_table(document: Document) -> str:
-    caption = "|z|: a kind's mean score from the strangers' mean, in the strangers' standard deviations"
+    caption = "|z|: a kind's mean score from the mean of unattacked strangers, in their standard deviations"
     return _by_kind(document, caption, lambda kind: _magnitude(kind["z"]))
 
 
@@ -212,7 +212,8 @@ def _costs(document: Document) -> str:
         for row in costs
     ]
     caption = "SmolLM2-135M and a copy (bfloat16 safetensors), each method in a process of its own, one run"
-    return f"{caption}\n{_table(('seconds', 'with imports', 'peak MiB'), rows)}"
+    faults = [f"  {row['method']}: {row['fault']}" for row in costs if row["fault"]]
+    return "\n".join([caption, _table(("seconds", "with imports", "peak MiB"), rows), *faults])
 
 
 def _methods(document: Document) -> str:
