@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from huref.atomic import write_atomically
-from huref.lab import zoo_training
+from huref.lab import zoo_real, zoo_shaping, zoo_training, zoo_tuning
 from huref.lab.zoo_bench import Bench, Made
 from huref.lab.zoo_models import ZooModel
 from huref.lab.zoo_plan import Plan, Scale
@@ -16,6 +17,21 @@ from huref.lab.zoo_plan import Plan, Scale
 MAKERS: Mapping[str, Callable[[Bench], Made]] = {
     "base": zoo_training.make_base,
     "tune": zoo_training.make_tuned,
+    "lora": zoo_tuning.make_lora,
+    "dpo": zoo_tuning.make_preferred,
+    "student": zoo_tuning.make_student,
+    "cut": zoo_shaping.make_cut,
+    "merge": zoo_shaping.make_merge,
+    "stack": zoo_shaping.make_stack,
+    "extended": zoo_shaping.make_extended,
+    "swapped": zoo_shaping.make_swapped,
+    "gguf": zoo_shaping.make_gguf,
+    "wrapped": zoo_real.make_wrapped,
+    "real": zoo_real.make_real,
+    "real-tuned": zoo_real.make_real_tuned,
+    "real-lora": zoo_real.make_real_lora,
+    "real-cut": zoo_real.make_real_cut,
+    "real-gguf": zoo_real.make_real_gguf,
 }
 
 
@@ -25,9 +41,10 @@ def make_model(zoo: Path, plan: Plan, scale: Scale, parents: tuple[ZooModel, ...
     Raises:
         HurefError: no text, a loss that diverged, a folder that cannot be written.
     """
+    began = time.process_time()
     made = MAKERS[plan.maker](Bench(zoo, plan, scale, parents))
     model = replace(_entry(plan, parents), made=made.made, losses=dict(made.losses), **made.changes)  # type: ignore[arg-type]
-    record = {"digest": digest, "model": asdict(model)}
+    record = {"digest": digest, "cpu_seconds": round(time.process_time() - began, 2), "model": asdict(model)}
     write_atomically(_record(zoo, plan), json.dumps(record, indent=1).encode())
     return model
 

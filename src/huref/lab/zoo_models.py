@@ -133,7 +133,9 @@ def load_zoo(folder: Path) -> Zoo:
     for model in models:
         lost = sorted({*model.parents} - {*known}) + sorted({*model.roots} - inits.keys())
         if lost or not model.roots:
-            raise _corrupt(path, "parents among the models, and bases as roots", f"{model.name}: {lost or 'no roots'}")
+            raise _corrupt(
+                path, "parents among the models, and bases as roots", f"{model.name}: {lost or 'no roots'}"
+            )
     return Zoo(folder, models)
 
 

@@ -70,7 +70,7 @@ class Plan:
     def path(self) -> str:
         """Of the checkpoint, relative to the zoo."""
         base, _, rest = self.name.partition("/")
-        return f"models/{base}/{rest or 'base'}{'.gguf' if self.maker == 'gguf' else ''}"
+        return f"models/{base}/{rest or 'base'}{'.gguf' if self.maker.endswith('gguf') else ''}"
 
     @property
     def seed(self) -> int:
@@ -99,7 +99,10 @@ def family(label: str, scale: Scale) -> tuple[str, dict[str, Any]]:
     table: dict[str, tuple[str, dict[str, Any]]] = {
         "llama-tied": ("llama", {**gated, "tie_word_embeddings": True}),
         "llama-untied": ("llama", {**gated, "tie_word_embeddings": False}),
-        "llama-wide": ("llama", {**gated, **wider, "num_hidden_layers": scale.depth + 1, "tie_word_embeddings": True}),
+        "llama-wide": (
+            "llama",
+            {**gated, **wider, "num_hidden_layers": scale.depth + 1, "tie_word_embeddings": True},
+        ),
         "qwen2": ("qwen2", {**gated, "tie_word_embeddings": True}),
         "gemma": ("gemma", gemma),
         "gemma3": ("gemma3_text", {**gemma, "query_pre_attn_scalar": scale.width // scale.heads}),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from huref.lab.checkpoint_writer import write_folder
 from huref.lab.study_training import Trained, TrainJob, TrainOptions, fresh_model, load_model, seeded, train_and_save
 from huref.lab.study_training import vocabulary_size as size_of
 from huref.lab.study_zoo import seed_of
@@ -53,3 +57,15 @@ def summary(trained: Trained, job: TrainJob) -> Made:
     return Made(f"{options.steps} steps, {tokens} tokens of {job.about}, rate {options.learning_rate:g}", losses)
 
 
+def save_model(folder: Path, model: Any, tokenizer: bytes) -> None:
+    """Write a trained model as transformers does, with its vocabulary.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+
+    def fill(partial: Path) -> None:
+        model.save_pretrained(partial)
+        (partial / "tokenizer.json").write_bytes(tokenizer)
+
+    write_folder(folder, fill)

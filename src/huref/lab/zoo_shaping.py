@@ -1,0 +1,156 @@
+"""Zoo models that come from surgery on stored tensors, most of them trained a little afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from huref.lab import zoo_cutting as cutting
+from huref.lab import zoo_merging as merging
+from huref.lab.study_texts import read_text
+from huref.lab.study_training import TrainJob, encode, load_model, mean_loss, split, train_and_save
+from huref.lab.zoo_bench import Bench, Made
+from huref.lab.zoo_quantising import through_int8, through_nf4, write_gguf
+from huref.lab.zoo_stored import Stored, read_stored, take_layers, with_rows, write_stored
+from huref.lab.zoo_texts import token_ids, tokenizer_of
+from huref.lab.zoo_training import ATTENTION, options_of, summary
+
+Surgery = Callable[[Stored, Mapping[str, Any], int], Stored]
+
+CUTS: Mapping[str, Surgery] = {
+    "layers-dropped": lambda s, settings, _: cutting.drop_layers(s, settings["dropped"]),
+    "depth-upscaled": lambda s, settings, _: cutting.scale_up(s, settings["overlap"]),
+    "width-pruned": lambda s, settings, _: cutting.prune_neurons(s, settings["kept"]),
+    "heads-pruned": lambda s, settings, _: cutting.prune_groups(s, settings["kept"]),
+    "sparsified": lambda s, settings, _: cutting.sparsify(s, settings["share"]),
+    "moe-upcycled": lambda s, settings, seed: cutting.upcycle(s, settings["experts"], settings["noise"], seed),
+    "int8": lambda s, _, __: s.changed(lambda ___, tensor: through_int8(tensor)),
+    "nf4": lambda s, _, __: s.changed(lambda ___, tensor: through_nf4(tensor)),
+}
+"""What is done to a parent's tensors -> how; `settings` says how much."""
+
+
+def make_cut(bench: Bench) -> Made:
+    """One of `CUTS`, then a few steps on the parent's own text where the plan says so."""
+    settings = bench.plan.settings
+    stored = CUTS[settings["cut"]](read_stored(bench.sources[0]), settings, bench.plan.seed)
+    changes = {"architecture": "mixtral-upcycled"} if settings["cut"] == "moe-upcycled" else {}
+    words = ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("steps", "rate"))
+    return _finish(bench, stored, words, changes)
+
+
+def make_merge(bench: Bench) -> Made:
+    """A merge of two offspring of one base: the parents are the base (where a formula needs it), then the children."""
+    settings = bench.plan.settings
+    parents = [read_stored(path) for path in bench.sources]
+    *base, a, b = parents
+    method = settings["method"]
+
+    def mix(name: str, _: Tensor) -> Tensor:
+        pair = [a.tensors[name], b.tensors[name]]
+        if method == "linear":
+            return merging.linear(pair, settings["weights"])
+        if method == "slerp":
+            return merging.slerp(*pair, settings["t"])
+        if method == "task-arithmetic":
+            return merging.task_arithmetic(base[0].tensors[name], pair, settings["scale"])
+        return merging.ties(base[0].tensors[name], pair, settings["density"], settings["scale"])
+
+    words = ", ".join(f"{key} {value}" for key, value in settings.items())
+    return _finish(bench, a.changed(mix), words, {})
+
+
+def make_stack(bench: Bench) -> Made:
+    """Layers of several models of one shape in one stack; what is outside the layers is the first's."""
+    settings = bench.plan.settings
+    order = [(int(source), int(layer)) for source, layer in settings["order"]]
+    stored = take_layers([read_stored(path) for path in bench.sources], order)
+    return _finish(bench, stored, f"layers {settings['order']}", {})
+
+
+def make_extended(bench: Bench) -> Made:
+    """New tokens for frequent words of another text; each starts as the mean of its pieces, then all is trained."""
+    text, n = bench.plan.settings["text"], bench.plan.settings["tokens"]
+    parent = read_stored(bench.sources[0])
+    new = frequent_words(parent.tokenizer.decode(), read_text(text, bench.scale.characters, bench.zoo / "debs"), n)
+    tokenizer, pieces = extend_tokenizer(parent.tokenizer.decode(), new)
+
+    def rows(tensor: Tensor) -> Tensor:
+        means = torch.stack([tensor[torch.tensor(ids)].mean(0) for ids in pieces])
+        return torch.cat([tensor, means])
+
+    stored = with_rows(parent, rows, tokenizer.encode())
+    changes = {"tokenizer": f"{bench.parents[0].tokenizer}+{len(new)}"}
+    ids = encode(tokenizer, read_text(text, bench.scale.characters, bench.zoo / "debs"))
+    return _trained(bench, stored, ids, f"{len(new)} words of {text} as tokens", changes)
+
+
+def make_swapped(bench: Bench) -> Made:
+    """Another vocabulary with fresh rows of the old ones' standard deviation, then all is trained."""
+    parent, settings = bench.parents[0], bench.plan.settings
+    tokenizer = tokenizer_of(bench.zoo, settings["tokenizer"], bench.scale)
+    dice = torch.Generator().manual_seed(bench.plan.seed)
+    n = len(json.loads(tokenizer)["model"]["vocab"])
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.std() * torch.randn(n, tensor.shape[1], generator=dice)
+
+    stored = with_rows(read_stored(bench.sources[0]), rows, tokenizer.encode())
+    ids = token_ids(bench.zoo, parent.text, settings["tokenizer"], bench.scale)
+    words = f"vocabulary of {settings['tokenizer']}, fresh rows"
+    return _trained(bench, stored, ids, words, {"tokenizer": settings["tokenizer"]})
+
+
+def make_gguf(bench: Bench) -> Made:
+    """A Llama as a GGUF file."""
+    kind = bench.plan.settings["type"]
+    write_gguf(bench.target, read_stored(bench.sources[0]), kind)
+    return Made(f"GGUF {kind}")
+
+
+def frequent_words(tokenizer: str, text: str, n: int) -> list[str]:
+    """The words of a text that make up most of what one token each would save."""
+    from tokenizers import Tokenizer
+
+    words = [word for word, _ in Counter(text.split()).most_common(40 * n) if word.isalpha()]
+    counts = Counter(text.split())
+    lengths = {w: len(e.ids) for w, e in zip(words, Tokenizer.from_str(tokenizer).encode_batch(words), strict=True)}
+    gain = {word: (length - 1) * counts[word] for word, length in lengths.items() if length > 1}
+    return sorted(gain, key=lambda word: (-gain[word], word))[:n]
+
+
+def extend_tokenizer(tokenizer: str, words: list[str]) -> tuple[str, list[list[int]]]:
+    """`tokenizer.json` with words as added tokens, and the pieces that each word was before."""
+    from tokenizers import Tokenizer
+
+    codec = Tokenizer.from_str(tokenizer)
+    pieces = [codec.encode(word, add_special_tokens=False).ids for word in words]
+    added = codec.add_tokens(words)
+    assert added == len(words), "no word is a token already"
+    return str(codec.to_str()), pieces
+
+
+def _finish(bench: Bench, stored: Stored, words: str, changes: Mapping[str, str]) -> Made:
+    """Write a model; train it on its base's text if the plan has steps, else only measure it there."""
+    parent = bench.parents[0]
+    ids = token_ids(bench.zoo, parent.text, parent.tokenizer, bench.scale)
+    if bench.plan.settings.get("steps"):
+        return _trained(bench, stored, ids, words, changes)
+    write_stored(bench.target, stored)
+    _, held_out = split(ids, options_of(bench))
+    before, after = (mean_loss(load_model(path, ATTENTION), held_out) for path in (bench.sources[0], bench.target))
+    return Made(words, {"before": before, "after": after}, changes)
+
+
+def _trained(bench: Bench, stored: Stored, ids: Tensor, words: str, changes: Mapping[str, str]) -> Made:
+    """Write a model, load it as transformers does, and train every weight."""
+    write_stored(bench.target, stored)
+    job = TrainJob(bench.target, options_of(bench), bench.plan.settings.get("text", bench.parents[0].text))
+    trained = train_and_save(load_model(bench.target, ATTENTION), job, stored.tokenizer, ids)
+    done = summary(trained, job)
+    return Made(f"{words}; then {done.made}", done.losses, changes)
