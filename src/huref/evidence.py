@@ -23,7 +23,7 @@ from huref.report import Evidence, FileRecord, InputRecord
 from huref.report.numbers import share, size
 
 HASHED_UNASKED = 10**9
-"""Bytes of both models together up to which every file is hashed without being asked for: a second or two."""
+"""Bytes of both models together up to which every file is hashed without being asked for: a few seconds."""
 
 PORTRAIT_SIDE = 288
 _BLOCK = 1 << 22
