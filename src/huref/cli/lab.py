@@ -47,6 +47,26 @@ def study(
         output.say(f"{out}\nOpen it in a browser, or send it to people; score what they save: huref lab study-score")
 
 
+@app.command("zoo")
+def zoo(
+    out: options.Out,
+    size: Annotated[
+        str, typer.Option(help="full: about 150 models, in half an hour; small: a dozen, in seconds.")
+    ] = "full",
+    jobs: Annotated[int, typer.Option(help="Processes at once, of one thread each.")] = 2,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train small language models whose kinship is known, with offspring of many kinds; what is there is kept."""
+    from huref.lab.zoo import ZooOptions, build_zoo
+
+    with output.progress() as report:
+        made = build_zoo(out, ZooOptions(size, jobs), report)
+    if as_json:
+        output.print_json(made.to_dict())
+    else:
+        output.say(made.to_text())
+
+
 @app.command("study-score")
 def study_score(
     answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS", help="JSON files that the page saved.")],

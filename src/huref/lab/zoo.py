@@ -10,17 +10,17 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from huref.artefact import Progress
-from huref.errors import UsageError
+from huref.errors import InconclusiveError, UsageError
+from huref.lab.zoo_contents import full_plans, small_plans
 from huref.lab.zoo_making import find_model, make_model
 from huref.lab.zoo_models import Truth, Zoo, ZooModel, load_zoo, save_zoo
 from huref.lab.zoo_plan import FULL, SMALL, Plan, Scale, digests
-from huref.lab.zoo_contents import full_plans, small_plans
 
 __all__ = ["Truth", "Zoo", "ZooModel", "ZooOptions", "build_zoo", "load_zoo"]
 
@@ -36,7 +36,7 @@ class ZooOptions:
         jobs: processes at once, of one thread each. It does not change what is made.
     """
 
-    size: Literal["small", "full"] = "full"
+    size: str = "full"
     jobs: int = 2
 
 
@@ -60,7 +60,7 @@ class _Build:
         self.made[model.name] = model
         save_zoo(self.zoo())
         if self.report:
-            self.report(Progress(f"zoo: {model.name}", len(self.made), len(self.plans), "model"))
+            self.report(Progress("models of the zoo", len(self.made), len(self.plans), "model"))
 
     def zoo(self) -> Zoo:
         return Zoo(self.folder, tuple(self.made[plan.name] for plan in self.plans if plan.name in self.made))
@@ -124,6 +124,14 @@ def _make_in_processes(build: _Build, waiting: list[Plan], jobs: int) -> None:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     build.note(future.result())
+        except BrokenProcessPool:
+            raise InconclusiveError(
+                "a process that was making a model was ended from outside",
+                where=str(build.folder),
+                expected="memory for every process",
+                got=f"--jobs {jobs}",
+                next_step="run it again, with fewer jobs if memory was short: what is made is kept",
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -134,7 +142,7 @@ def _start_worker() -> None:
     import torch
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(1)
 

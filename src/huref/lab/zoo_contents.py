@@ -106,13 +106,8 @@ def _further(plan: Plan) -> list[Plan]:
 
 
 def _poor(plan: Plan) -> list[Plan]:
-    """Of every other base: three that cost little."""
-    name, other = plan.name, OTHER[plan.settings["text"]]
-    return [
-        light(name, other),
-        _cut(name, "nf4", "quantised"),
-        _cut(name, "width-pruned", "width-pruned", {"kept": 0.8}, "80 % of the neurons"),
-    ]
+    """Of every other base: one that costs little."""
+    return [light(plan.name, OTHER[plan.settings["text"]])]
 
 
 def _across() -> list[Plan]:

@@ -1,4 +1,4 @@
-"""Zoo models that are cut from others: layers, neurons, head groups, small weights; and experts grown from a dense one.
+"""Zoo models that are cut from others: layers, neurons, head groups, small weights; and experts from a dense one.
 
 Every function takes and gives a `Stored`. A cut model's tensors are blocks of its parent's; nothing is scaled.
 """
@@ -28,7 +28,7 @@ _NEURON_AXIS = {
     "c_fc.bias": 0,
     "mlp.c_proj.weight": 0,
 }
-"""End of a stored name -> the axis along which the feed-forward's neurons lie (GPT-2 stores its matrices transposed)."""
+"""End of a stored name -> the axis along which the feed-forward's neurons lie (GPT-2's are transposed)."""
 
 _HEAD_AXIS = {"q_proj.weight": 0, "k_proj.weight": 0, "v_proj.weight": 0, "o_proj.weight": 1}
 
@@ -47,7 +47,7 @@ def scale_up(stored: Stored, overlap: int) -> Stored:
 
 
 def prune_neurons(stored: Stored, kept: float) -> Stored:
-    """A share of every feed-forward's neurons: those with the longest incoming and outgoing weights, in their order."""
+    """A share of every feed-forward's neurons: those with the longest weights in and out, in order."""
     lengths: dict[str, Tensor] = {}
     for name, tensor in stored.tensors.items():
         axis = _axis(name, _NEURON_AXIS)

@@ -7,6 +7,7 @@ is written again after every model, and a model stands in it only after everythi
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -100,6 +101,16 @@ class Zoo:
             return "same-init"
         return "independent"
 
+    def to_dict(self) -> dict[str, Any]:
+        """The list, as `zoo.json` and `--json` give it."""
+        return {"schema_version": SCHEMA_VERSION, "models": [asdict(model) for model in self.models]}
+
+    def to_text(self) -> str:
+        """A line a model, and how many there are."""
+        width = max(len(model.name) for model in self.models)
+        lines = [f"{model.name:<{width}}  {model.made}{_losses(model)}" for model in self.models]
+        return "\n".join([*lines, f"{len(self.models)} models, {len(self.bases)} of them with weights of their own"])
+
     def pairs(self) -> Iterator[tuple[ZooModel, ZooModel, Truth]]:
         """Every pair of different models, once, with what is true of it."""
         for i, a in enumerate(self.models):
@@ -113,8 +124,7 @@ def save_zoo(zoo: Zoo) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    document = {"schema_version": SCHEMA_VERSION, "models": [asdict(model) for model in zoo.models]}
-    write_atomically(zoo.folder / MANIFEST, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(zoo.folder / MANIFEST, (json.dumps(zoo.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def load_zoo(folder: Path) -> Zoo:
@@ -137,6 +147,10 @@ def load_zoo(folder: Path) -> Zoo:
                 path, "parents among the models, and bases as roots", f"{model.name}: {lost or 'no roots'}"
             )
     return Zoo(folder, models)
+
+
+def _losses(model: ZooModel) -> str:
+    return "".join(f", {name} {value:.2f}" for name, value in model.losses.items())
 
 
 def _entries(path: Path) -> list[Any]:
@@ -182,7 +196,7 @@ def _is_sound(key: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(name, str) for name in value)
     if key == "losses":
         numbers = value.values() if isinstance(value, dict) else [None]
-        return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+        return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
     return isinstance(value, str) and "\x00" not in value
 
 

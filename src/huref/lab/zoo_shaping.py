@@ -45,7 +45,7 @@ def make_cut(bench: Bench) -> Made:
 
 
 def make_merge(bench: Bench) -> Made:
-    """A merge of two offspring of one base: the parents are the base (where a formula needs it), then the children."""
+    """A merge of two offspring of one base: parents are the base, where a formula needs it, then the two."""
     settings = bench.plan.settings
     parents = [read_stored(path) for path in bench.sources]
     *base, a, b = parents
