@@ -10,11 +10,11 @@ from pathlib import Path
 
 from huref.atomic import write_atomically
 from huref.lab import zoo_real, zoo_shaping, zoo_training, zoo_tuning
-from huref.lab.zoo_bench import Bench, Made
 from huref.lab.zoo_models import ZooModel
 from huref.lab.zoo_plan import Plan, Scale
+from huref.lab.zoo_task import Made, Task
 
-MAKERS: Mapping[str, Callable[[Bench], Made]] = {
+MAKERS: Mapping[str, Callable[[Task], Made]] = {
     "base": zoo_training.make_base,
     "tune": zoo_training.make_tuned,
     "lora": zoo_tuning.make_lora,
@@ -42,7 +42,7 @@ def make_model(zoo: Path, plan: Plan, scale: Scale, parents: tuple[ZooModel, ...
         HurefError: no text, a loss that diverged, a folder that cannot be written.
     """
     began = time.process_time()
-    made = MAKERS[plan.maker](Bench(zoo, plan, scale, parents))
+    made = MAKERS[plan.maker](Task(zoo, plan, scale, parents))
     model = replace(_entry(plan, parents), made=made.made, losses=dict(made.losses), **made.changes)  # type: ignore[arg-type]
     record = {"digest": digest, "cpu_seconds": round(time.process_time() - began, 2), "model": asdict(model)}
     write_atomically(_record(zoo, plan), json.dumps(record, indent=1).encode())
@@ -55,7 +55,8 @@ def find_model(zoo: Path, plan: Plan, digest: str) -> ZooModel | None:
         record = json.loads(_record(zoo, plan).read_text(encoding="utf-8"))
         entry = {key: tuple(value) if isinstance(value, list) else value for key, value in record["model"].items()}
         model = ZooModel(**entry)
-        return model if record["digest"] == digest and (zoo / model.path).exists() else None
+        is_it = record["digest"] == digest and (model.name, model.path) == (plan.name, plan.path)
+        return model if is_it and (zoo / plan.path).exists() else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

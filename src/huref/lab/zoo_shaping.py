@@ -14,9 +14,9 @@ from huref.lab import zoo_cutting as cutting
 from huref.lab import zoo_merging as merging
 from huref.lab.study_texts import read_text
 from huref.lab.study_training import TrainJob, encode, load_model, mean_loss, split, train_and_save
-from huref.lab.zoo_bench import Bench, Made
 from huref.lab.zoo_quantising import through_int8, through_nf4, write_gguf
 from huref.lab.zoo_stored import Stored, read_stored, take_layers, with_rows, write_stored
+from huref.lab.zoo_task import Made, Task
 from huref.lab.zoo_texts import token_ids, tokenizer_of
 from huref.lab.zoo_training import ATTENTION, options_of, summary
 
@@ -35,19 +35,19 @@ CUTS: Mapping[str, Surgery] = {
 """What is done to a parent's tensors -> how; `settings` says how much."""
 
 
-def make_cut(bench: Bench) -> Made:
+def make_cut(task: Task) -> Made:
     """One of `CUTS`, then a few steps on the parent's own text where the plan says so."""
-    settings = bench.plan.settings
-    stored = CUTS[settings["cut"]](read_stored(bench.sources[0]), settings, bench.plan.seed)
+    settings = task.plan.settings
+    stored = CUTS[settings["cut"]](read_stored(task.sources[0]), settings, task.plan.seed)
     changes = {"architecture": "mixtral-upcycled"} if settings["cut"] == "moe-upcycled" else {}
     words = ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("steps", "rate"))
-    return _finish(bench, stored, words, changes)
+    return _finish(task, stored, words, changes)
 
 
-def make_merge(bench: Bench) -> Made:
+def make_merge(task: Task) -> Made:
     """A merge of two offspring of one base: parents are the base, where a formula needs it, then the two."""
-    settings = bench.plan.settings
-    parents = [read_stored(path) for path in bench.sources]
+    settings = task.plan.settings
+    parents = [read_stored(path) for path in task.sources]
     *base, a, b = parents
     method = settings["method"]
 
@@ -62,22 +62,22 @@ def make_merge(bench: Bench) -> Made:
         return merging.ties(base[0].tensors[name], pair, settings["density"], settings["scale"])
 
     words = ", ".join(f"{key} {value}" for key, value in settings.items())
-    return _finish(bench, a.changed(mix), words, {})
+    return _finish(task, a.changed(mix), words, {})
 
 
-def make_stack(bench: Bench) -> Made:
+def make_stack(task: Task) -> Made:
     """Layers of several models of one shape in one stack; what is outside the layers is the first's."""
-    settings = bench.plan.settings
+    settings = task.plan.settings
     order = [(int(source), int(layer)) for source, layer in settings["order"]]
-    stored = take_layers([read_stored(path) for path in bench.sources], order)
-    return _finish(bench, stored, f"layers {settings['order']}", {})
+    stored = take_layers([read_stored(path) for path in task.sources], order)
+    return _finish(task, stored, f"layers {settings['order']}", {})
 
 
-def make_extended(bench: Bench) -> Made:
+def make_extended(task: Task) -> Made:
     """New tokens for frequent words of another text; each starts as the mean of its pieces, then all is trained."""
-    text, n = bench.plan.settings["text"], bench.plan.settings["tokens"]
-    parent = read_stored(bench.sources[0])
-    new = frequent_words(parent.tokenizer.decode(), read_text(text, bench.scale.characters, bench.zoo / "debs"), n)
+    text, n = task.plan.settings["text"], task.plan.settings["tokens"]
+    parent = read_stored(task.sources[0])
+    new = frequent_words(parent.tokenizer.decode(), read_text(text, task.scale.characters, task.zoo / "debs"), n)
     tokenizer, pieces = extend_tokenizer(parent.tokenizer.decode(), new)
 
     def rows(tensor: Tensor) -> Tensor:
@@ -85,31 +85,31 @@ def make_extended(bench: Bench) -> Made:
         return torch.cat([tensor, means])
 
     stored = with_rows(parent, rows, tokenizer.encode())
-    changes = {"tokenizer": f"{bench.parents[0].tokenizer}+{len(new)}"}
-    ids = encode(tokenizer, read_text(text, bench.scale.characters, bench.zoo / "debs"))
-    return _trained(bench, stored, ids, f"{len(new)} words of {text} as tokens", changes)
+    changes = {"tokenizer": f"{task.parents[0].tokenizer}+{len(new)}"}
+    ids = encode(tokenizer, read_text(text, task.scale.characters, task.zoo / "debs"))
+    return _trained(task, stored, ids, f"{len(new)} words of {text} as tokens", changes)
 
 
-def make_swapped(bench: Bench) -> Made:
+def make_swapped(task: Task) -> Made:
     """Another vocabulary with fresh rows of the old ones' standard deviation, then all is trained."""
-    parent, settings = bench.parents[0], bench.plan.settings
-    tokenizer = tokenizer_of(bench.zoo, settings["tokenizer"], bench.scale)
-    dice = torch.Generator().manual_seed(bench.plan.seed)
+    parent, settings = task.parents[0], task.plan.settings
+    tokenizer = tokenizer_of(task.zoo, settings["tokenizer"], task.scale)
+    dice = torch.Generator().manual_seed(task.plan.seed)
     n = len(json.loads(tokenizer)["model"]["vocab"])
 
     def rows(tensor: Tensor) -> Tensor:
         return tensor.std() * torch.randn(n, tensor.shape[1], generator=dice)
 
-    stored = with_rows(read_stored(bench.sources[0]), rows, tokenizer.encode())
-    ids = token_ids(bench.zoo, parent.text, settings["tokenizer"], bench.scale)
+    stored = with_rows(read_stored(task.sources[0]), rows, tokenizer.encode())
+    ids = token_ids(task.zoo, parent.text, settings["tokenizer"], task.scale)
     words = f"vocabulary of {settings['tokenizer']}, fresh rows"
-    return _trained(bench, stored, ids, words, {"tokenizer": settings["tokenizer"]})
+    return _trained(task, stored, ids, words, {"tokenizer": settings["tokenizer"]})
 
 
-def make_gguf(bench: Bench) -> Made:
+def make_gguf(task: Task) -> Made:
     """A Llama as a GGUF file."""
-    kind = bench.plan.settings["type"]
-    write_gguf(bench.target, read_stored(bench.sources[0]), kind)
+    kind = task.plan.settings["type"]
+    write_gguf(task.target, read_stored(task.sources[0]), kind)
     return Made(f"GGUF {kind}")
 
 
@@ -135,22 +135,22 @@ def extend_tokenizer(tokenizer: str, words: list[str]) -> tuple[str, list[list[i
     return str(codec.to_str()), pieces
 
 
-def _finish(bench: Bench, stored: Stored, words: str, changes: Mapping[str, str]) -> Made:
+def _finish(task: Task, stored: Stored, words: str, changes: Mapping[str, str]) -> Made:
     """Write a model; train it on its base's text if the plan has steps, else only measure it there."""
-    parent = bench.parents[0]
-    ids = token_ids(bench.zoo, parent.text, parent.tokenizer, bench.scale)
-    if bench.plan.settings.get("steps"):
-        return _trained(bench, stored, ids, words, changes)
-    write_stored(bench.target, stored)
-    _, held_out = split(ids, options_of(bench))
-    before, after = (mean_loss(load_model(path, ATTENTION), held_out) for path in (bench.sources[0], bench.target))
+    parent = task.parents[0]
+    ids = token_ids(task.zoo, parent.text, parent.tokenizer, task.scale)
+    if task.plan.settings.get("steps"):
+        return _trained(task, stored, ids, words, changes)
+    write_stored(task.target, stored)
+    _, held_out = split(ids, options_of(task))
+    before, after = (mean_loss(load_model(path, ATTENTION), held_out) for path in (task.sources[0], task.target))
     return Made(words, {"before": before, "after": after}, changes)
 
 
-def _trained(bench: Bench, stored: Stored, ids: Tensor, words: str, changes: Mapping[str, str]) -> Made:
+def _trained(task: Task, stored: Stored, ids: Tensor, words: str, changes: Mapping[str, str]) -> Made:
     """Write a model, load it as transformers does, and train every weight."""
-    write_stored(bench.target, stored)
-    job = TrainJob(bench.target, options_of(bench), bench.plan.settings.get("text", bench.parents[0].text))
-    trained = train_and_save(load_model(bench.target, ATTENTION), job, stored.tokenizer, ids)
+    write_stored(task.target, stored)
+    job = TrainJob(task.target, options_of(task), task.plan.settings.get("text", task.parents[0].text))
+    trained = train_and_save(load_model(task.target, ATTENTION), job, stored.tokenizer, ids)
     done = summary(trained, job)
     return Made(f"{words}; then {done.made}", done.losses, changes)

@@ -9,43 +9,43 @@ from huref.lab.checkpoint_writer import write_folder
 from huref.lab.study_training import Trained, TrainJob, TrainOptions, fresh_model, load_model, seeded, train_and_save
 from huref.lab.study_training import vocabulary_size as size_of
 from huref.lab.study_zoo import seed_of
-from huref.lab.zoo_bench import Bench, Made
 from huref.lab.zoo_plan import family
+from huref.lab.zoo_task import Made, Task
 from huref.lab.zoo_texts import token_ids, tokenizer_of
 
 ATTENTION = "eager"
 
 
-def make_base(bench: Bench) -> Made:
+def make_base(task: Task) -> Made:
     """A base from random weights that belong to `init`; the order of its sequences belongs to its name."""
-    settings, scale = bench.plan.settings, bench.scale
-    tokenizer = tokenizer_of(bench.zoo, settings["tokenizer"], scale)
+    settings, scale = task.plan.settings, task.scale
+    tokenizer = tokenizer_of(task.zoo, settings["tokenizer"], scale)
     model_type, sizes = family(settings["architecture"], scale)
     with seeded(seed_of(f"zoo/weights/{settings['init']}")):
         model = fresh_model(model_type, sizes, size_of(tokenizer), ATTENTION)
-    ids = token_ids(bench.zoo, settings["text"], settings["tokenizer"], scale)
-    job = TrainJob(bench.target, options_of(bench), settings["text"])
+    ids = token_ids(task.zoo, settings["text"], settings["tokenizer"], scale)
+    job = TrainJob(task.target, options_of(task), settings["text"])
     return summary(train_and_save(model, job, tokenizer.encode(), ids), job)
 
 
-def make_tuned(bench: Bench) -> Made:
+def make_tuned(task: Task) -> Made:
     """Every weight trained further, on another text."""
-    parent, text = bench.parents[0], bench.plan.settings["text"]
-    job = TrainJob(bench.target, options_of(bench), text)
-    ids = token_ids(bench.zoo, text, parent.tokenizer, bench.scale)
-    model = load_model(bench.sources[0], ATTENTION)
-    return summary(train_and_save(model, job, bench.tokenizer(), ids), job)
+    parent, text = task.parents[0], task.plan.settings["text"]
+    job = TrainJob(task.target, options_of(task), text)
+    ids = token_ids(task.zoo, text, parent.tokenizer, task.scale)
+    model = load_model(task.sources[0], ATTENTION)
+    return summary(train_and_save(model, job, task.tokenizer(), ids), job)
 
 
-def options_of(bench: Bench) -> TrainOptions:
+def options_of(task: Task) -> TrainOptions:
     """Training options of a plan: `steps` as a multiple of a base's, `rate` likewise."""
-    scale, settings = bench.scale, bench.plan.settings
+    scale, settings = task.scale, task.plan.settings
     return TrainOptions(
         steps=max(2, round(settings.get("steps", 1.0) * scale.steps)),
         batch=scale.batch,
         length=scale.length,
         learning_rate=settings.get("rate", 1.0) * scale.rate,
-        seed=bench.plan.seed,
+        seed=task.plan.seed,
     )
 
 

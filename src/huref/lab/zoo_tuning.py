@@ -22,8 +22,8 @@ from huref.lab.study_training import (
     vocabulary_size,
 )
 from huref.lab.study_zoo import seed_of
-from huref.lab.zoo_bench import Bench, Made
 from huref.lab.zoo_plan import family
+from huref.lab.zoo_task import Made, Task
 from huref.lab.zoo_texts import token_ids
 from huref.lab.zoo_training import ATTENTION, options_of, save_model
 
@@ -72,15 +72,15 @@ def merge_low_rank(modules: list[nn.Module]) -> None:
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 
-def make_lora(bench: Bench) -> Made:
+def make_lora(task: Task) -> Made:
     """A low-rank update of the attention matrices, trained on another text and merged."""
-    text, rank = bench.plan.settings["text"], bench.plan.settings["rank"]
-    job = TrainJob(bench.target, options_of(bench), text)
-    ids = token_ids(bench.zoo, text, bench.parents[0].tokenizer, bench.scale)
+    text, rank = task.plan.settings["text"], task.plan.settings["rank"]
+    job = TrainJob(task.target, options_of(task), text)
+    ids = token_ids(task.zoo, text, task.parents[0].tokenizer, task.scale)
     train, held_out = split(ids, job.options)
-    model = load_model(bench.sources[0], ATTENTION)
+    model = load_model(task.sources[0], ATTENTION)
     before = mean_loss(model, held_out)
-    modules = add_low_rank(model, rank, 2.0 * rank, bench.plan.seed)
+    modules = add_low_rank(model, rank, 2.0 * rank, task.plan.seed)
     fit(model, train, job)
     with torch.no_grad():
         merge_low_rank(modules)
@@ -89,20 +89,20 @@ def make_lora(bench: Bench) -> Made:
         "before": before,
         "after": mean_loss(model, held_out),
     }
-    save_model(bench.target, model, bench.tokenizer())
+    save_model(task.target, model, task.tokenizer())
     return Made(f"LoRA of rank {rank}, {job.options.steps} steps of {text}, merged", losses)
 
 
-def make_preferred(bench: Bench) -> Made:
+def make_preferred(task: Task) -> Made:
     """Direct preference optimisation (arXiv 2305.18290), beta 0.1: real text before the same text corrupted.
 
     A corrupted sequence has 30 % of its tokens replaced by others of the text. The reference is the parent, frozen.
     """
-    parent, text = bench.parents[0], bench.plan.settings["text"]
-    job = TrainJob(bench.target, options_of(bench), text)
-    train, held_out = split(token_ids(bench.zoo, text, parent.tokenizer, bench.scale), job.options)
-    policy, reference = load_model(bench.sources[0], ATTENTION), load_model(bench.sources[0], ATTENTION)
-    dice = torch.Generator().manual_seed(bench.plan.seed)
+    parent, text = task.parents[0], task.plan.settings["text"]
+    job = TrainJob(task.target, options_of(task), text)
+    train, held_out = split(token_ids(task.zoo, text, parent.tokenizer, task.scale), job.options)
+    policy, reference = load_model(task.sources[0], ATTENTION), load_model(task.sources[0], ATTENTION)
+    dice = torch.Generator().manual_seed(task.plan.seed)
 
     def loss_of(model: Any, real: Tensor) -> Tensor:
         return preference_loss(model, reference, real, corrupted(real, train, 0.3, dice), 0.1)
@@ -114,7 +114,7 @@ def make_preferred(bench: Bench) -> Made:
     with torch.no_grad():
         losses["preference"] = float(preference_loss(policy, reference, pairs, spoilt, 0.1))
     losses["after"] = mean_loss(policy, held_out)
-    save_model(bench.target, policy, bench.tokenizer())
+    save_model(task.target, policy, task.tokenizer())
     return Made(f"DPO, {job.options.steps} steps of {text} against corrupted copies", losses)
 
 
@@ -135,20 +135,20 @@ def preference_loss(model: Any, reference: Any, chosen: Tensor, rejected: Tensor
     return -functional.logsigmoid(beta * (ratio[0] - ratio[1])).mean()
 
 
-def make_student(bench: Bench) -> Made:
+def make_student(task: Task) -> Made:
     """A fresh model of its own first weights that learns its parent's next-token probabilities.
 
     No weight is copied, so its root is itself; only what it says is its parent's.
     """
-    parent, plan, scale = bench.parents[0], bench.plan, bench.scale
-    job = TrainJob(bench.target, options_of(bench), parent.text)
-    train, held_out = split(token_ids(bench.zoo, parent.text, parent.tokenizer, scale), job.options)
-    teacher = load_model(bench.sources[0], ATTENTION)
+    parent, plan, scale = task.parents[0], task.plan, task.scale
+    job = TrainJob(task.target, options_of(task), parent.text)
+    train, held_out = split(token_ids(task.zoo, parent.text, parent.tokenizer, scale), job.options)
+    teacher = load_model(task.sources[0], ATTENTION)
     architecture = plan.settings["architecture"]
     init = f"{architecture}/{plan.name}"
     with seeded(seed_of(f"zoo/weights/{init}")):
         model_type, sizes = family(architecture, scale)
-        student = fresh_model(model_type, sizes, vocabulary_size(bench.tokenizer().decode()), ATTENTION)
+        student = fresh_model(model_type, sizes, vocabulary_size(task.tokenizer().decode()), ATTENTION)
 
     def loss_of(model: Any, sequences: Tensor) -> Tensor:
         with torch.no_grad():
@@ -161,7 +161,7 @@ def make_student(bench: Bench) -> Made:
     unigram = unigram_loss(train, held_out[:, 1:], int(student.config.vocab_size))
     losses = {"unigram": unigram, "before": before, "after": mean_loss(student, held_out)}
     losses["teacher"] = mean_loss(teacher, held_out)
-    save_model(bench.target, student, bench.tokenizer())
+    save_model(task.target, student, task.tokenizer())
     changes = {"roots": (plan.name,), "init": init, "architecture": architecture}
     return Made(f"{job.options.steps} steps on the parent's probabilities of {parent.text}", losses, changes)
 

@@ -160,5 +160,8 @@ def apply(model: Decoder, kinds: tuple[str, ...], seed: int, report: Callable[[s
 
 
 def dice_for(kind: str, seed: int) -> Generator:
-    """A kind's own stream of randomness: it does not depend on which other kinds there are."""
-    return Generator().manual_seed((seed << 32) ^ zlib.crc32(kind.encode()))
+    """A kind's own stream of randomness: it does not depend on which other kinds there are.
+
+    The generator takes only 32 bits of a seed, so name and number are hashed into them.
+    """
+    return Generator().manual_seed(zlib.crc32(f"{kind}/{seed}".encode()))

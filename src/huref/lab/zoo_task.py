@@ -11,7 +11,7 @@ from huref.lab.zoo_plan import Plan, Scale
 
 
 @dataclass(frozen=True)
-class Bench:
+class Task:
     """A plan with everything that its maker needs.
 
     Attributes:
