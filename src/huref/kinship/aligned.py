@@ -1,0 +1,83 @@
+"""The aligned score: two layers' operators compared weight by weight, after the map between the residual streams.
+
+Four operators on the residual stream, each a sum over heads or neurons and so free of their order (METHOD.md,
+section 4; the idea of comparing after alignment is AWM's, arXiv 2510.06738, and its map is more general here):
+
+    qk         sum of q_h^T k_h        vo        sum of v_h^T o_h
+    up_down    sum of u_i^T d_i        gate_down sum of g_i^T d_i, of unit rows
+
+The score of a kind is the cosine of the two operators as d x d matrices, less their multiples of the identity. If
+the map were a uniformly random rotation its mean would be 0 exactly, and its standard deviation at most
+sqrt(2) / (d - 1): the traceless symmetric and the antisymmetric matrices are irreducible under rotation, so that the
+mean square is `|S_a|^2 |S_b|^2 / dim S + |T_a|^2 |T_b|^2 / dim T` (Schur). Two changed matrices enter, where a term
+in token space has four.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huref.kinship.neurons import Heads, Neurons
+from huref.kinship.residual_map import ResidualMap
+
+KINDS = ("qk", "vo", "up_down", "gate_down")
+PROBES = 384
+"""Streams narrower than this are compared exactly; wider ones through so many random probes a side, which leaves a
+standard error of 1 / 384 a kind."""
+
+Operator = tuple[Tensor, Tensor]
+"""Rows (r, d) and (r, d): the operator is the sum of their outer products."""
+
+
+def operators(neurons: Neurons, heads: Heads) -> dict[str, Operator]:
+    """The operators of one layer; `gate_down` only where there is a gate."""
+    found = {
+        "qk": (heads.q.flatten(0, 1), heads.k.flatten(0, 1)),
+        "vo": (heads.v.flatten(0, 1), heads.o.flatten(0, 1)),
+    }
+    if neurons.ups is None:
+        return found | {"up_down": (neurons.acts, neurons.downs)}
+    return found | {"up_down": (neurons.ups, neurons.downs), "gate_down": (neurons.acts, neurons.downs)}
+
+
+def aligned_scores(a: dict[str, Operator], b: dict[str, Operator], where: ResidualMap) -> dict[str, float]:
+    """Kind -> cosine of A's operator, mapped, and B's, for the kinds that both have."""
+    found = {}
+    for kind in KINDS:
+        if kind in a and kind in b:
+            left, right = ((where.forward(part) for part in a[kind]), b[kind])
+            found[kind] = _cosine(_probed(*left), _probed(*right))
+    return found
+
+
+def rotation_deviation(width: int) -> float:
+    """The standard deviation that a score cannot exceed under a uniformly random rotation of a stream."""
+    return float(np.sqrt(2.0) / max(1, width - 1))
+
+
+def _probed(left: Tensor, right: Tensor) -> Tensor:
+    """`S1 M S2^T` of the traceless operator: (m, m), or M itself where the stream is narrow."""
+    width = left.shape[1]
+    trace = float((left * right).sum()) / width
+    if width <= PROBES:
+        return left.T @ right - trace * torch.eye(width)
+    S1, S2 = _signs("left", width), _signs("right", width)
+    return (S1 @ left.T) @ (right @ S2.T) - trace * (S1 @ S2.T)
+
+
+def _signs(side: str, width: int) -> Tensor:
+    """(PROBES, width) random signs, always the same."""
+    seed = hashlib.sha256(f"huref/aligned/1/{side}/{width}".encode()).digest()
+    bits = np.random.Generator(np.random.Philox(key=int.from_bytes(seed[:16], "little"))).integers(
+        0, 2, (PROBES, width), dtype=np.int8
+    )
+    return torch.from_numpy(bits).float() * 2 - 1
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    scale = float(a.double().norm() * b.double().norm())
+    return float((a.double() * b.double()).sum()) / scale if scale else 0.0

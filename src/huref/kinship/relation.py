@@ -1,0 +1,210 @@
+"""Two models side by side: the map between their residual streams, partners among layers, neurons and heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from huref.artefact import LayerMatch, Progress
+from huref.kinship.aligned import aligned_scores, operators, rotation_deviation
+from huref.kinship.layers import LayerPlan, match_layers, plan_layers
+from huref.kinship.neurons import Heads, Neurons, read_heads, read_neurons
+from huref.kinship.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers
+from huref.kinship.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
+from huref.kinship.weights_map import weights_map
+from huref.pipeline import Model, Report
+
+CLEAR = 0.5
+"""Agreement of the best half of the layers at which no other map is tried: strangers do not come near it."""
+
+_MATCHING, _TESTED = 128, 2048
+_KEPT_LAYERS = 4
+_MOST_RESULTS, _MOST_ROWS = 1 << 22, 1 << 26
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What aligning two models shows.
+
+    Attributes:
+        where: the map between the residual streams.
+        layers: matched layers with their scores.
+        table: (L_a, L_b) agreement over the neurons that layers were matched by; NaN where a pair was not tried.
+        rotation_deviation: see `huref.kinship.aligned`.
+        is_complete: whether every layer was tried with every other.
+        tried: every map that was tried -> mean agreement of its best half of layers.
+    """
+
+    where: ResidualMap
+    layers: tuple[LayerMatch, ...]
+    table: np.ndarray
+    rotation_deviation: float
+    is_complete: bool
+    tried: dict[str, float]
+
+    @property
+    def agreement(self) -> float:
+        """Mean over the matched layers."""
+        return float(np.mean([layer.agreement for layer in self.layers]))
+
+    @property
+    def aligned(self) -> float:
+        """Mean over the matched layers and their kinds."""
+        return float(np.mean([score for layer in self.layers for score in layer.aligned.values()]))
+
+    @property
+    def mismatched(self) -> np.ndarray:
+        """Agreement of the pairs of layers that are not partners: this pair's own null."""
+        left = self.table.copy()
+        for layer in self.layers:
+            left[layer.layer_a, layer.layer_b] = np.nan
+        null: np.ndarray = left[~np.isnan(left)]
+        return null
+
+
+def relate(a: Model, b: Model, asked: tuple[int, ...] | None = None, report: Report | None = None) -> Relation | str:
+    """Align two models and compare what is aligned.
+
+    Args:
+        asked: layers of A to look at; None chooses them by what can be afforded.
+
+    Returns:
+        The relation, or why there is none.
+
+    Raises:
+        NotFiniteError: NaN or infinity in what was read.
+    """
+    sizes = a.weights.geometry, b.weights.geometry
+    if min(size.d_ff for size in sizes) < MIN_NEURONS:
+        return f"fewer than {MIN_NEURONS} feed-forward neurons in a layer"
+    plan = plan_layers(sizes[0].n_layers, sizes[1].n_layers, max(3 * s.d_ff * s.d_model for s in sizes), asked)
+    pair = _Pair(a, b, plan, report)
+    where, table, tried = pair.best_map()
+    layers = tuple(pair.test(where, i, j) for i, j in match_layers(table))
+    if not layers:
+        return "no layer of one has a partner in the other"
+    deviation = rotation_deviation(max(size.d_model for size in sizes))
+    return Relation(where, layers, table, deviation, plan.is_complete, tried)
+
+
+class _Pair:
+    """Two opened models, their layers read when asked for and the last few kept."""
+
+    def __init__(self, a: Model, b: Model, plan: LayerPlan, report: Report | None) -> None:
+        self.a, self.b, self.plan, self.report = a, b, plan, report
+        per_layer = max(3 * g.d_ff * g.d_model for g in (a.weights.geometry, b.weights.geometry))
+        kept = max(_KEPT_LAYERS, (1 << 28) // per_layer)
+        self.neurons_a: Callable[[int], Neurons] = lru_cache(kept)(lambda i: read_neurons(a.weights, i))
+        self.neurons_b: Callable[[int], Neurons] = lru_cache(kept)(lambda j: read_neurons(b.weights, j))
+
+    def best_map(self) -> tuple[ResidualMap, np.ndarray, dict[str, float]]:
+        """The first map that leaves no doubt, else the one under which layers agree most."""
+        best: tuple[float, ResidualMap, np.ndarray] | None = None
+        tried: dict[str, float] = {}
+        for where in self._maps():
+            table = self._table(where)
+            found = _best_half(table)
+            tried[where.method] = found
+            if best is None or found > best[0]:
+                best = (found, where, table)
+            if found >= CLEAR:
+                break
+        if best is None:
+            raise AssertionError("there is always a map to try")
+        return best[1], best[2], tried
+
+    def test(self, where: ResidualMap, i: int, j: int) -> LayerMatch:
+        """Every score of a layer of A and its partner."""
+        x, y = self.neurons_a(i), self.neurons_b(j)
+        heads = tuple(read_heads(model.weights, layer) for model, layer in ((self.a, i), (self.b, j)))
+        paired = _both_ways(x, y, where)
+        scores = aligned_scores(operators(x, heads[0]), operators(y, heads[1]), where)
+        of_heads = _pair_heads(heads[0], heads[1], where)
+        return LayerMatch(i, j, paired.agreement, paired.chance, len(paired.first), of_heads, scores)
+
+    def _maps(self) -> Iterator[ResidualMap]:
+        rows = shared_rows(self.a, self.b)
+        widths = [model.weights.geometry.d_model for model in (self.a, self.b)]
+        if widths[0] == widths[1]:
+            yield identity_map(rows)
+        if rows is not None:
+            yield procrustes_map(rows)
+        found = self._from_weights()
+        if found is not None:
+            yield found
+
+    def _from_weights(self) -> ResidualMap | None:
+        some = [self.plan.rows[int((k + 0.5) * len(self.plan.rows) / 4)] for k in range(min(4, len(self.plan.rows)))]
+        if self.a.weights.geometry.n_layers == self.b.weights.geometry.n_layers:
+            others = some
+        else:
+            others = sorted({j for i in some for j in self.plan.windows[self.plan.rows.index(i)]})
+        return weights_map([self.neurons_a(i) for i in some], [self.neurons_b(j) for j in others])
+
+    def _table(self, where: ResidualMap) -> np.ndarray:
+        """Agreement of a sample of neurons for every planned pair of layers, the better way of two."""
+        table = np.full((self.a.weights.geometry.n_layers, self.b.weights.geometry.n_layers), np.nan)
+        for done, (rows, some) in enumerate(blocks := self._blocks()):
+            if self.report:
+                self.report(Progress(f"pairing neurons, map by {where.method}", done, len(blocks), "block of layers"))
+            others = [self.neurons_b(j) for j in some]
+            whole, sample = Stack.of(others), Stack.of([_sample(y, _MATCHING) for y in others], where.backward)
+            for i in rows:
+                x = self.neurons_a(i)
+                there = pair_layers(Stack.of([_sample(x, _MATCHING)], where.forward), whole)[0]
+                back = pair_layers(sample, Stack.of([x]))
+                best = [max(one.agreement, other[0].agreement) for one, other in zip(there, back, strict=True)]
+                table[i, list(some)] = best
+        return table
+
+    def _blocks(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Layers of A with the layers of B that go through one product together."""
+        sizes, windows = self.b.weights.geometry, dict[tuple[int, ...], list[int]]()
+        for i, window in zip(self.plan.rows, self.plan.windows, strict=True):
+            windows.setdefault(window, []).append(i)
+        at_once = min(_MOST_RESULTS // (_MATCHING * sizes.d_ff), _MOST_ROWS // (sizes.d_ff * sizes.d_model))
+        return [(tuple(rows), some) for window, rows in windows.items() for some in _chunks(window, max(1, at_once))]
+
+
+def _chunks(items: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _both_ways(x: Neurons, y: Neurons, where: ResidualMap) -> Pairing:
+    """Partners of A's neurons in B or of B's in A, whichever way they agree more.
+
+    Where one side lost neurons or holds copies of them, only one way finds everybody a partner.
+    """
+    there = pair_layers(Stack.of([_sample(x, _TESTED)], where.forward), Stack.of([y]))[0][0]
+    back = pair_layers(Stack.of([_sample(y, _TESTED)], where.backward), Stack.of([x]))[0][0]
+    return max(there, back, key=lambda found: found.agreement)
+
+
+def _pair_heads(x: Heads, y: Heads, where: ResidualMap) -> float | None:
+    """Agreement of the heads of two layers, both ways; None where there are too few to tell."""
+    if min(x.q.shape[0], y.q.shape[0]) < 2:
+        return None
+    there = pair_heads(Heads(*(where.forward(part) for part in (x.q, x.k, x.v, x.o))), y)
+    back = pair_heads(Heads(*(where.backward(part) for part in (y.q, y.k, y.v, y.o))), x)
+    return max(there.agreement, back.agreement)
+
+
+def _sample(layer: Neurons, n: int) -> Neurons:
+    """At most n neurons, always the same ones for a layer of one size."""
+    if len(layer) <= n:
+        return layer
+    rows = np.random.Generator(np.random.Philox(key=len(layer))).choice(len(layer), n, replace=False)
+    return layer.take(torch.from_numpy(np.sort(rows)))
+
+
+def _best_half(table: np.ndarray) -> float:
+    """Mean agreement of the better half of the matched layers: part of a model may come from elsewhere."""
+    found = sorted((table[i, j] for i, j in match_layers(table)), reverse=True)
+    return float(np.mean(found[: (len(found) + 1) // 2])) if found else 0.0
+
+
+__all__ = ["CLEAR", "Relation", "SharedRows", "relate"]
