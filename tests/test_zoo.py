@@ -235,6 +235,15 @@ def test_nothing_is_made_twice(made: Zoo, monkeypatch: pytest.MonkeyPatch) -> No
     assert build_zoo(made.folder, ZooOptions("small", 1)) == made
 
 
+def test_another_zoo_is_left_alone(made: Zoo) -> None:
+    before = (made.folder / MANIFEST).read_bytes()
+    with pytest.raises(UsageError, match="holds another zoo"):
+        build_plans(made.folder, small_plans()[:5], SMALL, 1)
+    with pytest.raises(UsageError, match="holds another zoo"):
+        build_zoo(made.folder, ZooOptions("full", 1))
+    assert (made.folder / MANIFEST).read_bytes() == before
+
+
 def test_an_interrupted_build_goes_on_where_it_was(
     made: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

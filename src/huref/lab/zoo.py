@@ -19,7 +19,7 @@ from huref.artefact import Progress
 from huref.errors import InconclusiveError, UsageError
 from huref.lab.zoo_contents import full_plans, small_plans
 from huref.lab.zoo_making import find_model, make_model
-from huref.lab.zoo_models import Truth, Zoo, ZooModel, load_zoo, save_zoo
+from huref.lab.zoo_models import MANIFEST, Truth, Zoo, ZooModel, load_zoo, save_zoo
 from huref.lab.zoo_plan import FULL, SMALL, Plan, Scale, digests
 
 __all__ = ["Truth", "Zoo", "ZooModel", "ZooOptions", "build_zoo", "load_zoo"]
@@ -75,7 +75,8 @@ def build_zoo(folder: Path, options: ZooOptions | None = None, report: Report | 
         report: told after every model.
 
     Raises:
-        UsageError: no such size, or no process at all.
+        UsageError: no such size, no process at all, or another zoo in the folder.
+        CorruptFileError: the folder's list cannot be read.
         MissingFileError: a text cannot be had, or SmolLM2 is not installed.
         OutputError: the folder cannot be written.
         NotFiniteError: a loss diverged.
@@ -94,6 +95,7 @@ def build_zoo(folder: Path, options: ZooOptions | None = None, report: Report | 
 
 def build_plans(folder: Path, plans: Sequence[Plan], scale: Scale, jobs: int, report: Report | None = None) -> Zoo:
     """Make the models of any plans; parents stand before their offspring. See `build_zoo`."""
+    _refuse_strangers(folder, plans)
     known = digests(plans, scale)
     found = {plan.name: find_model(folder, plan, known[plan.name]) for plan in plans}
     made = {name: model for name, model in found.items() if model is not None}
@@ -108,6 +110,21 @@ def build_plans(folder: Path, plans: Sequence[Plan], scale: Scale, jobs: int, re
     elif waiting:
         _make_in_processes(build, waiting, jobs)
     return build.zoo()
+
+
+def _refuse_strangers(folder: Path, plans: Sequence[Plan]) -> None:
+    """A folder with another zoo is left alone: its models would be replaced by those of equal names."""
+    if not (folder / MANIFEST).is_file():
+        return
+    strangers = load_zoo(folder).by_name.keys() - {plan.name for plan in plans}
+    if strangers:
+        raise UsageError(
+            "the folder holds another zoo",
+            where=str(folder),
+            expected="a new folder, or one with a part of this zoo",
+            got=f"{len(strangers)} other models, {min(strangers)} among them",
+            next_step="choose another --out",
+        )
 
 
 def _make_in_processes(build: _Build, waiting: list[Plan], jobs: int) -> None:
