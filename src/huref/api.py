@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from huref.evidence import ReportOptions
+    from huref.merges.parentage import Parentage
     from huref.pipeline import Report
     from huref.portraits import PictureOptions
 
@@ -165,6 +166,27 @@ def matrix(
         values[i, j] = values[j, i] = np.nan if value is None else value
         notes.update(dict.fromkeys(found.notes if value is None else ()))
     return Matrix(tuple(names), score, values, tuple(notes))
+
+
+def parents(
+    child: str | Path,
+    candidates: Sequence[str | Path],
+    base: str | Path | None = None,
+    *,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> Parentage:
+    """Which candidates a model was merged or tuned from, with their weights; see `docs/merges.md`.
+
+    Args:
+        base: what the parents were tuned from; chosen among three or more relatives where it is not given.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.merges.finding import find_parents
+
+    return find_parents(child, candidates, base, arch_file=arch_file, report=report)
 
 
 def render(fingerprints: Fingerprint | Sequence[Fingerprint], options: PictureOptions | None = None) -> Image:

@@ -42,6 +42,24 @@ def within_rounding(a: Tensor, b: Tensor, types: tuple[str, str]) -> Tensor:
     return agrees
 
 
+def rounding_bound(values: Tensor, kind: str) -> Tensor:
+    """How far each value may lie from the number it was rounded from: flat float32, 0 where nothing is known."""
+    flat = values.flatten()
+    return _bound(flat, flat, kind)
+
+
+def rounding_square(values: Tensor, kind: str) -> Tensor:
+    """Expected square of each value's rounding error, flat: a third of half a step squared, as if spread evenly.
+
+    A floating value's half step follows its exponent; a block's follows the block's largest value.
+    """
+    if kind in _RELATIVE:
+        exponent = torch.frexp(values.flatten())[1]
+        half_step = torch.ldexp(torch.ones(exponent.shape), exponent) * (_RELATIVE[kind] / 2)
+        return half_step.square() / 3
+    return (rounding_bound(values, kind) / _SLACK).square() / 3
+
+
 def _bound(a: Tensor, b: Tensor, kind: str) -> Tensor:
     largest = torch.maximum(a.abs(), b.abs())
     if kind in _RELATIVE:

@@ -8,7 +8,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from huref import __version__
-from huref.cli import attack, compare, demo, encoder, fingerprint, generator, lab, matrix, render, tokens, train
+from huref.cli import (
+    attack,
+    compare,
+    demo,
+    encoder,
+    fingerprint,
+    generator,
+    lab,
+    matrix,
+    parents,
+    render,
+    tokens,
+    train,
+)
 from huref.errors import HurefError, InputError, UsageError
 
 # typer may carry its own copy of click: the root of its errors is reached through a class that it exports.
@@ -27,6 +40,7 @@ app = typer.Typer(
 app.command("fingerprint")(fingerprint.fingerprint)
 app.command("compare")(compare.compare)
 app.command("matrix")(matrix.matrix)
+app.command("parents")(parents.parents)
 app.command("render")(render.render)
 app.command("demo")(demo.demo)
 app.command("attack")(attack.attack)

@@ -1,0 +1,231 @@
+"""The child and its candidates, opened and lined up: which tensors all of them have, and who cannot take part."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huref.arch import open_weights
+from huref.arch.weights import CanonicalWeights
+from huref.artefact import model_name
+from huref.errors import HurefError, UsageError
+from huref.fingerprint_file import is_fingerprint
+from huref.source import open_checkpoint
+
+_PROBED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model that takes part.
+
+    Attributes:
+        name: what the user called it, made unique among those that take part.
+        weights: opened, unread.
+        layers: which of its layers stands for each layer of the child; None where they are the same.
+    """
+
+    name: str
+    weights: CanonicalWeights
+    layers: tuple[int, ...] | None = None
+
+    def own_name(self, name: str) -> str:
+        """What a tensor of the child is called here."""
+        if self.layers is None or not name.startswith("layers."):
+            return name
+        _, layer, role = name.split(".", 2)
+        return f"layers.{self.layers[int(layer)]}.{role}"
+
+    def read(self, name: str, rows: slice) -> Tensor:
+        """Rows of the tensor that stands for one of the child's, float32."""
+        return self.weights.read(self.own_name(name), rows).float()
+
+    def stored_dtype(self, name: str) -> str:
+        """The stored type of the tensor that stands for one of the child's."""
+        return self.weights.stored_dtype(self.own_name(name))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A candidate that cannot be compared, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """Everyone lined up.
+
+    Attributes:
+        child: the model in question.
+        candidates: those that can be compared with it.
+        base: index of the base among the candidates where the user named one, else None.
+        names: the child's tensors that every candidate has in equal shape.
+        skipped: candidates left out.
+        notes: tensors left out, layers of another depth.
+    """
+
+    child: Member
+    candidates: tuple[Member, ...]
+    base: int | None
+    names: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+
+def open_family(
+    child: str | Path,
+    candidates: Sequence[str | Path],
+    base: str | Path | None,
+    arch_file: Path | None,
+    opened: contextlib.ExitStack,
+) -> Family:
+    """Open everyone; files stay open until `opened` closes.
+
+    Args:
+        base: one of the candidates, or one more.
+
+    Raises:
+        UsageError: no candidate, or a saved fingerprint, which has no weights.
+        InputError: a model that cannot be read.
+    """
+    references = _distinct(candidates, base)
+    _require_weights(child, references)
+    subject = Member(model_name(child), _open(child, arch_file, opened))
+    members: list[Member] = []
+    skipped: list[Skipped] = []
+    base_member: int | None = None
+    for reference in references:
+        name = _unique(model_name(reference), [m.name for m in members] + [s.name for s in skipped])
+        if _same_place(reference, child):
+            skipped.append(Skipped(name, "it is the child itself"))
+            continue
+        member = _lined_up(subject, Member(name, _open(reference, arch_file, opened)))
+        reason = _obstacle(subject, member)
+        if reason:
+            skipped.append(Skipped(name, reason))
+            continue
+        if base is not None and _same_place(reference, base):
+            base_member = len(members)
+        members.append(member)
+    names, notes = _common_names(subject, members)
+    return Family(subject, tuple(members), base_member, names, tuple(skipped), (*_depth_notes(members), *notes))
+
+
+def _distinct(candidates: Sequence[str | Path], base: str | Path | None) -> list[str | Path]:
+    """Candidates and base, each place once, in the order given."""
+    found: list[str | Path] = []
+    for reference in (*candidates, *(() if base is None else (base,))):
+        if not any(_same_place(reference, other) for other in found):
+            found.append(reference)
+    return found
+
+
+def _require_weights(child: str | Path, candidates: Sequence[str | Path]) -> None:
+    if not candidates:
+        raise UsageError(
+            "nobody to be the parent",
+            where="CANDIDATE",
+            expected="one model or more",
+            got="none",
+            next_step="name some",
+        )
+    for reference in (child, *candidates):
+        if is_fingerprint(reference):
+            raise UsageError(
+                "a saved fingerprint has no weights to fit",
+                where=str(reference),
+                expected="a model",
+                got="a saved fingerprint",
+                next_step="give the model itself",
+            )
+
+
+def _open(reference: str | Path, arch_file: Path | None, opened: contextlib.ExitStack) -> CanonicalWeights:
+    """Weights by their names; of many models a fault says which one it is in."""
+    try:
+        return open_weights(opened.enter_context(open_checkpoint(reference)), arch_file)
+    except HurefError as error:
+        if str(reference) in error.where:
+            raise
+        parts = {"expected": error.expected, "got": error.got, "next_step": error.next_step}
+        raise type(error)(error.what, where=f"{reference}: {error.where}", **parts) from None
+
+
+def _same_place(a: str | Path, b: str | Path) -> bool:
+    return Path(a).resolve() == Path(b).resolve()
+
+
+def _unique(name: str, taken: Sequence[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free
+
+
+def _obstacle(child: Member, other: Member) -> str:
+    """Why a candidate cannot be compared with the child; empty where it can."""
+    for name in child.weights.names():
+        if not name.startswith("layers."):
+            continue
+        own = other.own_name(name)
+        if own not in other.weights:
+            return f"another architecture: it has no {own}"
+        if other.weights.shape(own) != child.weights.shape(name):
+            return f"other shapes: {own} is {list(other.weights.shape(own))}, not {list(child.weights.shape(name))}"
+    return ""
+
+
+def _common_names(child: Member, members: Sequence[Member]) -> tuple[tuple[str, ...], list[str]]:
+    """The child's tensors that all have; a note about those outside the layers that some lack."""
+    shapes = {name: child.weights.shape(name) for name in child.weights.names()}
+    left_out = [
+        name
+        for name, shape in shapes.items()
+        if not all(m.own_name(name) in m.weights and m.weights.shape(m.own_name(name)) == shape for m in members)
+    ]
+    notes = [f"left out, not of equal shape in every model: {', '.join(left_out)}"] if left_out and members else []
+    return tuple(name for name in shapes if name not in left_out), notes
+
+
+def _lined_up(child: Member, other: Member) -> Member:
+    """A candidate of another depth with its most alike layer for each of the child's, as stacked merges need it."""
+    depths = [m.weights.geometry.n_layers for m in (child, other)]
+    if depths[0] == depths[1] or 0 in depths or not _has_equal_probes(child, other):
+        return other
+    probes = [
+        torch.stack([_probe(m.weights, i) for i in range(n)]) for m, n in zip((child, other), depths, strict=True)
+    ]
+    best = (probes[0] @ probes[1].T).argmax(dim=1)
+    return Member(other.name, other.weights, tuple(int(i) for i in best))
+
+
+def _has_equal_probes(child: Member, other: Member) -> bool:
+    name = "layers.0.up"
+    return all(name in m.weights for m in (child, other)) and child.weights.shape(name) == other.weights.shape(name)
+
+
+def _probe(weights: CanonicalWeights, layer: int) -> Tensor:
+    """Some rows of a layer's feed-forward input matrix as one vector of length 1."""
+    name = f"layers.{layer}.up"
+    n = weights.shape(name)[0]
+    rows = np.unique(np.linspace(0, n - 1, min(n, _PROBED_ROWS)).astype(np.int64))
+    vector = weights.read(name, rows).float().flatten()
+    return torch.nn.functional.normalize(vector, dim=0)
+
+
+def _depth_notes(members: Sequence[Member]) -> list[str]:
+    return [
+        f"{member.name} has {member.weights.geometry.n_layers} layers: compared with the child's in the order "
+        f"{', '.join(map(str, member.layers))}, the most alike each"
+        for member in members
+        if member.layers is not None
+    ]
