@@ -133,13 +133,13 @@ def test_pruned_neurons_are_the_weakest_and_the_rest_is_a_block(
 def test_the_longest_neurons_stay() -> None:
     names = {f"model.layers.0.mlp.{part}_proj.weight": part for part in ("gate", "up", "down")}
     dice = np.random.default_rng(1)
-    arrays = {name: dice.normal(size=(6, 8) if part == "down" else (8, 6)) for name, part in names.items()}
+    arrays = {name: dice.normal(size=(6, 16) if part == "down" else (16, 6)) for name, part in names.items()}
     tensors = {name: torch.from_numpy(array).float() for name, array in arrays.items()}
     child = cutting.prune_neurons(Stored(tensors, {"num_hidden_layers": 1}, b""), 0.5)
     gate, up, down = arrays.values()
     length = np.linalg.norm(gate, axis=1) * np.linalg.norm(up, axis=1) * np.linalg.norm(down, axis=0)
-    keep = np.sort(np.argsort(-length)[:4])
-    assert child.config["intermediate_size"] == 4
+    keep = np.sort(np.argsort(-length)[:8])
+    assert child.config["intermediate_size"] == 8
     expected = (gate[keep], up[keep], down[:, keep])
     for found, oracle in zip(child.tensors.values(), expected, strict=True):
         assert np.allclose(found, oracle, atol=1e-6)

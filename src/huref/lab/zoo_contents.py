@@ -134,7 +134,7 @@ def _real() -> list[Plan]:
     return [
         Plan(name, "real", "base", (), settings),
         Plan(f"{name}/tune-light", "real-tuned", "fine-tune", (name,), _on("python:stdlib", 10, 2e-4), "light"),
-        Plan(f"{name}/tune-heavy", "real-tuned", "fine-tune", (name,), _on("debian:perl-doc", 40, 1e-3), "heavy"),
+        Plan(f"{name}/tune-heavy", "real-tuned", "fine-tune", (name,), _on("debian:perl-doc", 50, 4e-4), "heavy"),
         Plan(f"{name}/lora", "real-lora", "lora", (name,), _on("debian:perl-doc", 20, 2e-3, rank=8)),
         Plan(f"{name}/width-pruned", "real-cut", "width-pruned", (name,), {"cut": "width-pruned", "kept": 0.75}),
         Plan(f"{name}/nf4", "real-cut", "quantised", (name,), {"cut": "nf4"}, "nf4"),

@@ -47,14 +47,17 @@ def scale_up(stored: Stored, overlap: int) -> Stored:
 
 
 def prune_neurons(stored: Stored, kept: float) -> Stored:
-    """A share of every feed-forward's neurons: those with the longest weights in and out, in order."""
+    """A share of every feed-forward's neurons: those with the longest weights in and out, in order.
+
+    Their number is a multiple of 8, which products in bfloat16 ask for.
+    """
     lengths: dict[str, Tensor] = {}
     for name, tensor in stored.tensors.items():
         axis = _axis(name, _NEURON_AXIS)
         if axis is not None and tensor.ndim == 2:
             unit = _unit(name)
             lengths[unit] = lengths.get(unit, torch.ones(tensor.shape[axis])) * norm(tensor, 1 - axis)
-    keep = {unit: _best(length, kept) for unit, length in lengths.items()}
+    keep = {unit: _best(length, 8 * round(kept * len(length) / 8)) for unit, length in lengths.items()}
 
     def change(name: str, tensor: Tensor) -> Tensor:
         axis = _axis(name, _NEURON_AXIS)
@@ -70,7 +73,7 @@ def prune_groups(stored: Stored, kept: int) -> Stored:
     head_dim = stored.config.get("head_dim") or int(stored.config["hidden_size"]) // heads
     each = heads // groups
     keep = {
-        layer_of(name): _best(norm(tensor, 0).view(groups, -1).pow(2).sum(1), kept / groups)
+        layer_of(name): _best(norm(tensor, 0).view(groups, -1).pow(2).sum(1), kept)
         for name, tensor in stored.tensors.items()
         if name.endswith("self_attn.o_proj.weight")
     }
@@ -135,6 +138,6 @@ def _unit(name: str) -> str:
     return f"{layer_of(name)}/{expert[1] if expert else ''}"
 
 
-def _best(scores: Tensor, share: float) -> Tensor:
-    """Indices of the best share, in rising order."""
-    return scores.topk(max(1, round(share * len(scores)))).indices.sort().values
+def _best(scores: Tensor, n: int) -> Tensor:
+    """Indices of the n best, in rising order."""
+    return scores.topk(max(1, n)).indices.sort().values
