@@ -24,12 +24,11 @@ SCHEMA_VERSION = "huref.fingerprint/1.0"
 VECTOR_LENGTH = 512
 """Numbers in a fingerprint vector: the latent size of the image generator."""
 
-NOT_CALIBRATED = (
-    "not calibrated yet: a number is not a verdict, so kinship is left open "
-    "(aligned, agreement, background, z and p_value are null in this version)"
+NO_WEIGHTS = (
+    "a saved fingerprint holds no neurons to pair, and a similarity is not a verdict: compare the models themselves"
 )
 VERDICTS = ("identical", "requantised", "derived", "merged", "independent", "inconclusive")
-METHODS = ("all", "pcs", "ics")
+METHODS = ("all", "pcs", "ics", "aligned", "agreement")
 RECIPES = ("canonical", "paper")
 ENCODERS = ("sketch", "mean", "cnn")
 
@@ -203,6 +202,7 @@ class LayerMatch:
         chance: what blind choice gives, 1 / (neurons of the side that partners are sought in).
         n_neurons: neurons tested.
         heads: the same share over query heads, or None where there are too few to say anything.
+        in_place: share of the agreeing neurons that stand at the same place in both layers.
         aligned: kind -> aligned score of the two layers, in [-1, 1].
     """
 
@@ -212,6 +212,7 @@ class LayerMatch:
     chance: float
     n_neurons: int
     heads: float | None = None
+    in_place: float | None = None
     aligned: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from huref.artefact import NOT_CALIBRATED, Comparison, Fingerprint, TermScore, cosine
+from huref.artefact import NO_WEIGHTS, Comparison, Fingerprint, TermScore, cosine
 from huref.errors import InconclusiveError
 from huref.sketch import split_key
 
@@ -27,7 +27,7 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:
             next_step="fingerprint both models again with one recipe",
         )
     terms = sketch_scores(a, b)
-    notes = [NOT_CALIBRATED, *_absences(a, has_terms=bool(terms))]
+    notes = [NO_WEIGHTS, *_absences(a, has_terms=bool(terms))]
     is_estimated = bool(terms) and a.recipe.is_canonical
     if terms:
         notes.append("estimated from sketches: standard error near 0.01 a term")

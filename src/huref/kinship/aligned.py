@@ -25,9 +25,15 @@ from huref.kinship.neurons import Heads, Neurons
 from huref.kinship.residual_map import ResidualMap
 
 KINDS = ("qk", "vo", "up_down", "gate_down")
+AVERAGED = ("qk", "vo", "up_down")
+"""What the aligned score is the mean of. `gate_down` stands beside: strangers with the same data do not resemble each
+other in it, but flipping a neuron's signs changes it."""
+
 PROBES = 384
 """Streams narrower than this are compared exactly; wider ones through so many random probes a side, which leaves a
 standard error of 1 / 384 a kind."""
+
+_SILENT = 1e-12
 
 Operator = tuple[Tensor, Tensor]
 """Rows (r, d) and (r, d): the operator is the sum of their outer products."""
@@ -45,12 +51,13 @@ def operators(neurons: Neurons, heads: Heads) -> dict[str, Operator]:
 
 
 def aligned_scores(a: dict[str, Operator], b: dict[str, Operator], where: ResidualMap) -> dict[str, float]:
-    """Kind -> cosine of A's operator, mapped, and B's, for the kinds that both have."""
+    """Kind -> cosine of A's operator, mapped, and B's, for the kinds that both have and that are not zero."""
     found = {}
     for kind in KINDS:
         if kind in a and kind in b:
-            left, right = ((where.forward(part) for part in a[kind]), b[kind])
-            found[kind] = _cosine(_probed(*left), _probed(*right))
+            score = _cosine(_probed(*(where.forward(part) for part in a[kind])), _probed(*b[kind]))
+            if score is not None:
+                found[kind] = score
     return found
 
 
@@ -78,6 +85,6 @@ def _signs(side: str, width: int) -> Tensor:
     return torch.from_numpy(bits).float() * 2 - 1
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
+def _cosine(a: Tensor, b: Tensor) -> float | None:
     scale = float(a.double().norm() * b.double().norm())
-    return float((a.double() * b.double()).sum()) / scale if scale else 0.0
+    return float((a.double() * b.double()).sum()) / scale if scale > _SILENT else None

@@ -32,12 +32,14 @@ class Pairing:
         agreement: share of the tested neurons whose best partners by both criteria are one.
         chance: what blind choice gives: 1 / candidates.
         first, second: (n,) int64, the partner of each tested neuron by either criterion.
+        is_back: the tested neurons are B's, sought in A.
     """
 
     agreement: float
     chance: float
     first: Tensor
     second: Tensor
+    is_back: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 
 from huref.artefact import LayerMatch, Progress
-from huref.kinship.aligned import aligned_scores, operators, rotation_deviation
+from huref.kinship.aligned import AVERAGED, aligned_scores, operators, rotation_deviation
 from huref.kinship.layers import LayerPlan, match_layers, plan_layers
 from huref.kinship.neurons import Heads, Neurons, read_heads, read_neurons
 from huref.kinship.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers
 from huref.kinship.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
 from huref.kinship.weights_map import weights_map
 from huref.pipeline import Model, Report
+from huref.tokens import MIN_TOKENS
 
 CLEAR = 0.5
 """Agreement of the best half of the layers at which no other map is tried: strangers do not come near it."""
@@ -32,6 +33,7 @@ class Relation:
 
     Attributes:
         where: the map between the residual streams.
+        shared_tokens: token strings that both vocabularies have and that a map was sought by; 0: too few.
         layers: matched layers with their scores.
         table: (L_a, L_b) agreement over the neurons that layers were matched by; NaN where a pair was not tried.
         rotation_deviation: see `huref.kinship.aligned`.
@@ -40,6 +42,7 @@ class Relation:
     """
 
     where: ResidualMap
+    shared_tokens: int
     layers: tuple[LayerMatch, ...]
     table: np.ndarray
     rotation_deviation: float
@@ -52,9 +55,10 @@ class Relation:
         return float(np.mean([layer.agreement for layer in self.layers]))
 
     @property
-    def aligned(self) -> float:
-        """Mean over the matched layers and their kinds."""
-        return float(np.mean([score for layer in self.layers for score in layer.aligned.values()]))
+    def aligned(self) -> float | None:
+        """Mean over the matched layers and averaged kinds; None where every operator is silent."""
+        scores = [layer.aligned[kind] for layer in self.layers for kind in AVERAGED if kind in layer.aligned]
+        return float(np.mean(scores)) if scores else None
 
     @property
     def mismatched(self) -> np.ndarray:
@@ -83,12 +87,17 @@ def relate(a: Model, b: Model, asked: tuple[int, ...] | None = None, report: Rep
         return f"fewer than {MIN_NEURONS} feed-forward neurons in a layer"
     plan = plan_layers(sizes[0].n_layers, sizes[1].n_layers, max(3 * s.d_ff * s.d_model for s in sizes), asked)
     pair = _Pair(a, b, plan, report)
-    where, table, tried = pair.best_map()
+    best = pair.best_map()
+    if best is None:
+        return (
+            f"no map between residual streams: other widths, fewer than {MIN_TOKENS} shared tokens, no like neurons"
+        )
+    where, table, tried = best
     layers = tuple(pair.test(where, i, j) for i, j in match_layers(table))
     if not layers:
         return "no layer of one has a partner in the other"
     deviation = rotation_deviation(max(size.d_model for size in sizes))
-    return Relation(where, layers, table, deviation, plan.is_complete, tried)
+    return Relation(where, pair.n_shared, layers, table, deviation, plan.is_complete, tried)
 
 
 class _Pair:
@@ -96,13 +105,14 @@ class _Pair:
 
     def __init__(self, a: Model, b: Model, plan: LayerPlan, report: Report | None) -> None:
         self.a, self.b, self.plan, self.report = a, b, plan, report
+        self.n_shared = 0
         per_layer = max(3 * g.d_ff * g.d_model for g in (a.weights.geometry, b.weights.geometry))
         kept = max(_KEPT_LAYERS, (1 << 28) // per_layer)
         self.neurons_a: Callable[[int], Neurons] = lru_cache(kept)(lambda i: read_neurons(a.weights, i))
         self.neurons_b: Callable[[int], Neurons] = lru_cache(kept)(lambda j: read_neurons(b.weights, j))
 
-    def best_map(self) -> tuple[ResidualMap, np.ndarray, dict[str, float]]:
-        """The first map that leaves no doubt, else the one under which layers agree most."""
+    def best_map(self) -> tuple[ResidualMap, np.ndarray, dict[str, float]] | None:
+        """The first map that leaves no doubt, else the one under which layers agree most; None if there is none."""
         best: tuple[float, ResidualMap, np.ndarray] | None = None
         tried: dict[str, float] = {}
         for where in self._maps():
@@ -113,9 +123,7 @@ class _Pair:
                 best = (found, where, table)
             if found >= CLEAR:
                 break
-        if best is None:
-            raise AssertionError("there is always a map to try")
-        return best[1], best[2], tried
+        return None if best is None else (best[1], best[2], tried)
 
     def test(self, where: ResidualMap, i: int, j: int) -> LayerMatch:
         """Every score of a layer of A and its partner."""
@@ -124,10 +132,12 @@ class _Pair:
         paired = _both_ways(x, y, where)
         scores = aligned_scores(operators(x, heads[0]), operators(y, heads[1]), where)
         of_heads = _pair_heads(heads[0], heads[1], where)
-        return LayerMatch(i, j, paired.agreement, paired.chance, len(paired.first), of_heads, scores)
+        place = _in_place(paired, _sampled_rows(len(y if paired.is_back else x), _TESTED))
+        return LayerMatch(i, j, paired.agreement, paired.chance, len(paired.first), of_heads, place, scores)
 
     def _maps(self) -> Iterator[ResidualMap]:
         rows = shared_rows(self.a, self.b)
+        self.n_shared = 0 if rows is None else rows.n_tokens
         widths = [model.weights.geometry.d_model for model in (self.a, self.b)]
         if widths[0] == widths[1]:
             yield identity_map(rows)
@@ -181,12 +191,19 @@ def _both_ways(x: Neurons, y: Neurons, where: ResidualMap) -> Pairing:
     """
     there = pair_layers(Stack.of([_sample(x, _TESTED)], where.forward), Stack.of([y]))[0][0]
     back = pair_layers(Stack.of([_sample(y, _TESTED)], where.backward), Stack.of([x]))[0][0]
-    return max(there, back, key=lambda found: found.agreement)
+    return max(there, replace(back, is_back=True), key=lambda found: found.agreement)
+
+
+def _in_place(paired: Pairing, rows: torch.Tensor) -> float | None:
+    """Share of the agreeing neurons whose partner has their own number."""
+    agreeing = paired.first == paired.second
+    return float((paired.first == rows)[agreeing].float().mean()) if bool(agreeing.any()) else None
 
 
 def _pair_heads(x: Heads, y: Heads, where: ResidualMap) -> float | None:
-    """Agreement of the heads of two layers, both ways; None where there are too few to tell."""
-    if min(x.q.shape[0], y.q.shape[0]) < 2:
+    """Agreement of the heads of two layers, both ways; None where there are too few to tell, or they are silent."""
+    is_silent = any(float(part.abs().max()) == 0.0 for heads in (x, y) for part in (heads.q, heads.o))
+    if min(x.q.shape[0], y.q.shape[0]) < 2 or is_silent:
         return None
     there = pair_heads(Heads(*(where.forward(part) for part in (x.q, x.k, x.v, x.o))), y)
     back = pair_heads(Heads(*(where.backward(part) for part in (y.q, y.k, y.v, y.o))), x)
@@ -195,10 +212,15 @@ def _pair_heads(x: Heads, y: Heads, where: ResidualMap) -> float | None:
 
 def _sample(layer: Neurons, n: int) -> Neurons:
     """At most n neurons, always the same ones for a layer of one size."""
-    if len(layer) <= n:
-        return layer
-    rows = np.random.Generator(np.random.Philox(key=len(layer))).choice(len(layer), n, replace=False)
-    return layer.take(torch.from_numpy(np.sort(rows)))
+    return layer if len(layer) <= n else layer.take(_sampled_rows(len(layer), n))
+
+
+def _sampled_rows(size: int, n: int) -> torch.Tensor:
+    """At most n of `size` row numbers, ascending."""
+    if size <= n:
+        return torch.arange(size)
+    dice = np.random.Generator(np.random.Philox(key=size))
+    return torch.from_numpy(np.sort(dice.choice(size, n, replace=False)))
 
 
 def _best_half(table: np.ndarray) -> float:

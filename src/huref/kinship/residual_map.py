@@ -18,8 +18,6 @@ from huref.invariants import require_finite
 from huref.pipeline import Model
 from huref.tokens import shared
 
-MIN_SHARED = 256
-
 
 @dataclass(frozen=True)
 class ResidualMap:
@@ -106,8 +104,9 @@ def _prepared(model: Model, rows: Tensor) -> Tensor:
     require_finite(rows, "embedding", model.weights)
     if model.weights.architecture.norm == "layer":
         rows = rows - rows.mean(dim=1, keepdim=True)
-    centred: Tensor = rows - rows.mean(dim=0, keepdim=True)
-    return centred / centred.norm().clamp_min(1e-30)
+    centred = rows - rows.mean(dim=0, keepdim=True)
+    scaled: Tensor = centred / centred.norm().clamp_min(1e-30)
+    return scaled
 
 
 def _unembedding(model: Model, ids: np.ndarray) -> Tensor:
