@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import NOT_CALIBRATED, Comparison, LayerMatch, TermScore
+from huref.artefact import NO_WEIGHTS, Comparison, LayerMatch, TermScore
 from huref.image import png_bytes
 from huref.report import Evidence, FileRecord, InputRecord
 
@@ -25,7 +25,10 @@ def background(own: str = "agreement", n: int = 66) -> dict[str, Any]:
         "std": float(values.std(ddof=1)),
         "n": n,
         "max": float(values.max()),
-        "nearest": {"a": "llama-tied/seed1", "b": "llama-tied/seed2", "score": 0.1173},
+        "n_bases": 12,
+        "rate_bound": 0.0443,
+        "scores": {"agreement": {"p_value": 1 / 67, "z": 35.213, "mean": 0.0301, "std": 0.0287, "max": 0.1173}},
+        "nearest": {"a": "llama-tied/seed1", "b": "llama-tied/seed2", "score": 0.1173, "twins": True},
         "values": values.tolist(),
         "calibration": "2026-11",
         "matched": "same architecture and width",
@@ -43,6 +46,7 @@ def matched(n: int, seed: int = 1, low: float = 0.96) -> tuple[LayerMatch, ...]:
             chance=1 / 352,
             n_neurons=352,
             heads=1.0,
+            in_place=0.25,
             aligned={kind: float(dice.uniform(0.8, 0.99)) for kind in KINDS},
         )
         for k in range(n)
@@ -74,7 +78,14 @@ def derived(n_layers: int = 4, **changes: Any) -> Comparison:
         agreement=float(np.mean([layer.agreement for layer in layers])),
         layers=layers,
         table=layer_table(n_layers, n_layers, layers),
-        alignment={"method": "identity", "shared_tokens": 4096, "quality": 0.9954},
+        alignment={
+            "method": "identity",
+            "shared_tokens": 4096,
+            "quality": 0.9954,
+            "tried": {"identity": 0.9912},
+            "rotation_deviation": 0.0111,
+            "is_complete": True,
+        },
         self_null={"mean": 0.021, "std": 0.017, "n": 12, "max": 0.0661},
         background=background(),
         z=35.213,
@@ -82,7 +93,7 @@ def derived(n_layers: int = 4, **changes: Any) -> Comparison:
         derivation={
             "kind": "fine-tuned",
             "strength": "light",
-            "direction": "a -> b",
+            "direction": "b from a",
             "reasons": ["98.7 % of all parameters point the same way", "no tensor was added"],
         },
     )
@@ -117,7 +128,7 @@ def independent() -> Comparison:
 def inconclusive() -> Comparison:
     """Two saved fingerprints: nearly everything is null."""
     notes = (
-        NOT_CALIBRATED,
+        NO_WEIGHTS,
         "pcs is null: it needs the weights of both models",
         "ics is null: the fingerprints are of the canonical recipe",
     )
@@ -187,5 +198,7 @@ def evidence(a: InputRecord | None = None, b: InputRecord | None = None, **chang
         version="0.1.0",
         made="2026-11-25T19:00:00+00:00",
         transform={},
+        accused_from=0.25,
+        accusation_rate=0.01,
     )
     return replace(found, **changes)

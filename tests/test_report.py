@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import report_kit as kit
-from huref.artefact import VERDICTS, Comparison
+from huref.artefact import NO_WEIGHTS, VERDICTS, Comparison
 from huref.report import Evidence, html_page, words
 from huref.report.charts import LEVELS
 from huref.report.markup import Markup, element, filled, join, name, plain
@@ -29,7 +29,7 @@ CASES: dict[str, tuple[Comparison, Evidence]] = {
         kit.derived(
             a=kit.HOSTILE * 200,
             b=kit.HOSTILE + "x" * 10_000,
-            notes=(kit.HOSTILE,) * 20,
+            notes=tuple(f"{k} {kit.HOSTILE}" for k in range(20)),
             verdict="derived",
             derivation={
                 kit.HOSTILE: kit.HOSTILE,
@@ -174,8 +174,9 @@ def test_the_numbers_are_those_of_the_comparison(case: str) -> None:
         value = getattr(found, field)
         assert f"{title} {percent(value)} {meaning}" in text
     for layer in found.layers:
-        row = [percent(layer.agreement), percent(layer.chance), f"{layer.n_neurons:,}", percent(layer.heads)]
-        row += [percent(layer.aligned[kind]) for kind in layer.aligned]
+        counts = f"{round(layer.agreement * layer.n_neurons)} of {layer.n_neurons:,}"
+        row = [percent(layer.agreement), counts, percent(layer.chance), percent(layer.heads)]
+        row += [percent(layer.in_place), *(percent(layer.aligned[kind]) for kind in layer.aligned)]
         assert f"{layer.layer_a} ~ {layer.layer_b} {' '.join(row)}" in text
     assert found.background is not None
     for value in found.background["values"]:
@@ -193,7 +194,7 @@ def test_the_p_value_is_explained_by_counts_that_fit() -> None:
     assert "Of 66 unrelated pairs 27 do." in shown("independent").text  # (27 + 1) / 67
     odd = kit.derived(p_value=0.02)
     assert "Of 66" not in words.p_value_sentence(odd) and "p = 0.02," in words.p_value_sentence(odd)
-    assert "There is no p-value: not calibrated yet" in shown("inconclusive").text
+    assert f"There is no p-value: {NO_WEIGHTS}." in shown("inconclusive").text
     same = kit.derived(p_value=None, verdict="identical")
     assert words.p_value_sentence(same).startswith("No p-value is needed: every tensor was compared")
 
@@ -212,14 +213,14 @@ def test_a_parent_is_named_only_where_the_comparison_names_one() -> None:
         found = kit.derived(verdict=verdict, derivation={"kind": "fine-tuned", "direction": direction})
         return words.verdict_sentence(found).fill("A1", "B1")
 
-    assert said("a -> b") == "The weights of B1 are statistically consistent with derivation from A1."
-    assert said("B->A") == "The weights of A1 are statistically consistent with derivation from B1."
-    assert said("a->b", "merged").startswith(
+    assert said("b from a") == "The weights of B1 are statistically consistent with derivation from A1."
+    assert said("a from b") == "The weights of A1 are statistically consistent with derivation from B1."
+    assert said("b from a", "merged").startswith(
         "The weights of B1 are statistically consistent with derivation from A1, m"
     )
-    for unknown in (None, "", "unknown", "a -> c", 7):
+    for unknown in (None, "", "unknown", "b from c", 7):
         assert "Which of them, this comparison does not say." in said(unknown)
-    assert "A1" in said("a -> b", "independent") and "derivation" not in said("a -> b", "independent")
+    assert "A1" in said("b from a", "independent") and "derivation" not in said("b from a", "independent")
 
 
 def test_two_models_of_one_name_are_told_apart() -> None:
@@ -275,7 +276,10 @@ def test_the_drawing_places_this_pair_and_the_nearest_one() -> None:
     (near,) = re.findall(r'M([\d.]+) [\d.]+L[\d.]+ [\d.]+" class="near-line"', page)
     left, right = 36, 600
     assert float(own) == right and float(near) == pytest.approx(left + 0.1173 * (right - left), abs=0.05)
-    assert page.count('class="rug"') == 66
+    (rug,) = re.findall(r'<path d="([^"]*)" class="rug"', page)
+    assert rug.count("M") == 66
+    (limit,) = re.findall(r'M([\d.]+) [\d.]+L[\d.]+ [\d.]+" class="limit"', page)
+    assert float(limit) == pytest.approx(left + 0.25 * (right - left), abs=0.05)
     assert "llama-tied/seed1 with llama-tied/seed2, 11.73" in page
 
 

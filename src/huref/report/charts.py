@@ -20,8 +20,12 @@ _BINS = 50
 _WIDTH, _LEFT, _RIGHT, _TOP, _FOOT = 640, 36, 600, 78, 182
 
 
-def background_chart(found: Comparison) -> Markup | None:
-    """A histogram of unrelated pairs with this pair and the nearest unrelated one marked; None without values."""
+def background_chart(found: Comparison, accused_from: float | None = None) -> Markup | None:
+    """A histogram of unrelated pairs with this pair and the nearest unrelated one marked; None without values.
+
+    Args:
+        accused_from: score from which kinship is named, drawn as a limit.
+    """
     background = found.background or {}
     values = sorted(number for number in map(finite, background.get("values") or ()) if number is not None)
     nearest = finite((background.get("nearest") or {}).get("score"))
@@ -39,9 +43,13 @@ def background_chart(found: Comparison) -> Markup | None:
         element("title", "Agreement of this pair beside that of unrelated pairs", id="chart-title"),
         element("desc", said, id="chart-desc"),
         _bars(values, low, high),
-        *(_line(x(value), _FOOT + 3, x(value), _FOOT + 11, "rug") for value in values),
+        element("path", d="".join(f"M{x(value):.1f} {_FOOT + 3}v8" for value in values), class_="rug"),
         _axis(x, low, high),
     ]
+    if accused_from is not None:
+        at = x(accused_from)
+        parts.append(_line(at, 90, at, _FOOT, "limit"))
+        parts.append(_text(at + 8, 102, f"named from {100 * accused_from:.0f} %", "start", "limit-words"))
     if nearest is not None:
         parts.append(_marker(x(nearest), 66, f"nearest unrelated {percent(nearest)}", "near"))
     if own is not None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from huref.image.svg import visible
+from huref.report.numbers import decimal, finite
+
+LONG = 12
+"""Entries above which a list is folded."""
 
 _VOID = {"meta", "img", "br", "col", "link"}
 _MAX_MARKS = 3
@@ -106,6 +110,23 @@ def listing(items: Iterable[str]) -> Markup:
 def folded(summary: str, *children: str) -> Markup:
     """What is long, behind one line; unfolded on paper."""
     return element("details", element("summary", summary), *children)
+
+
+def bounded(items: Sequence[str]) -> Markup:
+    """A list, folded where it is long."""
+    return folded(f"{len(items)} entries", listing(items)) if len(items) > LONG else listing(items)
+
+
+def anything(item: object) -> str:
+    """What a later version of a comparison may say and no part of the page has words for."""
+    number = finite(item) if isinstance(item, int | float) else None
+    if number is not None:
+        return decimal(number, 4)
+    if isinstance(item, Mapping):
+        return plain(", ".join(f"{key} {anything(part)}" for key, part in item.items()))
+    if isinstance(item, list | tuple):
+        return plain(", ".join(anything(part) for part in item))
+    return plain(item)
 
 
 def paragraph(*children: str, style: str | None = None) -> Markup:

@@ -50,6 +50,12 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def whole(value: object) -> str:
+    """A count as it may come, as float too; a dash where there is none."""
+    number = finite(value)
+    return DASH if number is None else count(int(number))
+
+
 def json_ready(value: Any) -> Any:
     """A value as JSON can hold it: numpy's numbers and arrays unpacked, NaN and infinity as null."""
     if isinstance(value, Mapping):

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from huref.artefact import Comparison
-from huref.report import sections
+from huref.report import conclusion, measured, provenance
 from huref.report.markup import Markup, element, name, plain
 from huref.report.records import Evidence
 
@@ -23,17 +23,17 @@ def html_page(found: Comparison, evidence: Evidence, out: str = "") -> str:
     """
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     parts = [
-        sections.verdict(found, evidence),
-        sections.portraits(found, evidence),
-        sections.scores(found),
-        sections.background(found),
-        sections.layers(found),
-        sections.derivation(found),
-        sections.transform(evidence),
-        sections.what_was_read(found, evidence),
-        sections.alignment(found),
-        sections.repetition(evidence, out),
-        sections.notes(found),
+        conclusion.verdict(found, evidence),
+        conclusion.portraits(found, evidence),
+        conclusion.scores(found),
+        measured.background(found, evidence.accused_from),
+        measured.layers(found),
+        conclusion.derivation(found),
+        provenance.transform(evidence),
+        provenance.what_was_read(found, evidence),
+        measured.alignment(found),
+        provenance.repetition(evidence, out),
+        conclusion.notes(found),
     ]
     title = f"{plain(found.a, 60)} and {plain(found.b, 60)}: {plain(found.verdict, 40)} – huref"
     body = element(

@@ -66,6 +66,8 @@ class Evidence:
         expect: the verdict that a policy wanted, or None.
         exit_code: how the command ends.
         hashing: which files have a sha256, and why the others have none.
+        accused_from: agreement below which kinship is never named, or None.
+        accusation_rate: p-value above which it is never named, or None.
         transform: the recovered transform in words, label to text; empty where none was asked for.
         version: of huref.
         made: UTC, ISO 8601.
@@ -79,4 +81,6 @@ class Evidence:
     hashing: str
     version: str
     made: str
+    accused_from: float | None = None
+    accusation_rate: float | None = None
     transform: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huref.artefact import Comparison
+from huref.artefact import NO_WEIGHTS, Comparison
 from huref.report.numbers import decimal, finite, percent
 
 LABELS = {
@@ -81,6 +81,8 @@ SCORES = (
 )
 """Field of `Comparison`, title, one line on what it is."""
 
+_OF_WEIGHTS = ("agreement", "aligned", "alignment", "background", "p_value")
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -111,8 +113,7 @@ def verdict_sentence(found: Comparison) -> Sentence:
 
 def parent_of(derivation: Mapping[str, Any] | None) -> str:
     """`a` or `b`, or empty where `derivation.direction` names no parent."""
-    direction = str((derivation or {}).get("direction") or "").replace(" ", "").lower()
-    return {"a->b": "a", "b->a": "b"}.get(direction, "")
+    return {"b from a": "a", "a from b": "b"}.get(str((derivation or {}).get("direction")), "")
 
 
 def p_value_sentence(found: Comparison) -> str:
@@ -155,6 +156,8 @@ def absence(found: Comparison, field: str) -> str:
     for note in found.notes:
         if (re.search(rf"\b{field}\b", note) and "null" in note) or "the other scores are null" in note:
             return note
+    if field in _OF_WEIGHTS and NO_WEIGHTS in found.notes:
+        return NO_WEIGHTS
     return "not computed; the notes may say why"
 
 
