@@ -49,7 +49,7 @@ def background_chart(found: Comparison, accused_from: float | None = None) -> Ma
     if accused_from is not None:
         at = x(accused_from)
         parts.append(_line(at, 90, at, _FOOT, "limit"))
-        parts.append(_text(at + 8, 102, f"named from {100 * accused_from:.0f} %", "start", "limit-words"))
+        parts.append(_text(at + 8, 102, f"kinship named from {100 * accused_from:.0f} %", "start", "limit-words"))
     if nearest is not None:
         parts.append(_marker(x(nearest), 66, f"nearest unrelated {percent(nearest)}", "near"))
     if own is not None:
@@ -125,14 +125,14 @@ def bar(value: object) -> Markup:
     number = finite(value)
     if number is None:
         return Markup("")
-    length = round(46 * min(max(number, 0.0), 1.0), 1)
-    rail = element("rect", x=0, y=0, width=46, height=8, class_="rail")
+    length = round(32 * min(max(number, 0.0), 1.0), 1)
+    rail = element("rect", x=0, y=0, width=32, height=8, class_="rail")
     return element(
         "svg",
         rail,
         element("rect", x=0, y=0, width=length, height=8, class_="bar"),
-        viewBox="0 0 46 8",
-        width=46,
+        viewBox="0 0 32 8",
+        width=32,
         height=8,
         aria_hidden="true",
         class_="inline",
