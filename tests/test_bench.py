@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from huref.lab.bench_methods import find_methods, open_method
 from huref.lab.bench_pairs import ATTACKS, are_twins, choose_pairs, with_attacks
 from huref.lab.bench_report import as_text, goals
 from huref.lab.bench_run import Answer, MethodRun, run_methods
+from huref.lab.zoo_models import Zoo
 
 PEER = """
 NAME, SOURCE = "size", "nowhere"
@@ -95,14 +98,19 @@ def test_twins_differ_by_their_seed_alone() -> None:
 def test_attacked_copies_are_offspring_of_what_they_were_made_from(tmp_path: Path) -> None:
     entry = {"name": "one@rotate", "path": "rotate/one", "of": "one", "attack": "rotate", "made": "seed 1"}
     lost = {**entry, "name": "x@rotate", "of": "nobody"}
+    third = replace(TWO, name="three", init="seed4", roots=("three",))
+    start = Zoo(listed().folder, (*listed().models, third))
     (tmp_path / ATTACKS).write_text(json.dumps({"schema_version": "huref.attacked/1.0", "models": [entry, lost]}))
-    zoo = with_attacks(listed(), tmp_path)
-    assert zoo.models[:-1] == listed().models
+    zoo = with_attacks(start, tmp_path)
+    assert zoo.models[:-1] == start.models
     assert zoo.path("one@rotate") == tmp_path / "rotate/one"
     assert zoo.truth("one@rotate", "one") == "kin"
     of = {(p.a, p.b): (p.group, p.kind) for p in choose_pairs(zoo)}
     assert of[("one@rotate", "one")] == ("kin", "attack:rotate")
     assert of[("one@rotate", "two")] == ("base's twin", "attack:rotate")
+    near = [pair for pair, (group, _) in of.items() if group == "base's twin"]
+    assert ("one/light", "three") in near
+    assert ("one@rotate", "three") not in near  # it would say the same again
 
 
 @pytest.mark.parametrize(
@@ -165,6 +173,7 @@ def test_a_method_that_cannot_run_here_is_named_with_its_reason(tmp_path: Path) 
 def test_unknown_methods_and_files_that_are_no_peers_are_refused(peers: Path, tmp_path: Path) -> None:
     assert list(find_methods(peers)) == ["huref", "size"]
     assert list(find_methods(peers, ("size",))) == ["size"]
+    assert find_methods(peers, ("huref:pcs",)) == {"huref:pcs": "huref:pcs"}
     with pytest.raises(UsageError, match="no such method"):
         find_methods(peers, ("sise",))
     with pytest.raises(UsageError, match="no such folder"):
@@ -316,12 +325,51 @@ def test_only_the_methods_asked_for_run(cli: Callable[..., Outcome], zoo_folder:
     assert " other " not in done.out
 
 
+def test_answers_on_the_same_files_by_the_same_code_are_taken_over(
+    zoo_folder: Path, peers: Path, tmp_path: Path
+) -> None:
+    """The peer counts its calls in a file: a second bench asks it only about what has changed."""
+    log = tmp_path / "calls"
+    peer = peers / "size.py"
+    peer.write_text(
+        PEER.replace(
+            "def compare(a, b):",
+            f"def compare(a, b):\n    with open({str(log)!r}, 'a') as log:\n        log.write('x')",
+        )
+    )
+    zoo = shutil.copytree(zoo_folder, tmp_path / "zoo")
+    options = BenchOptions(zoo, peers=peers, methods=("size",))
+    first = run_bench(options)
+    asked = len(log.read_text())
+    _, saved = write_report(first, tmp_path / "first.txt")
+    again = run_bench(replace(options, reuse=saved))
+    assert len(log.read_text()) == asked > 0
+    assert again["reused"] == {"size": len(first["pairs"])}
+    assert again["scores"] == first["scores"]
+    assert "taken over" in as_text(again)
+    (zoo / "one-light" / "config.json").write_text((zoo / "one-light" / "config.json").read_text() + " ")
+    partly = run_bench(replace(options, reuse=saved))
+    n_changed = sum("one/light" in pair[:2] for pair in first["pairs"])
+    assert partly["reused"] == {"size": len(first["pairs"]) - n_changed}
+    assert partly["scores"] == first["scores"]
+    peer.write_text(peer.read_text() + "# changed\n")
+    assert run_bench(replace(options, reuse=saved))["reused"] == {}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema_version": "huref.bench/1.0", "models": []}'])
+def test_a_document_that_is_no_bench_is_not_reused(zoo_folder: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "old.json").write_text(content)
+    with pytest.raises(CorruptFileError, match="not the document of an earlier bench"):
+        run_bench(BenchOptions(zoo_folder, reuse=tmp_path / "old.json"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("--zoo", "nowhere"), 4, "a zoo's list cannot be read"),
         (("--zoo", "ZOO", "--attacks", "nowhere"), 4, "no list of attacked copies"),
         (("--zoo", "ZOO", "--methods", "awm"), 2, "no such method"),
+        (("--zoo", "ZOO", "--reuse", "nowhere"), 4, "an earlier bench cannot be read"),
         (("--zoo", "ZOO", "--peers", "nowhere"), 2, "no such folder of peers"),
         (("--zoo", "ZOO", "--jobs", "0"), 2, "a bench that cannot be"),
         (("--zoo", "ZOO", "--pairs", "-2"), 2, "a bench that cannot be"),

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huref.artefact import METHODS
-from huref.lab.bench_methods import HUREF, open_method
+from huref.lab.bench_methods import HUREF, SINGLES, open_method
 
 _MARK = "bench-cost "
 
@@ -53,8 +52,7 @@ def measure_costs(keys: Sequence[str], pair: tuple[Path, Path]) -> list[dict[str
         keys: for `open_method`; huref is measured once for everything and once for each of its methods.
         pair: the two models.
     """
-    singles = [f"{HUREF}:{method}" for method in METHODS if method != "all"]
-    every = [part for key in keys for part in ([key, *singles] if key == HUREF else [key])]
+    every = [part for key in keys for part in ([key, *SINGLES] if key == HUREF else [key])]
     return [_in_a_process(key, pair) for key in every]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from huref.lab.bench_pairs import ATTACK, GROUPS, Pair
 from huref.lab.bench_run import MethodRun
+from huref.lab.bench_saved import save_run
 from huref.lab.bench_statistics import auc, auc_interval, tpr_at_fpr, upper_bound, z_score
 
 SCHEMA_VERSION = "huref.bench/1.0"
@@ -60,7 +61,7 @@ def figures(pairs: Sequence[Pair], runs: Sequence[MethodRun]) -> dict[str, Any]:
         "scores": [score_figures(pairs, column) for column in columns],
         "verdicts": [found for run in runs if (found := verdict_figures(pairs, run))],
         "pairs": [[p.a, p.b, p.truth, p.group, p.kind] for p in pairs],
-        "values": {c.title: [_rounded(v) for v in c.scores] for c in columns},
+        "answers": [save_run(run) for run in runs],
     }
 
 
@@ -149,7 +150,6 @@ def verdict_figures(pairs: Sequence[Pair], run: MethodRun) -> dict[str, Any] | N
         },
         "by_kind": {kind: dict(counts) for kind, counts in by_kind.items()},
         "by_group": {group: dict(counts) for group, counts in by_group.items()},
-        "values": said,
     }
 
 
@@ -219,7 +219,3 @@ def _value(value: float) -> float | str | None:
     if np.isnan(value):
         return None
     return round(float(value), 6) if np.isfinite(value) else ("inf" if value > 0 else "-inf")
-
-
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 5)

@@ -13,6 +13,7 @@ Files whose names begin with an underscore are no peers. A peer is the user's co
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from huref.artefact import METHODS
 from huref.errors import UsageError
 
 HUREF = "huref"
@@ -41,12 +43,17 @@ class Found:
     verdict: str = ""
 
 
+SINGLES = tuple(f"{HUREF}:{method}" for method in METHODS if method != "all")
+"""One method of `huref compare` alone, which is quicker."""
+
+
 class Method(Protocol):
-    """One way to compare models, giving one score or several."""
+    """One way to compare models, giving one score or several; `digest` is its code's, empty where that may change."""
 
     name: str
     source: str
     columns: tuple[str, ...]
+    digest: str
     is_stateless: bool
 
     def unavailable(self) -> str | None:
@@ -72,6 +79,7 @@ class HurefMethod:
         self.only = only
         self.name = HUREF if only == "all" else f"{HUREF} --method {only}"
         self.columns: tuple[str, ...] = tuple(COLUMNS.values())
+        self.digest = ""
 
     def unavailable(self) -> None:
         """It is always there."""
@@ -107,6 +115,7 @@ class Peer:
         self.path = path
         self.name, self.source = str(module.NAME), str(module.SOURCE)
         self.columns: tuple[str, ...] = (self.name,)
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.is_stateless = bool(getattr(module, "IS_STATELESS", False))
         self._module = module
 
@@ -140,6 +149,8 @@ def open_method(key: str) -> Method:
 def find_methods(peers: Path | None, wanted: tuple[str, ...] = ()) -> dict[str, str]:
     """File stem (or `huref`) -> key for `open_method`, in order; only those wanted, where any are named.
 
+    A single method of huref, one of `SINGLES`, runs only where it is named.
+
     Raises:
         UsageError: no such folder, or a name that nothing has.
     """
@@ -148,6 +159,7 @@ def find_methods(peers: Path | None, wanted: tuple[str, ...] = ()) -> dict[str, 
         if not peers.is_dir():
             raise UsageError("no such folder of peers", where="--peers", expected="a folder", got=str(peers))
         found |= {path.stem: str(path) for path in sorted(peers.glob("*.py")) if not path.name.startswith("_")}
+    found |= {name: name for name in wanted if name in SINGLES}
     unknown = [name for name in wanted if name not in found]
     if unknown:
         raise UsageError(

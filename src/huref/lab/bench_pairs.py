@@ -2,7 +2,8 @@
 
 All of it follows from the zoo's list and a seed. Kin are an offspring and a base that it descends from. Strangers are
 chosen to be hard first: twins (bases of one shape, text and vocabulary that differ by seed alone), an offspring and
-its base's twin, offspring of two twins that were made in the same way, a distilled student and its teacher's base.
+its base's twin, offspring of two twins that were made in the same way, a distilled student and its teacher's base. An
+attacked copy meets one twin only: its other twins would say the same again.
 """
 
 from __future__ import annotations
@@ -105,11 +106,14 @@ def _hard(zoo: Zoo) -> Iterator[Pair]:
     twins = {base.name: [other for other in bases if are_twins(base, other)] for base in bases}
     for model in suspects:
         lineage = set(model.roots) - {model.name}
-        for base in bases:
-            if base.name in lineage:
-                yield _pair(zoo, model, base, "kin")
-            elif any(base in twins.get(root, ()) for root in lineage) or _is_same_init(zoo, model, base):
-                yield _pair(zoo, model, base, "base's twin")
+        twins_of_roots = {twin.name for root in lineage for twin in twins.get(root, ())} - lineage
+        near = [base for base in bases if base.name in twins_of_roots]
+        if model.kind.startswith(ATTACK):
+            near = near[:1]
+        else:
+            near += [base for base in bases if base not in near and _is_same_init(zoo, model, base)]
+        yield from (_pair(zoo, model, base, "kin") for base in bases if base.name in lineage)
+        yield from (_pair(zoo, model, base, "base's twin") for base in near)
         for teacher in _teachers(zoo, model):
             yield _pair(zoo, model, teacher, "student")
     yield from _twin_offspring(zoo, suspects, twins)

@@ -88,6 +88,9 @@ def _head(document: Document) -> str:
             f"{zoo['models']} models: {zoo['bases']} bases, {zoo['offspring']} offspring, {zoo['attacked']} attacked "
             f"copies; {zoo['seconds']:.0f} s with {zoo['jobs']} processes"
         )
+    reused = [f"{n} of {name}" for name, n in document.get("reused", {}).items()]
+    if reused:
+        lines.append(f"answers taken over from an earlier run on the same files: {', '.join(reused)}")
     lines += [
         f"  {count:>5} pairs  {group:<17} {GROUP_NOTES[group]}"
         for group, count in document["groups"].items()

@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ class MethodRun:
     """One method over all pairs.
 
     Attributes:
-        name, source, columns: the method's.
+        name, source, columns, digest: the method's.
         unavailable: why it did not run at all, or empty.
         answers: one for each pair, in the pairs' order.
         prepared: seconds of each preparation of a model.
@@ -52,16 +52,23 @@ class MethodRun:
     name: str
     source: str
     columns: tuple[str, ...]
+    digest: str = ""
     unavailable: str = ""
     answers: list[Answer] = field(default_factory=list)
     prepared: list[float] = field(default_factory=list)
 
 
 PathPair = tuple[Path, Path]
+Known = Mapping[str, tuple[Mapping[int, Answer], Sequence[float]]]
+"""By a method's digest: answers of an earlier run by pair, and its seconds of preparation."""
 
 
 def run_methods(
-    keys: Sequence[str], pairs: Sequence[PathPair], jobs: int = 1, report: Report | None = None
+    keys: Sequence[str],
+    pairs: Sequence[PathPair],
+    jobs: int = 1,
+    report: Report | None = None,
+    known: Known | None = None,
 ) -> list[MethodRun]:
     """Every method over every pair.
 
@@ -70,40 +77,44 @@ def run_methods(
         pairs: paths of suspect and candidate.
         jobs: processes at once; 1 runs here.
         report: told after every chunk of pairs.
+        known: what an earlier run found, which is not looked for again.
 
     Raises:
         UsageError: a peer's file that is none.
     """
     methods = [open_method(key) for key in keys]
-    runs = [MethodRun(m.name, m.source, m.columns, m.unavailable() or "") for m in methods]
-    tasks = [
-        (i, start, stop)
-        for i, (run, method) in enumerate(zip(runs, methods, strict=True))
-        if not run.unavailable
-        for start, stop in _chunks(len(pairs), method.is_stateless)
-    ]
-    answers: list[list[Answer | None]] = [[None] * len(pairs) for _ in runs]
-    done, total = 0, sum(stop - start for _, start, stop in tasks)
-    for (i, start, stop), (found, prepared) in _finished(keys, tasks, pairs, jobs):
-        answers[i][start:stop] = found
+    runs = [MethodRun(m.name, m.source, m.columns, m.digest) for m in methods]
+    answers: list[dict[int, Answer]] = []
+    tasks: list[Task] = []
+    for i, (run, method) in enumerate(zip(runs, methods, strict=True)):
+        earlier, seconds = (known or {}).get(run.digest, ({}, ()))
+        missing = [n for n in range(len(pairs)) if n not in earlier]
+        run.unavailable = (method.unavailable() or "") if missing else ""
+        run.prepared += seconds
+        answers.append(dict(earlier))
+        if not run.unavailable:
+            tasks += [(i, chunk) for chunk in _chunks(missing, method.is_stateless)]
+    done, total = 0, sum(len(chunk) for _, chunk in tasks)
+    for (i, chunk), (found, prepared) in _finished(keys, tasks, pairs, jobs):
+        answers[i].update(zip(chunk, found, strict=True))
         runs[i].prepared += prepared
-        done += stop - start
+        done += len(chunk)
         if report:
             report(Progress("comparing", done, total, "pair"))
-    for run, found_all in zip(runs, answers, strict=True):
-        run.answers = [answer for answer in found_all if answer is not None]
+    for run, by_pair in zip(runs, answers, strict=True):
+        run.answers = [] if run.unavailable else [by_pair[n] for n in range(len(pairs))]
     return runs
 
 
-Task = tuple[int, int, int]
+Task = tuple[int, list[int]]
 Done = tuple[list[Answer], list[float]]
 
 
-def _chunks(n_pairs: int, is_stateless: bool) -> Iterator[tuple[int, int]]:
+def _chunks(pairs: list[int], is_stateless: bool) -> Iterator[list[int]]:
     """A method that keeps models does all pairs in one go."""
-    step = _CHUNK if is_stateless else max(1, n_pairs)
-    for start in range(0, n_pairs, step):
-        yield start, min(start + step, n_pairs)
+    step = _CHUNK if is_stateless else max(1, len(pairs))
+    for start in range(0, len(pairs), step):
+        yield pairs[start : start + step]
 
 
 def _finished(
@@ -111,13 +122,15 @@ def _finished(
 ) -> Iterator[tuple[Task, Done]]:
     if jobs == 1:
         for task in tasks:
-            yield task, run_chunk(keys[task[0]], pairs[task[1] : task[2]])
+            yield task, run_chunk(keys[task[0]], [pairs[n] for n in task[1]])
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
         try:
-            longest_first = sorted(tasks, key=lambda task: task[1] - task[2])
-            futures = {pool.submit(run_chunk, keys[t[0]], pairs[t[1] : t[2]]): t for t in longest_first}
+            longest_first = sorted(tasks, key=lambda task: -len(task[1]))
+            futures = {
+                pool.submit(run_chunk, keys[i], [pairs[n] for n in chunk]): (i, chunk) for i, chunk in longest_first
+            }
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:
