@@ -162,7 +162,7 @@ def attack(model: str | Path, out: Path, options: AttackOptions, report: Report 
             tell("write")
             _write(partial, weights, attacked, files, options)
             tell("check")
-            error = written_error(partial, attacked, ids, expected, options.arch_file)
+            error = written_error(partial, attacked, ids, expected, options)
             result = AttackResult(
                 model_name(model),
                 out,
@@ -198,10 +198,11 @@ def prompt(model: Decoder) -> Tensor:
     return (places * 2654435761 + 12345).remainder(2**31 - 1).remainder(model.geometry.vocab_size)
 
 
-def written_error(folder: Path, attacked: Decoder, ids: Tensor, expected: Tensor, arch_file: Path | None) -> float:
+def written_error(folder: Path, attacked: Decoder, ids: Tensor, expected: Tensor, options: AttackOptions) -> float:
     """Error of the logits of a written checkpoint, its tokens numbered as in the original."""
+    held_in = torch.float64 if options.dtype == "float64" else torch.float32  # computed in float64 either way
     with open_checkpoint(folder) as checkpoint:
-        written = load_decoder(open_weights(checkpoint, arch_file), torch.float64)
+        written = load_decoder(open_weights(checkpoint, options.arch_file), held_in)
     new = new_ids(attacked)
     return logit_error(expected, logits(written, new[ids])[..., new])
 
