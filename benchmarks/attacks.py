@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from huref import api
-from huref.artefact import CompareOptions, model_name
+from huref.artefact import CompareOptions
 from huref.atomic import write_atomically
 from huref.errors import UsageError
 from huref.lab.attacks import ALL, KINDS, AttackOptions, attack, parse_kinds
@@ -57,6 +57,11 @@ def scores(a: str, b: str, methods: list[str]) -> dict[str, Any]:
     return dict.fromkeys(SCORES) | found
 
 
+def called(model: str) -> str:
+    """`llama-tied-1/base`: in a zoo the folder's own name says too little."""
+    return "/".join(Path(model).parts[-2:])
+
+
 def table(found: list[dict[str, Any]]) -> str:
     """Markdown; a score that no row has gets no column."""
     kept = [key for key in SCORES if any(row[key] is not None for row in found)]
@@ -89,7 +94,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if asked.out:
-        names = [model_name(m) for m in (asked.model, asked.stranger) if m]
+        names = [called(m) for m in (asked.model, asked.stranger) if m]
         said = f"Attacks on {names[0]}, seed {asked.seed}" + (f"; stranger {names[1]}" if names[1:] else "")
         write_atomically(asked.out, f"{said}.\n{machine()}\n\n{text}\n".encode())
         write_atomically(asked.out.with_suffix(".json"), json.dumps({"said": said, "rows": found}, indent=1).encode())

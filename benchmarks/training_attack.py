@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import SCORES, scores
+from attacks import SCORES, called, scores
 from huref.arch import open_weights
-from huref.artefact import model_name
 from huref.atomic import write_atomically
 from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.lab.demo import encode
@@ -43,9 +42,9 @@ from huref.lab.training_attack import (
 from huref.source import open_checkpoint
 from measure import machine
 
-WEIGHTS = {"pcs": (1.0, 10.0, 100.0), "ics": (1.0, 10.0, 100.0), "gates": (1.0, 10.0), "up_down": (1.0, 10.0)}
-NOISE = (0.5, 1.0, 2.0)
-FRESH = (0.25, 0.5, 1.0)
+WEIGHTS = {"pcs": (10.0, 100.0), "ics": (10.0, 100.0), "gates": (10.0, 100.0), "up_down": (10.0, 100.0)}
+NOISE = (0.5, 1.0)
+FRESH = (0.5, 1.0)
 CHARACTERS = 3_000_000
 
 
@@ -137,7 +136,7 @@ def main() -> None:
     text = table(rows)
     print(text)
     said = (
-        f"Training attacks on {model_name(asked.model)}: {asked.steps} steps of "
+        f"Training attacks on {called(asked.model)}: {asked.steps} steps of "
         f"{asked.batch} x {options.length} tokens, "
         f"rate {asked.rate:g}; {time.process_time() - begun:.0f} s of CPU."
     )

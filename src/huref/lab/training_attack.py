@@ -205,7 +205,8 @@ def _per_query_head(x: Tensor, repeat: int, head_dim: int) -> Tensor:
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
     a, b = a - a.mean(), b - b.mean()
-    return (a * b).sum() / (a.norm() * b.norm())
+    rho: Tensor = (a * b).sum() / (a.norm() * b.norm())
+    return rho
 
 
 def _rows(layer: Mapping[str, Tensor], role: str) -> Tensor:
