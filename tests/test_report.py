@@ -312,6 +312,12 @@ def test_any_table_of_layers_will_do(table: np.ndarray | None) -> None:
     assert ("map-title" in page) == is_drawn and Outline(page)
 
 
+def test_reading_more_bytes_than_there_are_is_told_as_it_is() -> None:
+    again = replace(kit.weights("a"), bytes_read=20_000_000_000)
+    text = Outline(html_page(kit.derived(), kit.evidence(again))).text
+    assert "read all 9.95 GB, some of it several times: 20.00 GB in all" in text
+
+
 def test_long_lists_are_folded_and_short_ones_are_not() -> None:
     def folded(page: Outline) -> list[str]:
         return page.inside.get("summary", [])

@@ -54,8 +54,7 @@ def repetition(evidence: Evidence, out: str) -> Markup:
         "To repeat this",
         element("pre", element("code", command), tabindex="0", aria_label="The command"),
         paragraph(
-            "Run it in the folder that holds both models. The scores are the same on every machine up to the last "
-            "digits that are shown.",
+            "Run it in the folder that holds both models. Last digits may differ from one machine to another.",
             style="faint",
         ),
         pairs((term, plain(text)) for term, text in facts),
@@ -80,5 +79,6 @@ def _facts_of(item: InputRecord) -> list[tuple[str, str]]:
 
 
 def _amount(n_read: int, total: int) -> str:
-    again = "; some bytes more than once" if n_read > total else ""
-    return f"{size(n_read)} of {size(total)} ({share(n_read, total)}{again})"
+    if n_read > total:
+        return f"all {size(total)}, some of it several times: {size(n_read)} in all"
+    return f"{size(n_read)} of {size(total)} ({share(n_read, total)})"
