@@ -203,16 +203,20 @@ def test_rounded_copies_are_requantised(cli: Cli, models: dict[str, Path]) -> No
 
 
 @pytest.mark.parametrize(
-    ("other", "least", "most"), [("child", 0.9, 1), ("deeper", -0.5, 0.5), ("stranger", -0.5, 0.5)]
+    ("other", "least", "most", "verdict"),
+    [("child", 0.9, 1, "derived"), ("deeper", -0.5, 0.5, "independent"), ("stranger", -0.5, 0.5, "independent")],
 )
-def test_kinship_is_left_open_until_it_is_calibrated(
-    cli: Cli, models: dict[str, Path], other: str, least: float, most: float
+def test_kin_are_derived_and_strangers_independent(
+    cli: Cli, models: dict[str, Path], other: str, least: float, most: float, verdict: str
 ) -> None:
     done = cli("compare", models["base"], models[other], "--json")
     document = done.document
-    assert done.code == 3 and document["verdict"] == "inconclusive"
-    assert any("not calibrated yet" in note for note in document["notes"])
+    assert (done.code, document["verdict"]) == (0, verdict)
     assert least < document["ics_canonical"] < most
+    assert document["background"]["n"] >= 99 and document["background"]["calibration"]
+    assert (document["p_value"] <= 0.01) == (verdict == "derived")
+    text = cli("compare", models["base"], models[other])
+    assert text.code == 0 and f"verdict: {verdict}" in text.out and "p-value" in text.out
 
 
 def test_compare_json_has_every_promised_key(cli: Cli, models: dict[str, Path], prints: dict[str, Path]) -> None:
@@ -230,8 +234,10 @@ def test_compare_json_has_every_promised_key(cli: Cli, models: dict[str, Path], 
             *(t["score"] for t in document["terms"]),
         ]
         assert document["terms"] and all(-1 <= score <= 1 for score in scores if score is not None)
-        assert document["background"] is document["z"] is document["p_value"] is None
-        assert document["aligned"] is document["agreement"] is None
+        is_weights = pair is models
+        for key in ("background", "z", "p_value", "aligned", "agreement", "alignment", "derivation", "table"):
+            assert (document[key] is not None) == is_weights, key
+        assert bool(document["layers"]) == is_weights
 
 
 def test_text_shows_the_scores_and_the_verdict(cli: Cli, models: dict[str, Path]) -> None:

@@ -175,6 +175,9 @@ def test_the_demo_tells_kin_from_a_stranger(result: tuple[demo.DemoResult, Path]
     assert (rows["tuned-rearranged"].ics_canonical or 0) > 0.9
     assert abs(rows["stranger"].ics_canonical or 1) < 0.2
     assert rows["rearranged"].check.startswith("logits within")
+    for kin in ("rearranged", "fine-tuned", "tuned-rearranged"):
+        assert rows[kin].verdict == "derived" and (rows[kin].agreement or 0) > 0.95
+    assert rows["stranger"].verdict == "independent" and (rows["stranger"].agreement or 1) < 0.1
 
 
 def test_the_demo_leaves_fingerprints_pictures_and_a_summary(result: tuple[demo.DemoResult, Path]) -> None:

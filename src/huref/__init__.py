@@ -8,6 +8,7 @@
 
     found = huref.compare("./my-model", "./other")   # a Comparison: PCS, ICS, terms, verdict, notes
     table = huref.matrix(["./a", "./b", "./c"])      # all pairs
+    story = huref.explain("./my-model", "./other")   # an Explanation: what was done to one to make the other
 
 Every function takes a model reference: a directory, a weight file, or a saved fingerprint. Everything that can
 go wrong is a `HurefError`. Importing this package loads neither torch nor numpy.
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from huref.api import (
         compare,
+        explain,
         fingerprint,
         matrix,
         rank_tokens,
@@ -38,6 +40,7 @@ _HOMES = {
     "HurefError": "errors",
     "Recipe": "artefact",
     "compare": "api",
+    "explain": "api",
     "fingerprint": "api",
     "load_fingerprint": "fingerprint_file",
     "matrix": "api",
@@ -53,6 +56,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "compare",
+    "explain",
     "fingerprint",
     "load_fingerprint",
     "matrix",

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from huref.evidence import ReportOptions
+    from huref.explain import Checked, CheckOptions, ExplainOptions, Explanation
     from huref.merges.parentage import Parentage
     from huref.pipeline import Report
     from huref.portraits import PictureOptions
 
-SCORES = ("pcs", "ics", "ics_canonical", "vectors")
+SCORES = ("pcs", "ics", "ics_canonical", "aligned", "agreement", "vectors")
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def matrix(
             expected=f"2 or more models, --score {'|'.join(SCORES)}",
             got=f"{len(models)} models, --score {score}",
         )
-    options = replace(options or CompareOptions(), method="pcs" if score == "pcs" else "ics")
+    method = score if score in ("pcs", "aligned", "agreement") else "ics"
+    options = replace(options or CompareOptions(), method=method)
     values, notes = np.eye(len(models)), dict[str, None]()
     pairs = [(i, j) for i in range(len(models)) for j in range(i)]
     names = [model_name(model).removesuffix(SUFFIX.removesuffix(".safetensors")) for model in models]
@@ -187,6 +189,48 @@ def parents(
     from huref.merges.finding import find_parents
 
     return find_parents(child, candidates, base, arch_file=arch_file, report=report)
+
+
+def explain(
+    a: str | Path,
+    b: str | Path,
+    options: ExplainOptions | None = None,
+    out: Path | None = None,
+    report: Report | None = None,
+) -> Explanation:
+    """Recover what was done to A to make B, and see what undoing it shows; see `docs/explain.md`.
+
+    Args:
+        out: saves the evidence there, for others to check.
+
+    Raises:
+        InconclusiveError: nothing of B agrees with anything of A; nothing is written.
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place
+    from huref.explain import save_evidence
+    from huref.explain.recovering import explain_models
+
+    if out is not None:
+        require_place(out)
+    found = explain_models(a, b, options, report)
+    if out is not None:
+        save_evidence(found, out)
+    return found
+
+
+def check_evidence(
+    path: Path, a: str | Path, b: str | Path, options: CheckOptions | None = None, report: Report | None = None
+) -> Checked:
+    """Check the claims of saved evidence against the two models it is about, in either order.
+
+    Raises:
+        CorruptFileError: no evidence.
+        InputError: evidence about other models; see `huref.errors`.
+    """
+    from huref.explain.checking import check_evidence as check
+
+    return check(path, a, b, options, report)
 
 
 def render(fingerprints: Fingerprint | Sequence[Fingerprint], options: PictureOptions | None = None) -> Image:

@@ -1,4 +1,4 @@
-"""Two models side by side: PCS, the paper's ICS, the canonical ICS, and what can be said from them."""
+"""Two models side by side: PCS, the paper's ICS, the canonical ICS, kinship, and what can be said from them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from huref.artefact import NOT_CALIBRATED, CompareOptions, Comparison, Progress, Recipe, TermScore, cosine
+from huref.artefact import CompareOptions, Comparison, Progress, Recipe, TermScore, cosine
 from huref.errors import TokenizerError
 from huref.invariants import Factors, centred, exact_ffn, factors, kinds_of, layer_terms, token_embeddings
+from huref.kinship_verdict import with_kinship
 from huref.pipeline import Model, Report, choose_tokens, open_model, sketch_model, token_notes
 from huref.scores import ParameterComparison, compare_parameters, pearson
 from huref.sketch import mean_cosine, project, split_key
@@ -36,12 +37,14 @@ def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report
             result = _with_invariants(result, model_a, model_b, options, report)
         if options.method in ("all", "pcs"):
             result = _with_parameters(result, model_a, model_b, report)
+        if options.method in ("all", "aligned", "agreement"):
+            result = with_kinship(result, model_a, model_b, options, report)
+        if options.method == "aligned":
+            result = replace(result, agreement=None)
         if options.method != "all":
             result = _noted(result, f"only {options.method} was asked for: the other scores are null")
-        if result.pcs is None and result.ics is None and result.ics_canonical is None:
+        elif result.pcs is None and result.ics is None and result.ics_canonical is None:
             result = _noted(result, "nothing comparable: no tensor of equal shape and too few shared tokens")
-        elif result.verdict == "inconclusive":
-            result = _noted(result, NOT_CALIBRATED)
         return replace(result, read=(_read(model_a), _read(model_b)))
 
 

@@ -21,6 +21,7 @@ from huref.image import png_bytes
 from huref.portraits import PictureOptions, draw
 from huref.report import Evidence, FileRecord, InputRecord
 from huref.report.numbers import share, size
+from huref.verdict import ACCUSED_FROM, FALSE_ACCUSATION_RATE
 
 HASHED_UNASKED = 10**9
 """Bytes of both models together up to which every file is hashed without being asked for: a few seconds."""
@@ -104,6 +105,8 @@ def gather(
         "them all.",
         version=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
+        accused_from=ACCUSED_FROM,
+        accusation_rate=FALSE_ACCUSATION_RATE,
         transform=dict(wanted.transform),
     )
 
@@ -231,7 +234,7 @@ def _settings(options: CompareOptions, prints: Sequence[Fingerprint | str]) -> t
     """Every choice that shaped the scores, whether it was the usual one or not."""
     items = [
         ("scores", options.method),
-        ("layers", options.layers),
+        ("layers named", options.layers),
         ("tokens asked for", str(options.n_tokens)),
         ("token ranking", shown(options.tokens_file) if options.tokens_file else "none"),
     ]

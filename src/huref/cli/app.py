@@ -13,6 +13,7 @@ from huref.cli import (
     compare,
     demo,
     encoder,
+    explain,
     fingerprint,
     generator,
     lab,
@@ -41,6 +42,7 @@ app.command("fingerprint")(fingerprint.fingerprint)
 app.command("compare")(compare.compare)
 app.command("matrix")(matrix.matrix)
 app.command("parents")(parents.parents)
+app.command("explain")(explain.explain)
 app.command("render")(render.render)
 app.command("demo")(demo.demo)
 app.command("attack")(attack.attack)

@@ -13,7 +13,7 @@ from huref.cli import options, output
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Directory, weight file or saved fingerprint.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.")],
-    method: Annotated[str, typer.Option(help="all, pcs or ics.")] = "all",
+    method: Annotated[str, typer.Option(help="all, pcs, ics, aligned or agreement.")] = "all",
     layers: options.Layers = "last2",
     n_tokens: options.NTokens = 4096,
     tokens: options.TokensFile = None,
@@ -25,7 +25,7 @@ def compare(
     hash_files: Annotated[bool, typer.Option("--hash", help="Hash files above 1 GB too, for both of these.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare two models: PCS, ICS, every term; exit code 0 for a verdict, 3 for inconclusive."""
+    """Compare two models: every score, its background, a verdict; exit code 0 for a verdict, 3 for inconclusive."""
     from huref import api
     from huref.artefact import CompareOptions
     from huref.evidence import ReportOptions

@@ -87,11 +87,12 @@ def bench(
     zoo: Annotated[Path, typer.Option(help="Folder of a zoo, with its zoo.json.")],
     attacks: Annotated[Path | None, typer.Option(help="Folder of attacked copies, with its attacks.json.")] = None,
     peers: Annotated[Path | None, typer.Option(help="Folder of the methods of others, one Python file each.")] = None,
-    methods: Annotated[str, typer.Option(help="Only these, by file name, and huref: huref,awm.")] = "",
+    methods: Annotated[str, typer.Option(help="Only these, by file name; huref, huref:agreement: huref,awm.")] = "",
     pairs: Annotated[int, typer.Option(help="Sampled pairs of an offspring and a foreign base; -1 for all.")] = 600,
     seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes at once.")] = 2,
     cost: Annotated[bool, typer.Option("--cost", help="Also seconds and memory of each method on SmolLM2.")] = False,
+    reuse: Annotated[Path | None, typer.Option(help="JSON of an earlier bench: its peers' answers stay.")] = None,
     out: Annotated[Path | None, typer.Option(help="Text file to write; the JSON document goes beside it.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -101,7 +102,7 @@ def bench(
 
     wanted = tuple(name.strip() for name in methods.split(",") if name.strip())
     n_other = None if pairs == -1 else pairs
-    asked = BenchOptions(zoo, attacks, peers, wanted, n_other, seed, jobs, cost)
+    asked = BenchOptions(zoo, attacks, peers, wanted, n_other, seed, jobs, cost, reuse)
     with output.progress() as report:
         document = run_bench(asked, report)
     if out is not None:
@@ -110,3 +111,30 @@ def bench(
         output.print_json(document)
     else:
         output.say(as_text(document))
+
+
+@app.command("calibrate")
+def calibrate(
+    zoo: Annotated[Path, typer.Option(help="Folder of a zoo, with its zoo.json.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    version: Annotated[str, typer.Option("--as", help="What verdicts will call it.")] = "1",
+    sampled: Annotated[int, typer.Option(help="Pairs of an offspring and a base, of each of two sorts.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes at once.")] = 2,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare the unrelated pairs of a zoo: the background that verdicts are held against. Resumable."""
+    from huref.lab.calibration import CalibrationOptions, calibrate
+    from huref.verdict import save_calibration
+
+    with output.progress() as report:
+        journal = out.with_name(f"{out.name}.partial")
+        made = calibrate(CalibrationOptions(zoo, version, sampled, seed, jobs, journal), report)
+    save_calibration(out, made)
+    journal.unlink(missing_ok=True)
+    if as_json:
+        output.print_json(
+            {"schema_version": "huref.calibration-made/1.0", "file": str(out), "pairs": len(made.pairs)}
+        )
+    else:
+        output.say(f"{out}\n{len(made.pairs)} unrelated pairs of {len(made.made['bases'])} independent models")

@@ -12,7 +12,9 @@ from huref.cli import options, output
 
 def matrix(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Two or more models or fingerprints.")],
-    score: Annotated[str, typer.Option(help="pcs, ics, ics_canonical or vectors.")] = "ics_canonical",
+    score: Annotated[
+        str, typer.Option(help="pcs, ics, ics_canonical, aligned, agreement, vectors.")
+    ] = "ics_canonical",
     style: Annotated[str, typer.Option("--format", help="text, csv or latex.")] = "text",
     heat_map: Annotated[Path | None, typer.Option(help="Also draw the table into this PNG file.")] = None,
     layers: options.Layers = "last2",

@@ -102,19 +102,54 @@ def fingerprint_text(item: Fingerprint, files: tuple[str, str], seconds: float) 
 
 
 def comparison_text(found: Comparison) -> str:
-    """The scores of a comparison, its terms and its verdict."""
+    """The scores of a comparison, its terms, its background and its verdict."""
     lines = [f"{found.a}  ~  {found.b}"]
     for name, value in (
         ("PCS, parameters", found.pcs),
         ("ICS, paper", found.ics),
         ("ICS, canonical", found.ics_canonical),
         ("fingerprint vectors", found.vectors),
+        ("aligned weights", found.aligned),
+        ("pairing agreement", found.agreement),
     ):
         lines.append(f"  {name:<22}{percent(value):>10}")
     lines += [
         f"    layer {term.layer_a:>3} ~ {term.layer_b:<3} {term.term:<12}{percent(term.score):>10}"
         for term in found.terms
     ]
-    lines.append(f"  verdict: {found.verdict}")
+    lines += _pairing_lines(found)
+    lines.append(f"  verdict: {found.verdict}{_derivation(found)}")
     lines += [f"  note: {note}" for note in found.notes]
     return "\n".join(lines)
+
+
+_SHOWN_LAYERS = 6
+
+
+def _pairing_lines(found: Comparison) -> list[str]:
+    """What the verdict rests on: neurons of the first matched layers, and the unrelated pairs for comparison."""
+    lines = [
+        f"    layer {layer.layer_a:>3} ~ {layer.layer_b:<3} {round(layer.agreement * layer.n_neurons):,} of "
+        f"{layer.n_neurons:,} neurons have one partner by two criteria"
+        for layer in found.layers[:_SHOWN_LAYERS]
+    ]
+    if len(found.layers) > _SHOWN_LAYERS:
+        lines.append(f"    ... and {len(found.layers) - _SHOWN_LAYERS} more layers, in --json")
+    if found.background is not None and found.p_value is not None:
+        told = found.background
+        nearest = told["nearest"]
+        lines.append(
+            f"  unrelated pairs       {percent(told['mean'])} +- {100 * told['std']:.2f}, {told['n']} pairs, at most "
+            f"{percent(told['max'])} ({nearest['a']} ~ {nearest['b']})"
+        )
+        distance = "" if found.z is None else f", z {found.z:.1f}"
+        lines.append(f"  p-value               {found.p_value:.2g}{distance}")
+    return lines
+
+
+def _derivation(found: Comparison) -> str:
+    told = found.derivation
+    if told is None or told["kind"] == found.verdict:
+        return ""
+    parts = [told["kind"], told["strength"], "" if told["direction"] == "unknown" else told["direction"]]
+    return f" ({', '.join(part for part in parts if part)})"

@@ -231,7 +231,7 @@ def encode(tokenizer: dict[str, bytes], text: str) -> Tensor:
 def _row(family: _Family, member: Member) -> DemoRow:
     base = family.members[0]
     if member is base:
-        return DemoRow(member.name, member.made, member.check, None, None, None, None, "")
+        return DemoRow(member.name, member.made, member.check, None, None, None, None, None, "")
     options = CompareOptions(n_tokens=family.options.n_tokens)
     found = compare_models(base.path, member.path, options, family.report)
     return DemoRow(
@@ -241,6 +241,7 @@ def _row(family: _Family, member: Member) -> DemoRow:
         found.pcs,
         found.ics,
         found.ics_canonical,
+        found.agreement,
         found.vectors,
         found.verdict,
     )

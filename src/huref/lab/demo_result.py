@@ -12,9 +12,10 @@ from huref.artefact import Fingerprint
 
 LEGEND = (
     "PCS: cosine of all weights. ICS: the paper's invariant terms. canonical: norm gains folded, terms centred.",
+    "agreement: neurons whose best partners by two independent criteria are one; the verdict rests on it.",
     "portrait: cosine of the 512 numbers that a picture is drawn from; chance is within 9 of 0.",
-    "The rearranged copies leave out one trick: flipped signs of feed-forward neurons, which lower canonical to 65.",
-    "The stranger is a random initialisation, not a trained model; real independent models read near 0 as well.",
+    "The rearranged copies leave out one trick: flipped signs of feed-forward neurons, which lower canonical to 65,",
+    "and agreement not at all. The stranger is a random initialisation, not a trained model.",
 )
 
 
@@ -47,6 +48,7 @@ class DemoRow:
     pcs: float | None
     ics: float | None
     ics_canonical: float | None
+    agreement: float | None
     vectors: float | None
     verdict: str
 
@@ -83,7 +85,7 @@ class DemoResult:
 
     def to_text(self) -> str:
         """Two tables: every model against the base, and all pairs."""
-        heads = ("model", "PCS", "ICS", "canonical", "portrait", "verdict", "how it was made")
+        heads = ("model", "PCS", "ICS", "canonical", "agreement", "portrait", "verdict", "how it was made")
         rows = [_cells(row) for row in self.rows]
         short = [f"({index + 1})" for index in range(len(self.names))]
         pairs = [
@@ -92,7 +94,7 @@ class DemoResult:
         ]
         blocks = [
             "Against the base, in percent:",
-            *_table(heads, rows, flush_right=range(1, 5)),
+            *_table(heads, rows, flush_right=range(1, 6)),
             "",
             "All pairs, canonical ICS estimated from the fingerprints alone:",
             *_table(("", *short), pairs, flush_right=range(1, len(short) + 1)),
@@ -105,7 +107,7 @@ class DemoResult:
 
 
 def _cells(row: DemoRow) -> tuple[str, ...]:
-    scores = (row.pcs, row.ics, row.ics_canonical, row.vectors)
+    scores = (row.pcs, row.ics, row.ics_canonical, row.agreement, row.vectors)
     made = f"{row.made}; {row.check}" if row.check else row.made
     return (row.name, *(_percent(score) for score in scores), row.verdict or "-", made)
 

@@ -1,0 +1,128 @@
+"""A comparison completed by what aligning the two models shows, and by the verdict that rests on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from huref.artefact import CompareOptions, Comparison, Recipe
+from huref.kinship import Relation, relate
+from huref.pipeline import Model, Report
+from huref.verdict import Decision, Facts, background_of, decide, load_calibration
+from huref.verdict.calibration import SCORES, Background
+from huref.verdict.decision import Side, scores_of
+
+
+def with_kinship(
+    result: Comparison, a: Model, b: Model, options: CompareOptions, report: Report | None = None
+) -> Comparison:
+    """Add agreement, aligned score, background and verdict to a comparison.
+
+    Args:
+        result: with PCS and ICS, where those were asked for; `verdict` says what the parameters alone say.
+        options: layers that the user named are those of A that are looked at.
+
+    Raises:
+        NotFiniteError: NaN or infinity in what was read.
+    """
+    asked = None
+    if options.layers != CompareOptions().layers:
+        asked = Recipe(layers=options.layers).layer_indices(a.weights.geometry.n_layers)
+    found = relate(a, b, asked, report)
+    is_one_vocabulary = a.vocabulary.digest == b.vocabulary.digest
+    if not isinstance(found, str):
+        result = _told(result, found)
+    stands = _backgrounds(result, is_one_vocabulary)
+    facts = _facts(result, found, a, b, stands.get("agreement"))
+    return _decided(result, decide(facts), stands)
+
+
+def _told(result: Comparison, found: Relation) -> Comparison:
+    """What the relation measured, in the comparison's own words."""
+    null = found.mismatched
+    alignment = {
+        "method": found.where.method,
+        "shared_tokens": found.shared_tokens,
+        "quality": found.where.quality,
+        "tried": {name: round(value, 6) for name, value in found.tried.items()},
+        "rotation_deviation": found.rotation_deviation,
+        "is_complete": found.is_complete,
+    }
+    own = None
+    if len(null):
+        own = {"mean": float(null.mean()), "std": float(null.std()), "n": len(null), "max": float(null.max())}
+    return replace(
+        result,
+        agreement=found.agreement,
+        aligned=found.aligned,
+        layers=found.layers,
+        table=found.table,
+        alignment=alignment,
+        self_null=own,
+    )
+
+
+def _backgrounds(result: Comparison, is_one_vocabulary: bool) -> dict[str, Background]:
+    calibration, found = load_calibration(), {}
+    for score in SCORES:
+        value = getattr(result, score)
+        stands = (
+            None if value is None else background_of(calibration, score, value, same_vocabulary=is_one_vocabulary)
+        )
+        if stands is not None:
+            found[score] = stands
+    return found
+
+
+def _facts(result: Comparison, found: Relation | str, a: Model, b: Model, background: Background | None) -> Facts:
+    relation = found if isinstance(found, Relation) else None
+    return Facts(
+        a=_side(a),
+        b=_side(b),
+        parameters=result.verdict if result.verdict in ("identical", "requantised") else "",
+        layers=result.layers,
+        table=result.table,
+        aligned=result.aligned,
+        pcs=result.pcs,
+        method=relation.where.method if relation else "",
+        background=background,
+        has_alignment=relation is not None and relation.shared_tokens > 0,
+        missing=found if isinstance(found, str) else "",
+        shares_vocabulary=_vocabularies(a, b),
+    )
+
+
+def _side(model: Model) -> Side:
+    g = model.weights.geometry
+    n_experts = model.weights.architecture.n_experts
+    return Side(model.name, g.n_layers, g.d_model, g.d_ff, g.n_heads, g.vocab_size, n_experts)
+
+
+def _vocabularies(a: Model, b: Model) -> str:
+    if a.vocabulary.digest == b.vocabulary.digest:
+        return "same"
+    left, right = (frozenset(model.vocabulary.tokens) - {None} for model in (a, b))
+    if left == right:
+        return "same"
+    return "extended" if left < right else "reduced" if right < left else "other"
+
+
+def _decided(result: Comparison, decision: Decision, stands: Mapping[str, Background]) -> Comparison:
+    main = stands.get("agreement")
+    background = None if main is None else main.to_dict() | {"scores": scores_of(stands)}
+    notes = [*result.notes, *decision.reasons]
+    if main is not None and decision.verdict == "derived":
+        notes.append(
+            f"of pairs like these at most {100 * main.rate_bound:.1f} % score so much (95 % limit over "
+            f"{len(main.values)} unrelated pairs of {main.n_bases} independent models; pairs that share a model "
+            "are not independent)"
+        )
+    return replace(
+        result,
+        background=background,
+        z=None if main is None else main.z,
+        p_value=None if main is None else main.p_value,
+        verdict=decision.verdict,
+        derivation=decision.to_dict(),
+        notes=tuple(dict.fromkeys(notes)),
+    )

@@ -1,0 +1,255 @@
+"""The background: pairs of models that are known to be unrelated, and where a new pair stands among them.
+
+The p-value is conformal (Vovk, Gammerman and Shafer 2005): `(1 + number of unrelated pairs that score as much) /
+(number of unrelated pairs + 1)`. If the pair at hand were unrelated and exchangeable with those of the background, a
+p-value of p or less would come up with probability p or less, whatever the scores' distribution and however few pairs
+there are. It cannot fall below `1 / (n + 1)`: where nothing in the background comes near, the distance is told by z.
+
+What that rests on is said with every verdict: which models the background is made of, and that pairs which share a
+model are not independent of each other, so that n counts pairs and `n_bases` what they are made of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from huref.atomic import write_atomically
+from huref.errors import CorruptFileError, MissingFileError
+
+SCHEMA_VERSION = "huref.calibration/1.0"
+SCORES = ("agreement", "aligned", "ics_canonical", "ics", "pcs")
+FALSE_ACCUSATION_RATE = 0.01
+"""A verdict of kinship asks for a p-value of no more than this."""
+
+ACCUSED_FROM = 0.25
+"""And for at least this agreement: about three times the highest of any unrelated pair measured (0.083)."""
+
+_FEWEST = 99
+_LARGEST_FILE = 1 << 24
+_SHIPPED = "calibration-1.json"
+
+
+@dataclass(frozen=True)
+class UnrelatedPair:
+    """Two models that share no weights, and what `huref compare` says of them.
+
+    Attributes:
+        a, b: their names.
+        same_vocabulary: whether they have one vocabulary.
+        twins: whether they learned from the same text: the hard case.
+        bases: the two bases they descend from.
+        scores: by name, one of `SCORES`; None where a score does not apply.
+    """
+
+    a: str
+    b: str
+    same_vocabulary: bool
+    twins: bool
+    bases: tuple[str, str]
+    scores: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Unrelated pairs, and how they were come by.
+
+    Attributes:
+        version: names this data in every verdict.
+        made: command, huref's version, date, what the models are.
+        pairs: the unrelated pairs.
+    """
+
+    version: str
+    made: Mapping[str, Any]
+    pairs: tuple[UnrelatedPair, ...]
+
+
+@dataclass(frozen=True)
+class Background:
+    """One score's unrelated pairs, and where a pair stands among them.
+
+    Attributes:
+        score: its name.
+        value: of the pair at hand.
+        values: of the unrelated pairs, descending.
+        nearest: the unrelated pair that scores highest: a, b, score.
+        n_bases: independent models behind the pairs.
+        matched: which pairs were taken, in words.
+        version: of the calibration.
+    """
+
+    score: str
+    value: float
+    values: tuple[float, ...]
+    nearest: Mapping[str, Any]
+    n_bases: int
+    matched: str
+    version: str
+
+    @property
+    def mean(self) -> float:
+        """Of the unrelated pairs."""
+        return float(np.mean(self.values))
+
+    @property
+    def std(self) -> float:
+        """Of the unrelated pairs, with n - 1."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+
+    @property
+    def z(self) -> float | None:
+        """Distance of the value from the mean in standard deviations."""
+        return (self.value - self.mean) / self.std if self.std > 0 else None
+
+    @property
+    def p_value(self) -> float:
+        """Conformal, see the module's docstring."""
+        return (1 + sum(value >= self.value for value in self.values)) / (len(self.values) + 1)
+
+    @property
+    def rate_bound(self) -> float:
+        """Upper 95 % limit of the share of such pairs that score as much as the value (Clopper and Pearson 1934)."""
+        from scipy.stats import beta
+
+        k, n = sum(value >= self.value for value in self.values), len(self.values)
+        return 1.0 if k == n else float(beta.ppf(0.95, k + 1, n - k))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `background` of a comparison."""
+        return {
+            "score": self.score,
+            "value": self.value,
+            "mean": self.mean,
+            "std": self.std,
+            "n": len(self.values),
+            "n_bases": self.n_bases,
+            "max": max(self.values),
+            "nearest": dict(self.nearest),
+            "z": self.z,
+            "p_value": self.p_value,
+            "rate_bound": self.rate_bound,
+            "matched": self.matched,
+            "calibration": self.version,
+            "values": list(self.values),
+        }
+
+
+def background_of(calibration: Calibration, score: str, value: float, *, same_vocabulary: bool) -> Background | None:
+    """The unrelated pairs that resemble a pair at hand; None where there are none.
+
+    A pair of one vocabulary is held against pairs of one vocabulary, the harder ones; any other pair, and every pair
+    where those are fewer than 99, against all.
+    """
+    usable = [pair for pair in calibration.pairs if pair.scores.get(score) is not None]
+    alike = [pair for pair in usable if pair.same_vocabulary]
+    is_matched = same_vocabulary and len(alike) >= _FEWEST
+    chosen = alike if is_matched else usable
+    if not chosen:
+        return None
+    ordered = sorted(chosen, key=lambda pair: -float(pair.scores[score] or 0.0))
+    first = ordered[0]
+    return Background(
+        score=score,
+        value=value,
+        values=tuple(float(pair.scores[score] or 0.0) for pair in ordered),
+        nearest={"a": first.a, "b": first.b, "score": first.scores[score], "twins": first.twins},
+        n_bases=len({base for pair in chosen for base in pair.bases}),
+        matched="pairs of one vocabulary" if is_matched else "all unrelated pairs",
+        version=calibration.version,
+    )
+
+
+@cache
+def load_calibration(path: Path | None = None) -> Calibration:
+    """The shipped calibration, or one of your own (`huref lab calibrate`).
+
+    Raises:
+        MissingFileError: there is no such file.
+        CorruptFileError: it contradicts its format.
+    """
+    try:
+        if path is None:
+            content = (resources.files("huref.verdict") / "data" / _SHIPPED).read_bytes()
+        elif path.stat().st_size > _LARGEST_FILE:
+            raise _corrupt(path, f"at most {_LARGEST_FILE} bytes", str(path.stat().st_size))
+        else:
+            content = path.read_bytes()
+    except OSError as error:
+        raise MissingFileError(
+            "a calibration cannot be read",
+            where=str(path or _SHIPPED),
+            got=error.strerror or str(error),
+            next_step="huref lab calibrate --zoo DIR --out FILE",
+        ) from None
+    return _parsed(path or Path(_SHIPPED), content)
+
+
+def save_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a calibration; equal calibrations give equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "version": calibration.version,
+        "made": dict(calibration.made),
+        "pairs": [asdict(pair) for pair in calibration.pairs],
+    }
+    lines = json.dumps(document, sort_keys=True, ensure_ascii=False).replace('{"a": ', '\n{"a": ')
+    write_atomically(path, (lines + "\n").encode())
+
+
+def _parsed(path: Path, content: bytes) -> Calibration:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(path, "a JSON document", str(error)[:80]) from None
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        got = str(document.get("schema_version"))[:40] if isinstance(document, dict) else type(document).__name__
+        raise _corrupt(path, f"schema_version {SCHEMA_VERSION}", got)
+    made, entries, version = (document.get(key) for key in ("made", "pairs", "version"))
+    if not isinstance(made, dict) or not isinstance(entries, list) or not isinstance(version, str):
+        raise _corrupt(path, "a mapping `made`, a list `pairs` and a text `version`", "something else")
+    return Calibration(version, made, tuple(_pair(path, entry) for entry in entries))
+
+
+def _pair(path: Path, entry: Any) -> UnrelatedPair:
+    expected = "pairs with a, b, bases, same_vocabulary, twins and scores from -1 to 1"
+    if not isinstance(entry, dict) or entry.keys() != {"a", "b", "bases", "same_vocabulary", "twins", "scores"}:
+        raise _corrupt(path, expected, str(entry)[:80])
+    texts = [entry["a"], entry["b"], *(entry["bases"] if isinstance(entry["bases"], list) else [None])]
+    flags = [entry["same_vocabulary"], entry["twins"]]
+    scores = entry["scores"]
+    is_right = (
+        len(texts) == 4
+        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(flag, bool) for flag in flags)
+        and isinstance(scores, dict)
+        and all(name in SCORES and (value is None or _is_score(value)) for name, value in scores.items())
+    )
+    if not is_right:
+        raise _corrupt(path, expected, str(entry)[:80])
+    return UnrelatedPair(entry["a"], entry["b"], flags[0], flags[1], (texts[2], texts[3]), scores)
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1.0 <= value <= 1.0
+
+
+def _corrupt(path: Path, expected: str, got: str) -> CorruptFileError:
+    return CorruptFileError(
+        "a calibration contradicts its format",
+        where=str(path),
+        expected=expected,
+        got=got,
+        next_step="huref lab calibrate --zoo DIR --out FILE",
+    )

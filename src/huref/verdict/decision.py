@@ -1,0 +1,218 @@
+"""What can be said of two models, from what was measured: verdict, class of derivation, direction, reasons.
+
+The rule, in order:
+
+    identical, requantised   the stored weights say so themselves
+    derived                  pairing agreement of at least `ACCUSED_FROM`, and a p-value of at most 1 %
+    independent              agreement no higher than of unrelated pairs, though alignment was given every chance
+    inconclusive             everything else
+
+Similar behaviour, similar token statistics and a high ICS accuse nobody: models that learned from the same text share
+those (docs/verdict.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from huref.artefact import LayerMatch
+from huref.verdict.calibration import ACCUSED_FROM, FALSE_ACCUSATION_RATE, Background
+
+WHOLE, PART = 0.5, 0.25
+"""Agreement from which on a layer has a partner, and below which it has none."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one model is made of.
+
+    Attributes:
+        name: what it is called.
+        n_layers, d_model, d_ff, n_heads, vocab_size: its sizes; `d_ff` over all experts.
+        n_experts: 0 for a dense model.
+    """
+
+    name: str
+    n_layers: int
+    d_model: int
+    d_ff: int
+    n_heads: int
+    vocab_size: int
+    n_experts: int = 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was measured of a pair.
+
+    Attributes:
+        a, b: the two models.
+        parameters: `identical`, `requantised` or empty: what the stored weights say.
+        layers: matched layers.
+        table: (L_a, L_b) agreement by which layers were matched.
+        aligned: aligned score, or None.
+        pcs: parameters' cosine similarity, or None.
+        method: how the residual map was found.
+        background: where the agreement stands; None without agreement.
+        has_alignment: the vocabularies share enough tokens for the embeddings to show the map.
+        missing: why there is no agreement.
+        shares_vocabulary: `same`, `extended` (B's holds all of A's), `reduced` or `other`.
+    """
+
+    a: Side
+    b: Side
+    parameters: str = ""
+    layers: tuple[LayerMatch, ...] = ()
+    table: np.ndarray | None = None
+    aligned: float | None = None
+    pcs: float | None = None
+    method: str = ""
+    background: Background | None = None
+    has_alignment: bool = True
+    missing: str = ""
+    shares_vocabulary: str = "same"
+
+    @property
+    def agreement(self) -> float | None:
+        """Mean over the matched layers."""
+        return float(np.mean([layer.agreement for layer in self.layers])) if self.layers else None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict, and what it rests on.
+
+    Attributes:
+        verdict: one of `huref.artefact.VERDICTS`.
+        kind: class of derivation, or empty.
+        strength: `light`, `moderate` or `heavy`: how far the weights have moved; empty where that is not measured.
+        direction: `b from a`, `a from b` or `unknown`.
+        reasons: in plain words.
+    """
+
+    verdict: str
+    kind: str = ""
+    strength: str = ""
+    direction: str = "unknown"
+    reasons: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """The `derivation` of a comparison: None where there is no kind to tell."""
+        if not self.kind:
+            return None
+        return {
+            "kind": self.kind,
+            "strength": self.strength,
+            "direction": self.direction,
+            "reasons": list(self.reasons),
+        }
+
+
+def decide(facts: Facts) -> Decision:
+    """Apply the rule of this module's docstring."""
+    if facts.parameters:
+        return _copies(facts)
+    agreement, background = facts.agreement, facts.background
+    if agreement is None or background is None:
+        return Decision("inconclusive", reasons=(facts.missing or "there is nothing to hold the pair against",))
+    told = (
+        f"pairing agreement {agreement:.3f}; {len(background.values)} unrelated pairs ({background.matched}) reach "
+        f"{max(background.values):.3f} at most, p {background.p_value:.2g}",
+    )
+    if agreement >= ACCUSED_FROM and background.p_value <= FALSE_ACCUSATION_RATE:
+        return _derived(facts, told)
+    if agreement > max(background.values):
+        return Decision("inconclusive", reasons=(*told, f"more than chance, less than the {ACCUSED_FROM} asked for"))
+    if not facts.has_alignment:
+        reason = "too few shared tokens to find a map by the embeddings, and the weights alone showed none"
+        return Decision("inconclusive", reasons=(*told, reason))
+    return Decision("independent", "independent", reasons=(*told, "no more than unrelated models have in common"))
+
+
+def _copies(facts: Facts) -> Decision:
+    if facts.parameters == "identical":
+        return Decision("identical", "identical", direction="unknown", reasons=("every stored weight is equal",))
+    reason = "every tensor agrees within the rounding of the stored types; the coarser one cannot be the source"
+    return Decision("requantised", "requantised", reasons=(reason,))
+
+
+def _derived(facts: Facts, told: tuple[str, ...]) -> Decision:
+    kind, direction, why = _shape_of(facts)
+    return Decision("derived", kind, _strength(facts), direction, (*told, *why, *_how_moved(facts)))
+
+
+def _shape_of(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
+    """Class and direction from how the two differ in shape; the first that applies."""
+    a, b = facts.a, facts.b
+    if bool(a.n_experts) != bool(b.n_experts):
+        child = "b from a" if b.n_experts else "a from b"
+        sparse, dense = (b, a) if b.n_experts else (a, b)
+        why = f"the experts of {sparse.name} hold the neurons of the dense blocks of {dense.name}, more than once"
+        return "up-cycled", child, (why,)
+    lonely = [layer for layer in facts.layers if layer.agreement < PART]
+    if a.n_layers != b.n_layers:
+        return _depth(facts)
+    if a.d_ff != b.d_ff or a.n_heads != b.n_heads or a.d_model != b.d_model:
+        smaller, larger = (b, a) if (b.d_ff, b.n_heads, b.d_model) < (a.d_ff, a.n_heads, a.d_model) else (a, b)
+        why = f"{smaller.name} has fewer neurons, heads or dimensions, and those it has are found in {larger.name}"
+        return "pruned", "b from a" if smaller is b else "a from b", (why,)
+    if lonely and len(lonely) < len(facts.layers):
+        why = (
+            f"{len(lonely)} of {len(facts.layers)} layers have no partner: they come from elsewhere or were made anew"
+        )
+        return "partly replaced", "unknown", (why,)
+    if facts.shares_vocabulary in ("extended", "reduced"):
+        longer, child = (b, "b from a") if facts.shares_vocabulary == "extended" else (a, "a from b")
+        return "fine-tuned", child, (f"the vocabulary of {longer.name} is the other's, and more",)
+    return "fine-tuned", "unknown", ("nothing in the weights tells which of the two came first",)
+
+
+def _depth(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
+    a, b, table = facts.a, facts.b, facts.table
+    deeper = b if b.n_layers > a.n_layers else a
+    copies = _duplicates(table if deeper is b else None if table is None else table.T)
+    if copies:
+        why = f"{copies} layers of the other are found more than once in {deeper.name}"
+        return "depth-changed", "b from a" if deeper is b else "a from b", (why,)
+    why = "layers were left out of the shallower, or put into the deeper: the weights do not tell which"
+    return "depth-changed", "unknown", (why,)
+
+
+def _duplicates(table: np.ndarray | None) -> int:
+    """Rows with two or more partners."""
+    if table is None:
+        return 0
+    return int(((np.nan_to_num(table) >= WHOLE).sum(axis=1) >= 2).sum())
+
+
+def _strength(facts: Facts) -> str:
+    if facts.aligned is None:
+        return ""
+    return "light" if facts.aligned >= 0.95 else "moderate" if facts.aligned >= 0.7 else "heavy"
+
+
+def _how_moved(facts: Facts) -> tuple[str, ...]:
+    """Whether parts were rearranged."""
+    notes = []
+    if facts.method not in ("identity", "") and facts.a.d_model == facts.b.d_model:
+        found = "the embeddings" if facts.method == "embeddings" else "the weights alone"
+        notes.append(f"the residual stream of one was rotated or permuted: the map was found by {found}")
+    places = [layer.in_place for layer in facts.layers if layer.agreement >= WHOLE and layer.in_place is not None]
+    if places and float(np.mean(places)) < WHOLE and facts.a.d_ff == facts.b.d_ff:
+        notes.append("feed-forward neurons stand in another order")
+    return tuple(notes)
+
+
+def scores_of(
+    backgrounds: Mapping[str, Background | None],
+) -> dict[str, dict[str, float | None]]:
+    """Where each further score stands among the unrelated pairs: p-value, z, mean, std, highest."""
+    return {
+        name: {"p_value": found.p_value, "z": found.z, "mean": found.mean, "std": found.std, "max": max(found.values)}
+        for name, found in backgrounds.items()
+        if found is not None
+    }

@@ -1,0 +1,296 @@
+"""Verdicts: what p-values promise, what is decided from which facts, and calibrations that lie."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from huref.artefact import VERDICTS, LayerMatch
+from huref.errors import CorruptFileError, MissingFileError
+from huref.verdict import (
+    ACCUSED_FROM,
+    FALSE_ACCUSATION_RATE,
+    Background,
+    Calibration,
+    Decision,
+    Facts,
+    UnrelatedPair,
+    background_of,
+    decide,
+    load_calibration,
+    save_calibration,
+)
+from huref.verdict.decision import Side
+
+
+def pair(score: float, *, same: bool = True, n: int = 0, **others: float | None) -> UnrelatedPair:
+    return UnrelatedPair(f"a{n}", f"b{n}", same, True, (f"a{n}", f"b{n}"), {"agreement": score, **others})
+
+
+def made_of(values: list[float], *, same: bool = True) -> Calibration:
+    return Calibration("test", {"command": "by hand"}, tuple(pair(v, same=same, n=i) for i, v in enumerate(values)))
+
+
+def stands(value: float, values: list[float]) -> Background:
+    found = background_of(made_of(values), "agreement", value, same_vocabulary=True)
+    assert found is not None
+    return found
+
+
+# Background and p-value
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0, 1))
+def test_the_p_value_counts_this_pair_in(values: list[float], value: float) -> None:
+    found = stands(value, values)
+    assert found.p_value == (1 + sum(v >= value for v in values)) / (len(values) + 1)
+    assert 1 / (len(values) + 1) <= found.p_value <= 1
+
+
+def test_an_unrelated_pair_is_accused_no_more_often_than_promised() -> None:
+    """Exchangeable scores of any distribution, ties included: P(p <= alpha) <= alpha."""
+    dice = np.random.default_rng(0)
+    for draw in (dice.normal, dice.exponential, lambda size: dice.integers(0, 5, size).astype(float)):
+        p_values = []
+        for _ in range(3000):
+            scores = draw(size=120)
+            p_values.append((1 + int((scores[1:] >= scores[0]).sum())) / 120)
+        for alpha in (0.01, 0.05, 0.2):
+            share = np.mean([p <= alpha for p in p_values])
+            assert share <= alpha + 3 * (alpha / 3000) ** 0.5
+
+
+def test_mean_spread_distance_and_nearest() -> None:
+    values = [0.01, 0.05, 0.02, 0.04]
+    found = stands(0.9, values)
+    assert found.mean == pytest.approx(np.mean(values)) and found.std == pytest.approx(np.std(values, ddof=1))
+    assert found.z == pytest.approx((0.9 - np.mean(values)) / np.std(values, ddof=1))
+    assert found.nearest == {"a": "a1", "b": "b1", "score": 0.05, "twins": True}
+    assert found.values == (0.05, 0.04, 0.02, 0.01) and found.n_bases == 8
+    document = found.to_dict()
+    assert document["max"] == 0.05 and document["n"] == 4 and json.loads(json.dumps(document)) == document
+
+
+@pytest.mark.parametrize(("n", "k"), [(100, 0), (299, 0), (50, 3)])
+def test_the_rate_has_the_limit_of_clopper_and_pearson(n: int, k: int) -> None:
+    """By its definition: at the limit, k or fewer of n happen with probability 5 %."""
+    from scipy.stats import binom
+
+    found = stands(0.5, [0.9] * k + [0.1] * (n - k))
+    assert binom.cdf(k, n, found.rate_bound) == pytest.approx(0.05, rel=1e-6)
+
+
+def test_a_pair_of_one_vocabulary_is_held_against_such_pairs_only() -> None:
+    many = [pair(0.2, same=True, n=i) for i in range(99)] + [pair(0.01, same=False, n=200 + i) for i in range(99)]
+    calibration = Calibration("t", {}, tuple(many))
+    same = background_of(calibration, "agreement", 0.5, same_vocabulary=True)
+    other = background_of(calibration, "agreement", 0.5, same_vocabulary=False)
+    few = background_of(Calibration("t", {}, tuple(many[1:])), "agreement", 0.5, same_vocabulary=True)
+    assert same and other and few
+    assert (len(same.values), len(other.values), len(few.values)) == (99, 198, 197)
+    assert same.matched == "pairs of one vocabulary" and few.matched == other.matched == "all unrelated pairs"
+
+
+def test_a_score_that_no_pair_has_gets_no_background() -> None:
+    calibration = Calibration("t", {}, (pair(0.1, ics=None),))
+    assert background_of(calibration, "ics", 0.5, same_vocabulary=True) is None
+    assert background_of(calibration, "pcs", 0.5, same_vocabulary=True) is None
+
+
+# The shipped calibration
+
+
+def test_no_shipped_unrelated_pair_comes_near_an_accusation() -> None:
+    shipped = load_calibration()
+    scores = [float(p.scores["agreement"] or 0) for p in shipped.pairs if p.scores["agreement"] is not None]
+    assert len(scores) >= 299 and max(scores) < ACCUSED_FROM / 2
+    assert 1 / (len(scores) + 1) < FALSE_ACCUSATION_RATE
+    alike = [p for p in shipped.pairs if p.same_vocabulary]
+    twins = [p for p in shipped.pairs if p.twins]
+    assert len(alike) >= 99 and len(twins) >= 30 and len({base for p in shipped.pairs for base in p.bases}) >= 14
+    assert "huref lab calibrate" in shipped.made["command"]
+
+
+def test_no_shipped_pair_is_a_pair_of_kin_or_stands_twice() -> None:
+    pairs = [frozenset((p.a, p.b)) for p in load_calibration().pairs]
+    assert len(set(pairs)) == len(pairs) and all(len(names) == 2 for names in pairs)
+    assert all(p.bases[0] != p.bases[1] for p in load_calibration().pairs)
+
+
+# Calibration files
+
+
+def test_a_calibration_survives_the_file(tmp_path: Path) -> None:
+    made = made_of([0.1, 0.2, 0.3])
+    save_calibration(tmp_path / "c.json", made)
+    first = (tmp_path / "c.json").read_bytes()
+    assert load_calibration(tmp_path / "c.json") == made
+    save_calibration(tmp_path / "d.json", load_calibration(tmp_path / "c.json"))
+    assert (tmp_path / "d.json").read_bytes() == first
+
+
+def _document() -> dict[str, Any]:
+    entry = {"a": "x", "b": "y", "bases": ["x", "y"], "same_vocabulary": True, "twins": False, "scores": {"pcs": 0.1}}
+    return {"schema_version": "huref.calibration/1.0", "version": "1", "made": {}, "pairs": [entry]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema_version": "huref.calibration/2.0"},
+        {"pairs": None},
+        {"version": 1},
+        {"made": []},
+        {"pairs": [{}]},
+        {"pairs": [{**_document()["pairs"][0], "extra": 1}]},
+        {"pairs": [{**_document()["pairs"][0], "scores": {"pcs": 7}}]},
+        {"pairs": [{**_document()["pairs"][0], "scores": {"pcs": True}}]},
+        {"pairs": [{**_document()["pairs"][0], "scores": {"other": 0.1}}]},
+        {"pairs": [{**_document()["pairs"][0], "bases": "xy"}]},
+        {"pairs": [{**_document()["pairs"][0], "twins": 1}]},
+        {"pairs": [[1, 2]]},
+    ],
+)
+def test_a_calibration_that_contradicts_its_format_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps(_document()))
+    assert len(load_calibration(good).pairs) == 1
+    bad.write_text(json.dumps(_document() | change))
+    with pytest.raises(CorruptFileError, match="calibration contradicts its format"):
+        load_calibration(bad)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 5000, b'{"pairs": NaN}'])
+def test_bytes_that_are_no_calibration_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.json"
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError):
+        load_calibration(path)
+
+
+def test_a_missing_or_enormous_calibration_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingFileError, match="huref lab calibrate"):
+        load_calibration(tmp_path / "none.json")
+    monkeypatch.setattr("huref.verdict.calibration._LARGEST_FILE", 10)
+    (tmp_path / "large.json").write_bytes(b"{}" + b" " * 20)
+    with pytest.raises(CorruptFileError, match="at most 10 bytes"):
+        load_calibration(tmp_path / "large.json")
+
+
+# Decisions
+
+NULLS = [0.001 * i for i in range(80)] * 5
+DENSE = Side("base", 12, 64, 256, 8, 1000)
+
+
+def layers(*agreements: float, in_place: float = 1.0) -> tuple[LayerMatch, ...]:
+    return tuple(LayerMatch(i, i, a, 1 / 256, 256, None, in_place, {"qk": 0.9}) for i, a in enumerate(agreements))
+
+
+def facts(*agreements: float, b: Side | None = None, **others: Any) -> Facts:
+    mean = float(np.mean(agreements)) if agreements else 0.0
+    usual: dict[str, Any] = {
+        "background": stands(mean, NULLS) if agreements else None,
+        "aligned": 0.97,
+        "method": "identity",
+    }
+    return Facts(DENSE, b or replace(DENSE, name="child"), layers=layers(*agreements), **(usual | others))
+
+
+def test_kin_are_derived_and_strangers_independent_and_what_is_between_stays_open() -> None:
+    assert decide(facts(1.0, 0.98, 1.0)).verdict == "derived"
+    assert decide(facts(0.02, 0.05)).verdict == "independent"
+    between = decide(facts(0.12, 0.2))
+    assert between.verdict == "inconclusive" and "more than chance" in between.reasons[-1]
+
+
+def test_too_small_a_background_accuses_nobody() -> None:
+    """Fifty pairs cannot promise one percent."""
+    assert decide(facts(1.0, 1.0, background=stands(1.0, [0.01] * 50))).verdict == "inconclusive"
+    assert decide(facts(1.0, 1.0, background=stands(1.0, [0.01] * 99))).verdict == "derived"
+
+
+def test_a_background_that_agrees_as_much_accuses_nobody() -> None:
+    assert decide(facts(0.5, 0.5, background=stands(0.5, [0.6] * 300))).verdict != "derived"
+
+
+def test_strangers_without_a_common_token_stay_open() -> None:
+    assert decide(facts(0.02, 0.03, has_alignment=False)).verdict == "inconclusive"
+    assert decide(facts(1.0, 0.99, has_alignment=False)).verdict == "derived"
+
+
+def test_without_agreement_the_reason_is_given() -> None:
+    found = decide(facts(missing="fewer than 32 feed-forward neurons in a layer"))
+    assert found == Decision("inconclusive", reasons=("fewer than 32 feed-forward neurons in a layer",))
+
+
+def test_stored_weights_that_say_so_themselves_need_no_background() -> None:
+    assert decide(facts(parameters="identical")).verdict == "identical"
+    assert decide(facts(0.01, parameters="requantised")).verdict == "requantised"
+
+
+@pytest.mark.parametrize(
+    ("b", "kind", "direction"),
+    [
+        (replace(DENSE, n_experts=4, d_ff=1024), "up-cycled", "b from a"),
+        (replace(DENSE, d_ff=128), "pruned", "b from a"),
+        (replace(DENSE, d_ff=512), "pruned", "a from b"),
+        (replace(DENSE, n_heads=4), "pruned", "b from a"),
+        (replace(DENSE, n_layers=9), "depth-changed", "unknown"),
+        (DENSE, "fine-tuned", "unknown"),
+    ],
+)
+def test_the_class_follows_from_what_differs(b: Side, kind: str, direction: str) -> None:
+    found = decide(facts(1.0, 1.0, b=b))
+    assert (found.verdict, found.kind, found.direction) == ("derived", kind, direction)
+
+
+def test_doubled_layers_tell_which_model_is_the_child() -> None:
+    table = np.zeros((2, 3))
+    table[0, 0] = table[0, 1] = table[1, 2] = 1.0
+    deeper = replace(DENSE, n_layers=14, name="deep")
+    found = decide(facts(1.0, 1.0, b=deeper, table=table))
+    assert found.kind == "depth-changed" and found.direction == "b from a"
+    back = decide(replace(facts(1.0, 1.0), a=deeper, b=DENSE, table=table.T))
+    assert back.direction == "a from b"
+
+
+def test_layers_from_elsewhere_and_a_longer_vocabulary() -> None:
+    assert decide(facts(1.0, 1.0, 0.01, 0.02)).kind == "partly replaced"
+    extended = decide(facts(1.0, 1.0, shares_vocabulary="extended"))
+    assert (extended.kind, extended.direction) == ("fine-tuned", "b from a")
+    assert decide(facts(1.0, 1.0, shares_vocabulary="reduced")).direction == "a from b"
+
+
+@pytest.mark.parametrize(("aligned", "strength"), [(0.99, "light"), (0.8, "moderate"), (0.3, "heavy"), (None, "")])
+def test_strength_is_how_far_the_weights_moved(aligned: float | None, strength: str) -> None:
+    assert decide(facts(1.0, 1.0, aligned=aligned)).strength == strength
+
+
+def test_rearrangement_is_told() -> None:
+    plain = decide(facts(1.0, 1.0))
+    moved = decide(replace(facts(1.0, 1.0), method="embeddings", layers=layers(1.0, 1.0, in_place=0.0)))
+    assert not any("another order" in reason or "rotated" in reason for reason in plain.reasons)
+    assert any("another order" in r for r in moved.reasons) and any("rotated or permuted" in r for r in moved.reasons)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=12),
+    st.sampled_from(["", "identical", "requantised"]),
+    st.booleans(),
+)
+def test_nothing_below_the_threshold_is_ever_accused(agreements: list[float], parameters: str, aligned: bool) -> None:
+    found = decide(facts(*agreements, parameters=parameters, has_alignment=aligned))
+    assert found.verdict in VERDICTS and found.reasons
+    if not parameters and float(np.mean(agreements)) < ACCUSED_FROM:
+        assert found.verdict in ("independent", "inconclusive")
+    assert all("stolen" not in reason for reason in found.reasons)
