@@ -270,6 +270,12 @@ def test_layers_from_elsewhere_and_a_longer_vocabulary() -> None:
     assert decide(facts(1.0, 1.0, shares_vocabulary="reduced")).direction == "a from b"
 
 
+def test_what_first_weights_in_common_would_explain_is_called_no_fine_tune() -> None:
+    found = decide(facts(0.8, 0.7, 0.85, aligned=0.3))
+    assert (found.verdict, found.kind, found.direction) == ("derived", "common origin", "unknown")
+    assert any("first weights in common would explain it" in reason for reason in found.reasons)
+
+
 @pytest.mark.parametrize(("aligned", "strength"), [(0.99, "light"), (0.8, "moderate"), (0.3, "heavy"), (None, "")])
 def test_strength_is_how_far_the_weights_moved(aligned: float | None, strength: str) -> None:
     assert decide(facts(1.0, 1.0, aligned=aligned)).strength == strength

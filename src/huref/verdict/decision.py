@@ -25,6 +25,10 @@ from huref.verdict.calibration import ACCUSED_FROM, FALSE_ACCUSATION_RATE, Backg
 WHOLE, PART = 0.5, 0.25
 """Agreement from which on a layer has a partner, and below which it has none."""
 
+FIRST_WEIGHTS = 0.9
+"""Below this, first weights in common would explain the agreement: trainings from the same random weights, with other
+text or in another order, kept 0.67 to 0.84 (docs/verdict.md)."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -165,6 +169,9 @@ def _shape_of(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
             f"{len(lonely)} of {len(facts.layers)} layers have no partner: they come from elsewhere or were made anew"
         )
         return "partly replaced", "unknown", (why,)
+    if (facts.agreement or 0.0) < FIRST_WEIGHTS:
+        why = "two trainings from the same random weights share as much: first weights in common would explain it"
+        return "common origin", "unknown", (why,)
     if facts.shares_vocabulary in ("extended", "reduced"):
         longer, child = (b, "b from a") if facts.shares_vocabulary == "extended" else (a, "a from b")
         return "fine-tuned", child, (f"the vocabulary of {longer.name} is the other's, and more",)
