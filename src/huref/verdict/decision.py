@@ -157,13 +157,18 @@ def _shape_of(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
         sparse, dense = (b, a) if b.n_experts else (a, b)
         why = f"the experts of {sparse.name} hold the neurons of the dense blocks of {dense.name}, more than once"
         return "up-cycled", child, (why,)
-    lonely = [layer for layer in facts.layers if layer.agreement < PART]
     if a.n_layers != b.n_layers:
         return _depth(facts)
     if a.d_ff != b.d_ff or a.n_heads != b.n_heads or a.d_model != b.d_model:
         smaller, larger = (b, a) if (b.d_ff, b.n_heads, b.d_model) < (a.d_ff, a.n_heads, a.d_model) else (a, b)
         why = f"{smaller.name} has fewer neurons, heads or dimensions, and those it has are found in {larger.name}"
         return "pruned", "b from a" if smaller is b else "a from b", (why,)
+    return _in_one_shape(facts)
+
+
+def _in_one_shape(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
+    """Class and direction of two models of the same sizes."""
+    lonely = [layer for layer in facts.layers if layer.agreement < PART]
     if lonely and len(lonely) < len(facts.layers):
         why = (
             f"{len(lonely)} of {len(facts.layers)} layers have no partner: they come from elsewhere or were made anew"
@@ -173,7 +178,8 @@ def _shape_of(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
         why = "two trainings from the same random weights share as much: first weights in common would explain it"
         return "common origin", "unknown", (why,)
     if facts.shares_vocabulary in ("extended", "reduced"):
-        longer, child = (b, "b from a") if facts.shares_vocabulary == "extended" else (a, "a from b")
+        is_longer = facts.shares_vocabulary == "extended"
+        longer, child = (facts.b, "b from a") if is_longer else (facts.a, "a from b")
         return "fine-tuned", child, (f"the vocabulary of {longer.name} is the other's, and more",)
     return "fine-tuned", "unknown", ("nothing in the weights tells which of the two came first",)
 
