@@ -79,6 +79,7 @@ def test_every_offspring_meets_every_base_unless_a_sample_is_asked_for() -> None
     few, again, others = (choose_pairs(zoo, 3, seed) for seed in (0, 0, 1))
     assert few == again != others
     assert sum(p.group == "other" for p in few) == 3
+    assert set(few) < set(choose_pairs(zoo, 5, 0))
     assert [p for p in few if p.group != "other"] == [p for p in choose_pairs(zoo) if p.group != "other"]
 
 

@@ -88,7 +88,7 @@ def bench(
     attacks: Annotated[Path | None, typer.Option(help="Folder of attacked copies, with its attacks.json.")] = None,
     peers: Annotated[Path | None, typer.Option(help="Folder of the methods of others, one Python file each.")] = None,
     methods: Annotated[str, typer.Option(help="Only these, by file name; huref, huref:agreement: huref,awm.")] = "",
-    pairs: Annotated[int, typer.Option(help="Sampled pairs of an offspring and a foreign base; -1 for all.")] = 600,
+    pairs: Annotated[int, typer.Option(help="Sampled pairs of an offspring and a foreign base; -1 for all.")] = 300,
     seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes at once.")] = 2,
     cost: Annotated[bool, typer.Option("--cost", help="Also seconds and memory of each method on SmolLM2.")] = False,
