@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import cache
 from itertools import permutations
@@ -365,3 +366,16 @@ def _random_neurons(n: int, d: int, dice: torch.Generator) -> Neurons:
 def _parts(x: Neurons, y: Neurons) -> list[tuple[torch.Tensor, torch.Tensor]]:
     assert x.ups is not None and y.ups is not None
     return [(x.acts, y.acts), (x.ups, y.ups), (x.downs, y.downs)]
+
+
+def test_a_wide_layer_is_aligned_by_its_outstanding_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["huref.kinship.weights_map"], "_MOST_NEURONS", 80)
+    dice = torch.Generator().manual_seed(8)
+    layers = [_random_neurons(200, 16, dice) for _ in range(3)]
+    turn = torch.linalg.qr(torch.randn(16, 16, generator=dice))[0]
+    moved = []
+    for layer in layers:
+        order = torch.randperm(200, generator=dice)
+        moved.append(Neurons(*(t[order] @ turn for t in (layer.acts, layer.ups, layer.downs))))
+    found = weights_map(layers, moved)
+    assert found is not None and found.R is not None and float((found.R * turn).sum()) / 16 > 0.999

@@ -21,6 +21,7 @@ from huref.kinship.neurons import Neurons
 from huref.kinship.residual_map import ResidualMap, polar
 
 _QUANTILES, _EXTREMES = 48, 12
+_MOST_NEURONS = 3072
 _ROUNDS = 10
 
 
@@ -32,6 +33,7 @@ def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | Non
         b: layers of B. As many as of A are taken for partners in order; else each of A's is given the one of B
             whose neurons resemble its own most.
     """
+    a, b = ([_outstanding(layer) for layer in side] for side in (a, b))
     is_gated = all(layer.ups is not None for layer in (*a, *b))
     found = _partners(*([_signatures(layer, is_gated) for layer in side] for side in (a, b)))
     pairs = [(a[i], b[j]) for i, j, _ in found]
@@ -49,6 +51,14 @@ def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | Non
             break
         best, R = likeness, polar(C)
     return ResidualMap(R, "weights", quality=best)
+
+
+def _outstanding(layer: Neurons) -> Neurons:
+    """Of a very wide layer the neurons that write most along what opens them: the same ones in kin, in any order."""
+    if len(layer) <= _MOST_NEURONS:
+        return layer
+    along = (layer.acts * layer.downs).sum(1).abs()
+    return layer.take(along.topk(_MOST_NEURONS).indices)
 
 
 @dataclass(frozen=True)

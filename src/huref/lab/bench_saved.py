@@ -1,7 +1,7 @@
 """Answers of a bench in its JSON document, and taking them over into a later bench.
 
-An answer is taken over where the method's code and both models' files are the same by SHA-256. huref's own answers
-never are: its code is more than one file.
+An answer is taken over where the method's code and both models' files are the same by SHA-256. Of huref that is every
+file of the package that can change a score.
 """
 
 from __future__ import annotations
