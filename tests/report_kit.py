@@ -197,7 +197,7 @@ def evidence(a: InputRecord | None = None, b: InputRecord | None = None, **chang
         hashing="sha256 of every file.",
         version="0.1.0",
         made="2026-11-25T19:00:00+00:00",
-        transform={},
+        transform=(),
         accused_from=0.25,
         accusation_rate=0.01,
     )

@@ -21,7 +21,7 @@ from huref.report.numbers import percent
 ONLY = "only pcs was asked for: the other scores are null"
 VOID = {"meta", "img", "br", "col", "link"}
 CASES: dict[str, tuple[Comparison, Evidence]] = {
-    "derived": (kit.derived(), kit.evidence(transform={"residual stream": "61 signs"})),
+    "derived": (kit.derived(), kit.evidence(transform=(("residual stream", "61 signs"),))),
     "independent": (kit.independent(), kit.evidence()),
     "inconclusive": (kit.inconclusive(), kit.evidence(kit.saved("left"), kit.saved("right"), exit_code=3)),
     "deep": (kit.deep(), kit.evidence(expect="derived", exit_code=1)),
@@ -50,7 +50,7 @@ CASES: dict[str, tuple[Comparison, Evidence]] = {
             replace(kit.saved(kit.HOSTILE), contents=((kit.HOSTILE, kit.HOSTILE),)),
             command=("huref", kit.HOSTILE),
             settings=((kit.HOSTILE, kit.HOSTILE),),
-            transform={kit.HOSTILE: kit.HOSTILE},
+            transform=((kit.HOSTILE, kit.HOSTILE),),
         ),
     ),
 }
@@ -95,7 +95,7 @@ class Outline(html.parser.HTMLParser):
 
 
 def shown(case: str) -> Outline:
-    return Outline(html_page(*CASES[case], "out.html"))
+    return Outline(html_page(*CASES[case]))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -185,7 +185,7 @@ def test_the_numbers_are_those_of_the_comparison(case: str) -> None:
         assert f"1.23 GB of 9.95 GB ({100 * item.bytes_read / item.bytes_total:.1f} %)" in text
         for file in item.files:
             assert f"{file.name} {file.sha256} {file.size:,}" in text
-    assert "huref compare models/base-1 models/base-1-chat --layers all --report out.html" in text
+    assert "huref compare models/base-1 models/base-1-chat --layers all" in text
 
 
 def test_the_p_value_is_explained_by_counts_that_fit() -> None:

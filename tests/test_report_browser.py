@@ -27,7 +27,7 @@ def new_tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], b
 @pytest.fixture(params=list(CASES))
 def page(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     target = tmp_path / "report.html"
-    target.write_text(html_page(*CASES[request.param], "report.html"))
+    target.write_text(html_page(*CASES[request.param]))
     return target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_both_reports_are_written_and_change_nothing_else(
     assert (
         f"{read['bytes_read'] / 1e3:.2f} kB" in outline.text and f"{read['bytes_total'] / 1e3:.2f} kB" in outline.text
     )
-    assert "huref compare base child --report out.html" in outline.text
+    assert "huref compare base child --report out.html --sarif out.sarif" in outline.text
     (run,) = json.loads(log.read_text())["runs"]
     assert [artifact["location"]["uri"] for artifact in run["artifacts"]] == [
         "base/model.safetensors",
@@ -59,7 +60,8 @@ def test_a_policy_decides_exit_code_and_level(cli: Cli, models: dict[str, Path],
     assert run["results"][0]["level"] == ("note" if expect == "identical" else "error")
     # no folder of this machine is told
     assert str(models["base"].parent) not in log.read_text()
-    assert run["invocations"][0]["arguments"] == ["compare", "base", "copy", "--method", "pcs", "--expect", expect]
+    asked = ["compare", "base", "copy", "--method", "pcs", "--expect", expect, "--sarif", "out.sarif"]
+    assert run["invocations"][0]["arguments"] == asked
 
 
 def test_saved_fingerprints_say_what_they_hold(cli: Cli, models: dict[str, Path], tmp_path: Path) -> None:
@@ -127,6 +129,25 @@ def test_without_a_generator_the_page_says_so(
     assert Outline(page.read_text()).text.count("the generator's weights are not there") == 2
 
 
+def test_saved_evidence_is_checked_and_told(cli: Cli, models: dict[str, Path], tmp_path: Path) -> None:
+    saved, page, log = tmp_path / "x.evidence.safetensors", tmp_path / "a.html", tmp_path / "a.sarif"
+    assert cli("explain", models["base"], models["child"], "--out", saved).code == 0
+    reports = ("--report", page, "--sarif", log, "--evidence", saved)
+    done = cli("compare", models["child"], models["base"], *reports)  # in either order
+    assert done.code in (0, 3)
+    outline = Outline(page.read_text())
+    assert "Recovered transform" in outline.text and "FAILS" not in outline.text
+    held, of = re.search(r"checked (\d+) of (\d+) claims hold on the weights at hand", outline.text).groups()
+    assert held == of != "0"
+    assert "huref explain child base --check x.evidence.safetensors" in outline.text
+    told = json.loads(log.read_text())["runs"][0]["results"][0]["properties"]["transform"]
+    assert told[0] == f"checked: {held} of {of} claims hold on the weights at hand"
+    assert cli("compare", models["base"], models["stranger"], *reports).code == 4  # of other models
+    print_file = tmp_path / f"base{SUFFIX}"
+    save_fingerprint(api.fingerprint(models["base"]), print_file)
+    assert cli("compare", print_file, models["child"], *reports).code == 2
+
+
 def test_the_command_repeats_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = CompareOptions(
@@ -159,6 +180,7 @@ def test_every_option_of_a_comparison_is_an_option_of_the_command() -> None:
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two reports into one file"):
         ReportOptions(tmp_path / "a", tmp_path / "a")
-    with pytest.raises(UsageError, match="nothing to write digests into"):
-        ReportOptions(hash_files=True)
+    for settings in ({"hash_files": True}, {"transform": tmp_path / "a"}):
+        with pytest.raises(UsageError, match="no report to write into"):
+            ReportOptions(**settings)
     assert ReportOptions().paths == ()

@@ -131,7 +131,7 @@ def save_reports(
     prints = _prints(models, options, report, is_drawn=wanted.html is not None)
     evidence = gather(found, models, prints, options, wanted, report)
     if wanted.html is not None:
-        write_atomically(wanted.html, html_page(found, evidence, wanted.html.name).encode())
+        write_atomically(wanted.html, html_page(found, evidence).encode())
     if wanted.sarif is not None:
         log = json.dumps(sarif_log(found, evidence), indent=2, allow_nan=False)
         write_atomically(wanted.sarif, f"{log}\n".encode())

@@ -6,8 +6,9 @@ Nothing is compared here, and no tensor is read: files are only listed and, if t
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,23 +42,22 @@ class ReportOptions:
         html: file of the page, or None.
         sarif: file of the SARIF log, or None.
         hash_files: sha256 of every file, whatever its size.
-        transform: the recovered transform in words, label to text, for the page.
+        transform: what `huref explain` saved: checked against the two models again, and told.
     """
 
     html: Path | None = None
     sarif: Path | None = None
     hash_files: bool = False
-    transform: Mapping[str, str] = field(default_factory=dict)
+    transform: Path | None = None
 
     def __post_init__(self) -> None:
         if self.html is not None and self.html == self.sarif:
             raise UsageError(
                 "two reports into one file", where="--sarif", expected="a file of its own", got=str(self.sarif)
             )
-        if self.hash_files and not self.paths:
-            raise UsageError(
-                "nothing to write digests into", where="--hash", expected="--report FILE or --sarif FILE"
-            )
+        for flag, is_set in (("--hash", self.hash_files), ("--evidence", self.transform is not None)):
+            if is_set and not self.paths:
+                raise UsageError("no report to write into", where=flag, expected="--report FILE or --sarif FILE")
         for path in self.paths:
             require_place(path)
 
@@ -95,7 +95,7 @@ def gather(
     ]
     return Evidence(
         inputs=(inputs[0], inputs[1]),
-        command=command(models, options),
+        command=(*command(models, options), *_report_flags(wanted)),
         settings=_settings(options, prints),
         expect=options.expect,
         exit_code=options.exit_code(found),
@@ -107,7 +107,7 @@ def gather(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         accused_from=ACCUSED_FROM,
         accusation_rate=FALSE_ACCUSATION_RATE,
-        transform=dict(wanted.transform),
+        transform=_transform(models, wanted, options, report),
     )
 
 
@@ -122,6 +122,13 @@ def command(models: Sequence[str | Path], options: CompareOptions) -> tuple[str,
         flag = _FLAGS.get(item.name, f"--{item.name.replace('_', '-')}")
         words += [flag] if value is True else [flag, shown(value) if isinstance(value, Path) else str(value)]
     return tuple(words)
+
+
+def _report_flags(wanted: ReportOptions) -> list[str]:
+    """The arguments that write these reports."""
+    named = (("--report", wanted.html), ("--sarif", wanted.sarif), ("--evidence", wanted.transform))
+    files = [word for flag, path in named if path is not None for word in (flag, shown(path))]
+    return files + (["--hash"] if wanted.hash_files else [])
 
 
 def shown(reference: str | Path) -> str:
@@ -178,6 +185,30 @@ def _files(model: str | Path) -> tuple[Path, ...]:
 
     with open_checkpoint(model) as checkpoint:
         return tuple(checkpoint.folder / name for name in checkpoint.files)
+
+
+def _transform(
+    models: tuple[str | Path, str | Path], wanted: ReportOptions, options: CompareOptions, report: Report | None
+) -> tuple[tuple[str, str], ...]:
+    """A saved transform in words, and whether its claims hold on the two models; what fails comes first."""
+    path = wanted.transform
+    if path is None:
+        return ()
+    if any(is_fingerprint(model) for model in models):
+        what = "evidence is checked on weights, and a saved fingerprint has none"
+        raise UsageError(what, where="--evidence", next_step="leave the option out, or compare the models themselves")
+    from huref.explain import CheckOptions, explain_text, load_evidence
+    from huref.explain.checking import check_evidence
+
+    checked = check_evidence(path, *models, CheckOptions(arch_file=options.arch_file), report)
+    held = sum(claim.holds for claim in checked.claims)
+    lines = [line.partition(": ") for line in explain_text(load_evidence(path))]
+    return (
+        *((f"FAILS: {claim.name}", claim.detail) for claim in checked.claims if not claim.holds),
+        ("checked", f"{held} of {len(checked.claims)} claims hold on the weights at hand"),
+        *((label, text) for label, _, text in lines),
+        ("check again", f"huref explain {shlex.join(map(shown, models))} --check {shlex.quote(shown(path))}"),
+    )
 
 
 class _Hashing:

@@ -23,6 +23,7 @@ def compare(
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page, docs/reports.md.")] = None,
     sarif: Annotated[Path | None, typer.Option(help="Write a SARIF 2.1.0 log for continuous integration.")] = None,
     hash_files: Annotated[bool, typer.Option("--hash", help="Hash files above 1 GB too, for both of these.")] = False,
+    evidence: Annotated[Path | None, typer.Option(help="Of huref explain: check it, and tell it there.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Compare two models: every score, its background, a verdict; exit code 0 for a verdict, 3 for inconclusive."""
@@ -30,7 +31,7 @@ def compare(
     from huref.artefact import CompareOptions
     from huref.evidence import ReportOptions
 
-    wanted = ReportOptions(report, sarif, hash_files)
+    wanted = ReportOptions(report, sarif, hash_files, evidence)
     chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights)
     with output.progress() as progress:
         found = api.compare(a, b, chosen, progress)

@@ -12,11 +12,8 @@ from huref.report.markup import Markup, element, name, plain
 from huref.report.records import Evidence
 
 
-def html_page(found: Comparison, evidence: Evidence, out: str = "") -> str:
+def html_page(found: Comparison, evidence: Evidence) -> str:
     """The report.
-
-    Args:
-        out: the file's name, for the command that makes it again.
 
     Returns:
         HTML that asks no network for anything: its policy allows its own style sheet and pictures inside it only.
@@ -32,7 +29,7 @@ def html_page(found: Comparison, evidence: Evidence, out: str = "") -> str:
         provenance.transform(evidence),
         provenance.what_was_read(found, evidence),
         measured.alignment(found),
-        provenance.repetition(evidence, out),
+        provenance.repetition(evidence),
         conclusion.notes(found),
     ]
     title = f"{plain(found.a, 60)} and {plain(found.b, 60)}: {plain(found.verdict, 40)} – huref"

@@ -26,7 +26,7 @@ def transform(evidence: Evidence) -> Markup | None:
     """The rearrangement that was found between the two, in words."""
     if not evidence.transform:
         return None
-    facts = [(plain(key, 60), plain(text)) for key, text in evidence.transform.items()]
+    facts = [(plain(key, 60), plain(text)) for key, text in evidence.transform]
     return section("transform", "Recovered transform", pairs(facts))
 
 
@@ -45,9 +45,9 @@ def what_was_read(found: Comparison, evidence: Evidence) -> Markup:
     return section("read", "What was read", *parts, paragraph(evidence.hashing, style="faint"))
 
 
-def repetition(evidence: Evidence, out: str) -> Markup:
+def repetition(evidence: Evidence) -> Markup:
     """The command, and everything that was chosen."""
-    command = shlex.join([*evidence.command, *(["--report", out] if out else [])])
+    command = shlex.join(evidence.command)
     facts = [*evidence.settings, ("huref", evidence.version), ("made", evidence.made)]
     return section(
         "repeat",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Evidence:
         hashing: which files have a sha256, and why the others have none.
         accused_from: agreement below which kinship is never named, or None.
         accusation_rate: p-value above which it is never named, or None.
-        transform: the recovered transform in words, label to text; empty where none was asked for.
+        transform: the recovered transform, label and text; empty where none was given.
         version: of huref.
         made: UTC, ISO 8601.
     """
@@ -83,4 +82,4 @@ class Evidence:
     made: str
     accused_from: float | None = None
     accusation_rate: float | None = None
-    transform: Mapping[str, str] = field(default_factory=dict)
+    transform: tuple[tuple[str, str], ...] = ()

@@ -149,6 +149,7 @@ def _properties(found: Comparison, evidence: Evidence) -> dict[str, Any]:
             **scores,
             **known,
             "background": background or None,
+            "transform": [f"{plain(term)}: {plain(text)}" for term, text in evidence.transform],
             "layers": [vars(layer) for layer in found.layers],
             "bytes_read": [item.bytes_read for item in evidence.inputs],
             "notes": [plain(note) for note in found.notes],
