@@ -172,9 +172,7 @@ def unigram_loss(train: Tensor, held_out: Tensor, vocabulary: int) -> float:
     return float(-(counts / counts.sum()).log()[held_out.flatten()].mean())
 
 
-def train_and_save(
-    model: Any, job: TrainJob, tokenizer: bytes, ids: Tensor, report: Report | None = None
-) -> Trained:
+def train_and_save(model: Any, job: TrainJob, tokenizer: bytes, ids: Tensor, report: Report | None = None) -> Trained:
     """Train every weight of a model on next-token loss, in place, and save it; see `train_base`."""
     train, held_out = split(ids, job.options)
     before = mean_loss(model, held_out)
@@ -206,9 +204,7 @@ def fit(
     """
     options, loss_of = job.options, loss_of or next_token_loss
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
-        trained, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
-    )
+    optimiser = torch.optim.AdamW(trained, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     dice = torch.Generator().manual_seed(options.seed)
     model.train()
     for step in range(options.steps):
