@@ -25,7 +25,14 @@ from huref.explain.gains import compare_gains
 from huref.explain.matching import CLEAR_LAYER, shared_ids
 from huref.explain.options import CheckOptions
 from huref.explain.partners import carried, criteria, expert_map, head_likeness, unit_rows
-from huref.explain.parts import AttentionRows, FeedForwardRows, read_attention, read_feed_forward
+from huref.explain.parts import (
+    AttentionRows,
+    FeedForwardRows,
+    heads_reading,
+    neurons_reading,
+    read_attention,
+    read_feed_forward,
+)
 from huref.explain.stream import Stream
 from huref.explain.transform import Checked, Claim, Explanation, LayerTransform, Share
 from huref.explain.undo import Rows, as_they_stand, attention_shares, end_shares, feed_forward_shares
@@ -50,19 +57,28 @@ def check_evidence(
     Raises:
         InputError: the file is about other models, or something cannot be read; see `load_evidence`.
     """
-    options, started = options or CheckOptions(), time.monotonic()
+    options = options or CheckOptions()
     found = load_evidence(path)
     with contextlib.ExitStack() as opened:
         models = []
         for reference in (a, b):
             models.append(open_model(reference, options.arch_file))
             opened.enter_context(models[-1].weights.checkpoint)
-        first, second = _in_order(found, models[0], models[1])
-        claims = tuple(_Check(found, first, second, options, report).claims())
-        checked = {layer.layer for layer in found.layers} - set(options.layer_indices(found.b.n_layers))
-        unchecked = ["the cosine of embeddings before undoing", "that parts without a partner have none"]
-        unchecked += [f"{len(checked)} of {len(found.layers)} layers"] if checked else []
-        return Checked(claims, tuple(unchecked), time.monotonic() - started)
+        return check_opened(found, models[0], models[1], options, report)
+
+
+def check_opened(
+    found: Explanation, a: Model, b: Model, options: CheckOptions, report: Report | None = None
+) -> Checked:
+    """`check_evidence` of evidence that was read and models that are open."""
+    started = time.monotonic()
+    first, second = _in_order(found, a, b)
+    wanted = options.layer_indices(found.b.n_layers)
+    claims = tuple(_Check(found, first, second, options, report).claims())
+    left = sum(layer.layer not in wanted for layer in found.layers)
+    unchecked = ["the cosine of embeddings before undoing", "that parts without a partner have none"]
+    unchecked += [f"{left} of {len(found.layers)} layers"] if left else []
+    return Checked(claims, tuple(unchecked), time.monotonic() - started)
 
 
 def _in_order(found: Explanation, first: Model, second: Model) -> tuple[Model, Model]:
@@ -147,13 +163,15 @@ class _Check:
             if max(int(x.max()) for x in (layer.neurons, layer.first, layer.second)) >= len(a.acts):
                 raise _other_sizes(f"the neurons of layer {layer.layer}")
             yield from self._neurons(layer, b, a, stream)
-            shares |= feed_forward_shares(b, a, stream, layer)
+            read = neurons_reading(b, self.found.residual.scale)
+            shares |= feed_forward_shares(read, a, stream, layer)
             before |= self._before(layer, b, read_feed_forward)
         if layer.attention >= 0:
             heads_b = read_attention(self.b.weights, layer.layer)
             heads_a = read_attention(self.a.weights, layer.attention)
+            read_heads = heads_reading(heads_b, self.found.residual.scale)
             yield self._heads(layer, heads_b, heads_a, stream)
-            for kind, share in _attention(heads_b, heads_a, stream, layer).items():
+            for kind, share in _attention(read_heads, heads_a, stream, layer).items():
                 shares[kind] = shares.get(kind, Share()) + share
             before |= self._before(layer, heads_b, read_attention)
         at = f"layers.{layer.layer}."
@@ -186,11 +204,11 @@ class _Check:
         said = f"neuron {chosen[wrong[0]]} has a better one" if len(wrong) else "each the best by both criteria"
         yield Claim(name, not len(wrong), f"{len(chosen)} of {len(agreed)} drawn: {said}")
         twice = _taken_twice(layer.neurons, b.blocks)
-        is_expert = np.array_equal(expert_map(layer.neurons, b.blocks, a.blocks), layer.experts)
-        if len(b.blocks) > 1 or len(a.blocks) > 1 or twice:
-            said = "a neuron of A is taken twice" if twice else "as most of their neurons say"
-            is_right = is_expert and not twice
-            yield Claim(f"layer {layer.layer}, experts", is_right, said if is_right or twice else "not as stated")
+        is_right = np.array_equal(expert_map(layer.neurons, b.blocks, a.blocks), layer.experts)
+        if len(b.blocks) > 1 or len(a.blocks) > 1 or twice or not is_right:
+            said = "as most of their neurons say" if is_right else "not as most of their neurons say"
+            said = "a neuron of A is taken twice" if twice else said
+            yield Claim(f"layer {layer.layer}, experts", is_right and not twice, said)
 
     def _heads(self, layer: LayerTransform, b: AttentionRows, a: AttentionRows, stream: Stream) -> Claim:
         agreed = np.flatnonzero(layer.heads_agreed)

@@ -16,7 +16,7 @@ from huref.explain.partners import HeadPartners
 from huref.explain.parts import AttentionRows, FeedForwardRows
 from huref.explain.stream import Stream
 
-_WORSE = 1.05
+_WORSE = 1.25
 """How much more error a simpler map may leave on the other side and still be taken."""
 
 _FLOOR = 1e-6

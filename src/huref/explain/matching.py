@@ -225,11 +225,16 @@ def _scale(
     left = stream.a(read_embedding(a.weights, _spread_out(ids[1]))).double()
     right = stream.b(read_embedding(b.weights, _spread_out(ids[0]))).double()
     by_embedding = float((left * right).sum() / left.square().sum())
-    is_one = is_free or abs(by_embedding / by_neurons - 1) <= _SAME_SCALE
+    is_one = is_free or abs(by_embedding / by_neurons - 1) <= max(_SAME_SCALE, _by_training(likeness))
     return by_embedding if is_one and _is_beyond_training(by_embedding, cosine) else 1.0
 
 
 def _is_beyond_training(scale: float, likeness: float) -> bool:
     """Whether lengths differ by more than weights of such a cosine may by training alone."""
-    error: float = (1 - min(1.0, max(0.0, likeness)) ** 2) ** 0.5
-    return abs(scale - 1) > max(_NO_SCALE, error)
+    return abs(scale - 1) > max(_NO_SCALE, _by_training(likeness))
+
+
+def _by_training(likeness: float) -> float:
+    """How far weights of a cosine have moved, as a share of their length."""
+    moved: float = (1 - min(1.0, max(0.0, likeness)) ** 2) ** 0.5
+    return moved

@@ -8,7 +8,7 @@ as on a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class FeedForwardRows:
         down_bias: (d,).
         routers: (n, d + 1) a row per expert, or None.
         blocks: neurons of each expert in order, a shared expert last; one number in a dense block.
+        has_norm_in_front: a norm undoes the length of what they read.
         has_norm_behind: a norm acts on what they write together, so that its length is free.
         rounding: kind -> root mean square of what the stored type rounds off, over that of the weights.
     """
@@ -42,6 +43,7 @@ class FeedForwardRows:
     down_bias: Tensor
     routers: Tensor | None
     blocks: tuple[int, ...]
+    has_norm_in_front: bool
     has_norm_behind: bool
     rounding: dict[str, float]
 
@@ -68,7 +70,7 @@ class AttentionRows:
         o: (h, e, d): row i of a head is what its i-th value writes.
         o_bias: (d,).
         has_norms: queries or keys are normed, so that the scale of each is free.
-        has_norm_behind: as above.
+        has_norm_in_front, has_norm_behind: as above.
         rounding: as above.
     """
 
@@ -78,6 +80,7 @@ class AttentionRows:
     o: Tensor
     o_bias: Tensor
     has_norms: bool
+    has_norm_in_front: bool
     has_norm_behind: bool
     rounding: dict[str, float]
 
@@ -119,6 +122,7 @@ def read_feed_forward(weights: CanonicalWeights, layer: int) -> FeedForwardRows:
         down_bias=_written_bias(weights, f"{at}down_bias", behind),
         routers=routers,
         blocks=_blocks(weights, layer, len(up)),
+        has_norm_in_front=block.gain is not None,
         has_norm_behind=behind is not None,
         rounding=_roundings(weights, at, roles),
     )
@@ -147,9 +151,25 @@ def read_attention(weights: CanonicalWeights, layer: int) -> AttentionRows:
         o=_writer(weights, f"{at}o", block.Wo.float().transpose(1, 2), behind),
         o_bias=_written_bias(weights, f"{at}o_bias", behind),
         has_norms=block.q_gain is not None or block.k_gain is not None,
+        has_norm_in_front=block.gain is not None,
         has_norm_behind=behind is not None,
         rounding=_roundings(weights, at, ("q", "k", "v", "o")),
     )
+
+
+def neurons_reading(rows: FeedForwardRows, scale: float) -> FeedForwardRows:
+    """What reads a stream so many times as long, for one of length 1: only a norm in front makes that no matter."""
+    if rows.has_norm_in_front or scale == 1.0:
+        return rows
+    ups, routers = (None if part is None else _times(part, scale) for part in (rows.ups, rows.routers))
+    return replace(rows, acts=_times(rows.acts, scale), ups=ups, routers=routers)
+
+
+def heads_reading(rows: AttentionRows, scale: float) -> AttentionRows:
+    """`neurons_reading` of heads."""
+    if rows.has_norm_in_front or scale == 1.0:
+        return rows
+    return replace(rows, q=_times(rows.q, scale), k=_times(rows.k, scale), v=_times(rows.v, scale))
 
 
 def is_silent(weights: CanonicalWeights, layer: int, role: str) -> bool:
@@ -208,6 +228,11 @@ def _reader(weights: CanonicalWeights, name: str, stored: Tensor, norm: str, gai
         bias = bias + weights.read(f"{name}_bias").float()[:, None]
     rows = matrix if gain is None else matrix * gain.float()
     return torch.cat([_projected(weights, rows), bias], dim=1)
+
+
+def _times(rows: Tensor, scale: float) -> Tensor:
+    """Rows with a last column that is no axis."""
+    return torch.cat([rows[..., :-1] * scale, rows[..., -1:]], dim=-1)
 
 
 def _writer(weights: CanonicalWeights, name: str, rows: Tensor, behind: Tensor | None) -> Tensor:

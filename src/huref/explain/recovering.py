@@ -24,7 +24,9 @@ from huref.explain.partners import carried, expert_map, pair, pair_heads, unit_r
 from huref.explain.parts import (
     AttentionRows,
     FeedForwardRows,
+    heads_reading,
     is_silent,
+    neurons_reading,
     read_attention,
     read_feed_forward,
 )
@@ -137,14 +139,16 @@ class _Work:
         layer = LayerTransform(j, silent=silent)
         if feeds >= 0 and "feed_forward" not in silent:
             rows, theirs = read_feed_forward(self.b.weights, j), self._neurons_of_a(feeds)
-            layer = self._with_neurons(layer, feeds, rows, theirs)
+            read = neurons_reading(rows, self.stream.transform.scale)
+            layer = self._with_neurons(layer, feeds, read, theirs)
             if layer.feed_forward >= 0:
-                self._keep(j, feed_forward_shares(rows, theirs, self.stream, layer), rows, self._neurons_of_a)
+                self._keep(j, feed_forward_shares(read, theirs, self.stream, layer), rows, self._neurons_of_a)
         if attends >= 0 and (layer.feed_forward >= 0 or attends != feeds):
             heads, of = read_attention(self.b.weights, j), self._heads_of_a(attends)
-            layer = self._with_heads(layer, attends, heads, of)
+            read_heads = heads_reading(heads, self.stream.transform.scale)
+            layer = self._with_heads(layer, attends, read_heads, of)
             if layer.attention >= 0:
-                self._keep(j, attention_shares(heads, of, self.stream, layer), heads, self._heads_of_a)
+                self._keep(j, attention_shares(read_heads, of, self.stream, layer), heads, self._heads_of_a)
         return layer
 
     def _keep(self, j: int, found: dict[str, Share], rows: Rows, of_a: Callable[[int], Rows]) -> None:

@@ -161,7 +161,7 @@ def _experts(layers: Sequence[LayerTransform]) -> list[str]:
         return []
     if all(set(layer.experts.tolist()) == {0} for layer in sparse):
         return [
-            f"experts: all {len(sparse[0].experts)} of each of {len(sparse)} layers hold the neurons of one dense block"
+            f"experts: all {len(sparse[0].experts)} in each of {len(sparse)} layers hold neurons of one dense block"
         ]
     maps = sorted({tuple(layer.experts.tolist()) for layer in sparse})
     said = "; ".join(", ".join("?" if of < 0 else str(of) for of in each) for each in maps[:3])

@@ -256,12 +256,12 @@ class Explanation:
     @property
     def total(self) -> Share:
         """Over all kinds and layers."""
-        return sum(self.shares.values(), Share())
+        return _sum(self.shares)
 
     @property
     def total_before(self) -> Share:
         """The same with nothing undone."""
-        return sum(self.before.values(), Share())
+        return _sum(self.before)
 
     @property
     def kinds(self) -> dict[str, Share]:
@@ -299,6 +299,11 @@ class Explanation:
             "notes": list(self.notes),
             "version": self.version,
         }
+
+
+def _sum(shares: Mapping[str, Share]) -> Share:
+    """By ascending name, so that a file that was read back gives the same sum to the last digit."""
+    return sum((shares[name] for name in sorted(shares)), Share())
 
 
 def dropped_layers(found: Explanation) -> tuple[int, ...]:
