@@ -139,17 +139,17 @@ def _finished(
 
 
 def run_chunk(key: str, pairs: Sequence[PathPair]) -> Done:
-    """One method over some pairs; states are dropped after their last use, so that memory stays small."""
+    """One method over some pairs, suspect by suspect; a state is dropped after its last use: memory stays small."""
     method, states = open_method(key), _States()
     uses = Counter(path for pair in pairs for path in set(pair))
-    answers = []
-    for pair in pairs:
-        answers.append(_answer(method, states, pair))
-        for path in set(pair):
+    answers: dict[int, Answer] = {}
+    for n in sorted(range(len(pairs)), key=lambda n: pairs[n]):
+        answers[n] = _answer(method, states, pairs[n])
+        for path in set(pairs[n]):
             uses[path] -= 1
             if not uses[path]:
                 states.kept.pop(path, None)
-    return answers, states.seconds
+    return [answers[n] for n in range(len(pairs))], states.seconds
 
 
 def _answer(method: Method, states: _States, pair: PathPair) -> Answer:
