@@ -343,25 +343,25 @@ def test_answers_on_the_same_files_by_the_same_code_are_taken_over(
     first = run_bench(options)
     asked = len(log.read_text())
     _, saved = write_report(first, tmp_path / "first.txt")
-    again = run_bench(replace(options, reuse=saved))
+    again = run_bench(replace(options, reuse=(saved,)))
     assert len(log.read_text()) == asked > 0
     assert again["reused"] == {"size": len(first["pairs"])}
     assert again["scores"] == first["scores"]
     assert "taken over" in as_text(again)
     (zoo / "one-light" / "config.json").write_text((zoo / "one-light" / "config.json").read_text() + " ")
-    partly = run_bench(replace(options, reuse=saved))
+    partly = run_bench(replace(options, reuse=(saved,)))
     n_changed = sum("one/light" in pair[:2] for pair in first["pairs"])
     assert partly["reused"] == {"size": len(first["pairs"]) - n_changed}
     assert partly["scores"] == first["scores"]
     peer.write_text(peer.read_text() + "# changed\n")
-    assert run_bench(replace(options, reuse=saved))["reused"] == {}
+    assert run_bench(replace(options, reuse=(saved,)))["reused"] == {}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema_version": "huref.bench/1.0", "models": []}'])
 def test_a_document_that_is_no_bench_is_not_reused(zoo_folder: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "old.json").write_text(content)
     with pytest.raises(CorruptFileError, match="not the document of an earlier bench"):
-        run_bench(BenchOptions(zoo_folder, reuse=tmp_path / "old.json"))
+        run_bench(BenchOptions(zoo_folder, reuse=(tmp_path / "old.json",)))
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ def bench(
     seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes at once.")] = 2,
     cost: Annotated[bool, typer.Option("--cost", help="Also seconds and memory of each method on SmolLM2.")] = False,
-    reuse: Annotated[Path | None, typer.Option(help="JSON of an earlier bench: its peers' answers stay.")] = None,
+    reuse: Annotated[
+        list[Path] | None, typer.Option(help="JSON of an earlier bench: answers on the same files stay.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Text file to write; the JSON document goes beside it.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -102,7 +104,7 @@ def bench(
 
     wanted = tuple(name.strip() for name in methods.split(",") if name.strip())
     n_other = None if pairs == -1 else pairs
-    asked = BenchOptions(zoo, attacks, peers, wanted, n_other, seed, jobs, cost, reuse)
+    asked = BenchOptions(zoo, attacks, peers, wanted, n_other, seed, jobs, cost, tuple(reuse or ()))
     with output.progress() as report:
         document = run_bench(asked, report)
     if out is not None:

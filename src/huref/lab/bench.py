@@ -16,7 +16,7 @@ from huref.lab.bench_figures import SCHEMA_VERSION, figures
 from huref.lab.bench_methods import find_methods
 from huref.lab.bench_pairs import ATTACK, Pair, bases_of, choose_pairs, with_attacks
 from huref.lab.bench_report import as_text
-from huref.lab.bench_run import Known, Report, run_methods
+from huref.lab.bench_run import KnownAnswers, Report, run_methods
 from huref.lab.bench_saved import load_known, model_digest
 from huref.lab.zoo_models import Zoo, load_zoo
 
@@ -34,7 +34,8 @@ class BenchOptions:
         seed: of their choice.
         jobs: processes at once.
         has_costs: also measure seconds and memory on SmolLM2.
-        reuse: document of an earlier bench, whose answers of the same peers on the same files are taken over.
+        reuse: documents of earlier benches, whose answers by the same code on the same files are taken over; later
+            ones have precedence.
     """
 
     zoo: Path
@@ -45,7 +46,7 @@ class BenchOptions:
     seed: int = 0
     jobs: int = 1
     has_costs: bool = False
-    reuse: Path | None = None
+    reuse: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.jobs < 1 or (self.n_other is not None and self.n_other < 0):
@@ -76,9 +77,9 @@ def run_bench(options: BenchOptions, report: Report | None = None) -> dict[str, 
         raise UsageError("a zoo without pairs", where=str(options.zoo), expected="two models or more", got="one")
     names = sorted({name for pair in pairs for name in (pair.a, pair.b)})
     digests = {name: model_digest(zoo.path(name)) for name in names}
-    known: Known = {}
-    if options.reuse is not None:
-        known = load_known(options.reuse, SCHEMA_VERSION, [(pair.a, pair.b) for pair in pairs], digests)
+    known: dict[str, KnownAnswers] = {}
+    for path in options.reuse:
+        known |= load_known(path, SCHEMA_VERSION, [(pair.a, pair.b) for pair in pairs], digests)
     start = time.perf_counter()
     runs = run_methods(list(methods.values()), [_paths(zoo, pair) for pair in pairs], options.jobs, report, known)
     seconds = time.perf_counter() - start

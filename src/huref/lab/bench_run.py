@@ -59,8 +59,10 @@ class MethodRun:
 
 
 PathPair = tuple[Path, Path]
-Known = Mapping[str, tuple[Mapping[int, Answer], Sequence[float]]]
-"""By a method's digest: answers of an earlier run by pair, and its seconds of preparation."""
+KnownAnswers = tuple[Mapping[int, Answer], Sequence[float]]
+"""One method's answers of an earlier run by pair, and its seconds of preparation."""
+Known = Mapping[str, KnownAnswers]
+"""By a method's digest."""
 
 
 def run_methods(
