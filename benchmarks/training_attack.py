@@ -122,27 +122,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     torch.manual_seed(0)
-    begun = time.process_time()
     base, files = read(asked.model)
     options = TrainingOptions(steps=asked.steps, batch=asked.batch, learning_rate=asked.rate)
     tokens = encode(files, standard_library_text(CHARACTERS))
     held_out = held_out_text(tokens, options)
-    with tempfile.TemporaryDirectory() as work:
-        rows = [
-            row(attack, base, tokens, held_out, asked.model, files, Path(work))
-            for attack in plan(options)
-            if attack.name.startswith(asked.only)
-        ]
-    text = table(rows)
-    print(text)
     said = (
         f"Training attacks on {called(asked.model)}: {asked.steps} steps of "
-        f"{asked.batch} x {options.length} tokens, "
-        f"rate {asked.rate:g}; {time.process_time() - begun:.0f} s of CPU."
+        f"{asked.batch} x {options.length} tokens, rate {asked.rate:g}."
     )
-    if asked.out:
-        write_atomically(asked.out, f"{said}\n{machine()}\n\n{text}\n".encode())
-        write_atomically(asked.out.with_suffix(".json"), json.dumps({"said": said, "rows": rows}, indent=1).encode())
+    rows = kept_rows(asked.out, said)
+    with tempfile.TemporaryDirectory() as work:
+        for attack in plan(options):
+            if attack.name.startswith(asked.only) and attack.name not in rows:
+                rows[attack.name] = row(attack, base, tokens, held_out, asked.model, files, Path(work))
+                keep(asked.out, said, [rows[one.name] for one in plan(options) if one.name in rows])
+    print(table([rows[one.name] for one in plan(options) if one.name in rows]))
+
+
+def kept_rows(out: Path | None, said: str) -> dict[str, dict[str, Any]]:
+    """Rows of an interrupted run with the same settings."""
+    if out is None or not out.with_suffix(".json").is_file():
+        return {}
+    document = json.loads(out.with_suffix(".json").read_text())
+    return {one["attack"]: one for one in document["rows"]} if document["said"] == said else {}
+
+
+def keep(out: Path | None, said: str, rows: list[dict[str, Any]]) -> None:
+    """Write what there is so far."""
+    if out:
+        write_atomically(out, f"{said}\n{machine()}\n\n{table(rows)}\n".encode())
+        write_atomically(out.with_suffix(".json"), json.dumps({"said": said, "rows": rows}, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_the_identity_is_the_same_file_of_tensors(tmp_path: Path) -> None:
     result = attack(saved("gemma2"), tmp_path / "same", AttackOptions(("identity",)))
     before, after = (load_file(folder / "model.safetensors") for folder in (saved("gemma2"), tmp_path / "same"))
     assert set(before) == set(after) and all(torch.equal(before[name], after[name]) for name in before)
-    assert result.error == result.changed == 0.0
+    assert result.changed == 0.0 and result.error < 1e-6  # 1 + gamma is held in float32 for the check
 
 
 @pytest.mark.parametrize(("dtype", "within"), [("float64", 1e-14), ("bfloat16", 0.1)])
