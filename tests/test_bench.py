@@ -16,7 +16,7 @@ from conftest import Outcome
 from huref.errors import CorruptFileError, UsageError
 from huref.lab.bench import BenchOptions, run_bench, write_report
 from huref.lab.bench_cost import measure_costs
-from huref.lab.bench_figures import Column, columns_of, figures, identification, score_figures
+from huref.lab.bench_figures import Column, columns_of, figures, held_out, identification, score_figures
 from huref.lab.bench_methods import find_methods, open_method
 from huref.lab.bench_pairs import ATTACKS, are_twins, choose_pairs, with_attacks
 from huref.lab.bench_report import as_text, goals
@@ -239,6 +239,22 @@ def test_the_base_is_identified_only_by_a_score_above_every_other_base() -> None
     assert merged["missed"] == []  # either parent is right
     same_init = identification(pairs, scored(**{**right, "one/light|one-order": 1.0}))
     assert same_init["missed"] == []
+
+
+def test_a_threshold_from_other_bases_is_tried_on_each() -> None:
+    """One pair of strangers scores above all kin: it is an alarm, and raises the threshold of the base without it."""
+    pairs = choose_pairs(listed())
+    right = {f"{p.a}|{p.b}": 0.4 for p in pairs if p.truth == "kin"}
+    assert held_out(pairs, scored(**right)) == {
+        "found": len(right),
+        "kin": len(right),
+        "accused": 0,
+        "strangers": sum(p.truth == "independent" and bool({"one", "two", "far"} & {*p.clusters}) for p in pairs),
+    }
+    found = held_out(pairs, scored(**right, **{"one|far": 0.5}))
+    assert found["accused"] == 1
+    # Of `two` the threshold is 0.5 now, and its offspring is missed; `one` and `far` do not see their own pair.
+    assert found["found"] == len(right) - sum(p.truth == "kin" and p.clusters == ("two",) for p in pairs) < len(right)
 
 
 def verdicts(*said: str) -> MethodRun:

@@ -88,6 +88,7 @@ def score_figures(pairs: Sequence[Pair], column: Column) -> dict[str, Any]:
         "by_kind": {kind: _kind(pairs, column, kind, unattacked) for kind in _kinds(pairs)},
         "by_group": {g: _summary(pairs, column, np.array([p.group == g for p in pairs])) for g in _groups(pairs)},
         "identification": identification(pairs, column),
+        "held_out": held_out(pairs, column),
         "faults": dict(Counter(fault for fault in column.faults if fault).most_common(12)),
     }
 
@@ -120,6 +121,25 @@ def identification(pairs: Sequence[Pair], column: Column) -> dict[str, Any]:
         "candidates": _value(float(np.mean(n_candidates))) if asked else None,
         "missed": missed,
     }
+
+
+def held_out(pairs: Sequence[Pair], column: Column) -> dict[str, int]:
+    """Does a threshold set on other bases hold for a base? It is the highest score of strangers without that base.
+
+    Returns:
+        Of the kin of every base, how many are above its threshold; of the strangers with it, how many pairs are.
+    """
+    scores = np.where(np.isnan(column.scores), -np.inf, column.scores)
+    is_kin, is_stranger = _both(pairs)
+    found, accused, asked = 0, np.zeros(len(pairs), dtype=bool), np.zeros(len(pairs), dtype=bool)
+    for base in {name for pair in pairs if pair.truth == "kin" for name in pair.clusters}:
+        has_base = np.array([base in pair.clusters for pair in pairs], dtype=bool)
+        rest = scores[is_stranger & ~has_base]
+        threshold = rest.max() if len(rest) else -np.inf
+        found += int((scores[is_kin & has_base] > threshold).sum())
+        asked |= is_stranger & has_base
+        accused |= is_stranger & has_base & (scores > threshold)
+    return {"found": found, "kin": int(is_kin.sum()), "accused": int(accused.sum()), "strangers": int(asked.sum())}
 
 
 def verdict_figures(pairs: Sequence[Pair], run: MethodRun) -> dict[str, Any] | None:

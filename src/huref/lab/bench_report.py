@@ -121,7 +121,7 @@ def _scores(document: Document) -> str:
         )
     notes = [
         f"  {s['title']}: worst kin {_pair(s['kin']['lowest'])}; best stranger {_pair(s['strangers']['highest'])}"
-        f"; {_number(s['identification']['candidates'], 1)} candidate bases on average"
+        f"; {_number(s['identification']['candidates'], 1)} candidate bases on average; {_held_out(s['held_out'])}"
         for s in document["scores"]
     ]
     caption = (
@@ -131,6 +131,14 @@ def _scores(document: Document) -> str:
         "pairs without a score, which count as below all others"
     )
     return "\n".join([caption, _table(titles[0], rows), *notes])
+
+
+def _held_out(found: Mapping[str, int]) -> str:
+    """The threshold of a base is the highest score of the strangers that it has no part in."""
+    return (
+        f"at the other bases' threshold {found['found']} of {found['kin']} kin found, {found['accused']} of "
+        f"{found['strangers']} strangers accused"
+    )
 
 
 def _z_table(document: Document) -> str:
