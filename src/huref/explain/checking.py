@@ -177,7 +177,8 @@ class _Check:
         at = f"layers.{layer.layer}."
         stated, stated_before = _under(at, self.found.shares), _under(at, self.found.before)
         if shares or stated:
-            yield _compared(f"layer {layer.layer}, weights before undoing", stated_before, before, _SAME)
+            if before or stated_before:
+                yield _compared(f"layer {layer.layer}, weights before undoing", stated_before, before, _SAME)
             yield _compared(f"layer {layer.layer}, weights after undoing", stated, shares, _SAME)
 
     def _before(

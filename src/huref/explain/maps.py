@@ -19,11 +19,9 @@ from huref.explain.stream import Stream
 _WORSE = 1.25
 """How much more error a simpler map may leave on the other side and still be taken."""
 
+_MOST_LOPSIDED = 1e7
 _FLOOR = 1e-6
 """Error, as a share of the weights' square, that arithmetic in float32 may leave."""
-
-_COMMUTES = 0.2
-"""Rotary positions restrict a map only where the unrestricted one nearly commutes with them already."""
 
 
 def neuron_scales(b: FeedForwardRows, a: FeedForwardRows, stream: Stream, chosen: Tensor, partners: Tensor) -> Tensor:
@@ -49,7 +47,7 @@ def neuron_scales(b: FeedForwardRows, a: FeedForwardRows, stream: Stream, chosen
 def query_key_map(
     b: AttentionRows, a: AttentionRows, pairs: HeadPartners, families: tuple[Architecture, Architecture]
 ) -> tuple[Tensor, float | None]:
-    """(g_b, e, e) float64 C with `Wq_b = C Wq_a`, and how far it is from commuting with rotary positions.
+    """(g_b, e, e) float64 C with `Wq_b = C Wq_a`, and how far they are from commuting with rotary positions.
 
     Args:
         b, a: rows in one stream.
@@ -61,17 +59,15 @@ def query_key_map(
         mine, theirs = _partners_of(group, b, pairs)
         left, right = _flat(b.q[mine]), _flat(a.q[theirs])
         C = _least_squares(left, right)
-        if rotary is not None:
-            turned = _commuting(C, left, right, rotary)
-            off = _distance_from_commuting(C, rotary)
-            furthest = max(furthest, off)
-            C = turned if off < _COMMUTES else C
+        tried = [C] if rotary is None else [_commuting(C, left, right, rotary), C]
         k_b, k_a = b.k[group].double(), a.k[of].double()
 
         def error(map_: Tensor, k_b: Tensor = k_b, k_a: Tensor = k_a) -> float:
             return _error(undo_key(map_, k_b, k_a, b.has_norms), k_a)
 
-        maps[group] = _kept(C, error)
+        maps[group] = _kept(tried, error)
+        if rotary is not None:
+            furthest = max(furthest, _distance_from_commuting(maps[group], rotary))
     return maps, furthest if rotary is not None else None
 
 
@@ -87,7 +83,7 @@ def value_output_map(b: AttentionRows, a: AttentionRows, pairs: HeadPartners, sc
             undone = map_.T @ o_b / scale
             return _error(fitted(undone, o_a) if b.has_norm_behind else undone, o_a)
 
-        maps[group] = _kept(C, error)
+        maps[group] = _kept([C], error)
     return maps
 
 
@@ -103,12 +99,12 @@ def fitted(undone: Tensor, wanted: Tensor) -> Tensor:
     return undone * (float((undone.double() * wanted.double()).sum()) / square) if square else undone
 
 
-def _kept(C: Tensor, error: Callable[[Tensor], float]) -> Tensor:
-    """The map, or the identity where the other side is undone as well without."""
-    identity = torch.eye(len(C), dtype=C.dtype)
-    if not bool(torch.isfinite(C).all()) or float(torch.linalg.cond(C)) > 1e7:
-        return identity
-    return identity if _is_as_good(error(identity), error(C)) else C
+def _kept(tried: Sequence[Tensor], error: Callable[[Tensor], float]) -> Tensor:
+    """The simplest map that undoes the other side as well as any: none, then those tried, in order."""
+    sound = [C for C in tried if bool(torch.isfinite(C).all()) and float(torch.linalg.cond(C)) < _MOST_LOPSIDED]
+    maps = [torch.eye(len(tried[0]), dtype=tried[0].dtype), *sound]
+    errors = [error(C) for C in maps]
+    return next(C for C, found in zip(maps, errors, strict=True) if _is_as_good(found, min(errors)))
 
 
 def _is_as_good(simpler: float, other: float) -> bool:

@@ -199,7 +199,7 @@ def _embedding_cosine(b: Model, a: Model, stream: Stream, ids: tuple[np.ndarray,
         return None
     left = stream.a(read_embedding(a.weights, _spread_out(ids[1]))).flatten()
     right = stream.b(read_embedding(b.weights, _spread_out(ids[0]))).flatten()
-    return float(torch.nn.functional.cosine_similarity(left, right, dim=0))
+    return float(torch.nn.functional.cosine_similarity(left.double(), right.double(), dim=0))
 
 
 def _scale(

@@ -183,7 +183,8 @@ def _heads(layers: Sequence[LayerTransform]) -> list[str]:
     )
     done = [f"{name} mapped in {count} of {len(layers)} layers" for name, count in mapped.items() if count]
     off = [x.commutes for x in layers if x.commutes is not None and x.qk is not None]
-    commute = [f"the maps of queries commute with rotary positions within {max(off):.1g}"] if off else []
+    said_off = f"do not commute (by {max(off):.1g})" if off and max(off) > 1e-6 else "commute"
+    commute = [f"the maps of queries {said_off} with rotary positions"] if off else []
     return [
         said,
         "heads: " + ("; ".join([*done, *commute]) or "no maps between queries and keys, or values and outputs"),

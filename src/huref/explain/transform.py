@@ -146,8 +146,8 @@ class LayerTransform:
         groups: (g_b,) int32, likewise for KV heads.
         qk: (g_b, e, e) float32 `C` with `Wq_b = C Wq_a`, `Wk_b = C^-T Wk_a`; None for the identity.
         vo: (g_b, e, e) float32 `C` with `Wv_b = C Wv_a`, `Wo_b = Wo_a C^-1`; None for the identity.
-        commutes: how far the best unrestricted `qk` is from commuting with the rotary positions, as a share of its
-            size; None where the family has none.
+        commutes: how far `qk` is from commuting with the rotary positions, as a share of its size; 0 where maps that
+            do served as well as any; None where the family has none.
     """
 
     layer: int
