@@ -379,3 +379,20 @@ def test_a_wide_layer_is_aligned_by_its_outstanding_neurons(monkeypatch: pytest.
         moved.append(Neurons(*(t[order] @ turn for t in (layer.acts, layer.ups, layer.downs))))
     found = weights_map(layers, moved)
     assert found is not None and found.R is not None and float((found.R * turn).sum()) / 16 > 0.999
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_deep_kin_are_found_by_a_strip_of_the_table_and_deep_strangers_by_all_of_it(
+    monkeypatch: pytest.MonkeyPatch, turned: bool
+) -> None:
+    monkeypatch.setattr(relation_module, "_SHALLOW", 1)
+    _, decoder = opened("llama")
+    base = model_of("llama", decoder)
+    kin = model_of("llama", apply(decoder, parse_kinds("all" if turned else "permute_neurons"), 4).model)
+    if kin.weights.geometry.n_layers != base.weights.geometry.n_layers:  # `all` may add layers
+        kin = model_of("llama", apply(decoder, parse_kinds("rotate_residual+permute_neurons"), 4).model)
+    found = related(base, kin)
+    assert found.agreement == 1.0 and not found.is_complete
+    assert found.where.method == ("embeddings" if turned else "identity")
+    whole = related(base, stranger("llama", 3))
+    assert whole.is_complete and not np.isnan(whole.table).any() and whole.agreement < 0.2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -22,7 +22,7 @@ from huref.tokens import MIN_TOKENS
 CLEAR = 0.5
 """Agreement of the best half of the layers at which no other map is tried: strangers do not come near it."""
 
-_MATCHING, _TESTED = 128, 2048
+_MATCHING, _TESTED, _SHALLOW = 128, 2048, 8
 _KEPT_LAYERS = 4
 _MOST_RESULTS, _MOST_ROWS = 1 << 22, 1 << 26
 
@@ -97,7 +97,7 @@ def relate(a: Model, b: Model, asked: tuple[int, ...] | None = None, report: Rep
     if not layers:
         return "no layer of one has a partner in the other"
     deviation = rotation_deviation(max(size.d_model for size in sizes))
-    return Relation(where, pair.n_shared, layers, table, deviation, plan.is_complete, tried)
+    return Relation(where, pair.n_shared, layers, table, deviation, pair.is_complete, tried)
 
 
 class _Pair:
@@ -105,7 +105,7 @@ class _Pair:
 
     def __init__(self, a: Model, b: Model, plan: LayerPlan, report: Report | None) -> None:
         self.a, self.b, self.plan, self.report = a, b, plan, report
-        self.n_shared = 0
+        self.n_shared, self.is_complete = 0, plan.is_complete
         per_layer = max(3 * g.d_ff * g.d_model for g in (a.weights.geometry, b.weights.geometry))
         kept = max(_KEPT_LAYERS, (1 << 28) // per_layer)
         self.neurons_a: Callable[[int], Neurons] = lru_cache(kept)(lambda i: read_neurons(a.weights, i))
@@ -113,14 +113,25 @@ class _Pair:
 
     def best_map(self) -> tuple[ResidualMap, np.ndarray, dict[str, float]] | None:
         """The first map that leaves no doubt, else the one under which layers agree most; None if there is none."""
-        best: tuple[float, ResidualMap, np.ndarray] | None = None
         tried: dict[str, float] = {}
-        for where in self._maps():
-            table = self._table(where)
-            found = _best_half(table)
-            tried[where.method] = found
+        maps = self._maps()
+        if self.is_deep:  # in kin whose layers stand where they stood, a strip of the table tells enough
+            maps = list(maps)
+            for where in maps:
+                table = self._table(where, self._strip())
+                tried[where.method] = _best_half(table)
+                if bool((table.diagonal() >= CLEAR).all()):
+                    self.is_complete = False
+                    return where, table, tried
+        best: tuple[float, ResidualMap, np.ndarray] | None = None
+        for known in (*maps, None):
+            chosen = known or self._from_weights()
+            if chosen is None:
+                break
+            table = self._table(chosen, self.plan)
+            found = tried[chosen.method] = _best_half(table)
             if best is None or found > best[0]:
-                best = (found, where, table)
+                best = (found, chosen, table)
             if found >= CLEAR:
                 break
         return None if best is None else (best[1], best[2], tried)
@@ -135,7 +146,8 @@ class _Pair:
         place = _in_place(paired, _sampled_rows(len(y if paired.is_back else x), _TESTED))
         return LayerMatch(i, j, paired.agreement, paired.chance, len(paired.first), of_heads, place, scores)
 
-    def _maps(self) -> Iterator[ResidualMap]:
+    def _maps(self) -> Iterable[ResidualMap]:
+        """The identity and the embeddings' map, where there are such."""
         rows = shared_rows(self.a, self.b)
         self.n_shared = 0 if rows is None else rows.n_tokens
         widths = [model.weights.geometry.d_model for model in (self.a, self.b)]
@@ -143,9 +155,17 @@ class _Pair:
             yield identity_map(rows)
         if rows is not None:
             yield procrustes_map(rows)
-        found = self._from_weights()
-        if found is not None:
-            yield found
+
+    @property
+    def is_deep(self) -> bool:
+        """Two models of one depth, so many layers that the whole table of their pairs is most of the work."""
+        depths = [model.weights.geometry.n_layers for model in (self.a, self.b)]
+        return self.plan.is_complete and depths[0] == depths[1] > _SHALLOW
+
+    def _strip(self) -> LayerPlan:
+        """Each layer with the one in its place and that one's neighbours."""
+        n = len(self.plan.rows)
+        return LayerPlan(self.plan.rows, tuple(tuple(range(max(0, i - 1), min(n, i + 2))) for i in range(n)), False)
 
     def _from_weights(self) -> ResidualMap | None:
         some = [self.plan.rows[int((k + 0.5) * len(self.plan.rows) / 4)] for k in range(min(4, len(self.plan.rows)))]
@@ -155,10 +175,10 @@ class _Pair:
             others = sorted({j for i in some for j in self.plan.windows[self.plan.rows.index(i)]})
         return weights_map([self.neurons_a(i) for i in some], [self.neurons_b(j) for j in others])
 
-    def _table(self, where: ResidualMap) -> np.ndarray:
+    def _table(self, where: ResidualMap, plan: LayerPlan) -> np.ndarray:
         """Agreement of a sample of neurons for every planned pair of layers, the better way of two."""
         table = np.full((self.a.weights.geometry.n_layers, self.b.weights.geometry.n_layers), np.nan)
-        for done, (rows, some) in enumerate(blocks := self._blocks()):
+        for done, (rows, some) in enumerate(blocks := self._blocks(plan)):
             if self.report:
                 self.report(Progress(f"pairing neurons, map by {where.method}", done, len(blocks), "block of layers"))
             others = [self.neurons_b(j) for j in some]
@@ -171,10 +191,10 @@ class _Pair:
                 table[i, list(some)] = best
         return table
 
-    def _blocks(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def _blocks(self, plan: LayerPlan) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Layers of A with the layers of B that go through one product together."""
         sizes, windows = self.b.weights.geometry, dict[tuple[int, ...], list[int]]()
-        for i, window in zip(self.plan.rows, self.plan.windows, strict=True):
+        for i, window in zip(plan.rows, plan.windows, strict=True):
             windows.setdefault(window, []).append(i)
         at_once = min(_MOST_RESULTS // (_MATCHING * sizes.d_ff), _MOST_ROWS // (sizes.d_ff * sizes.d_model))
         return [(tuple(rows), some) for window, rows in windows.items() for some in _chunks(window, max(1, at_once))]
