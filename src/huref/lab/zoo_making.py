@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from huref.atomic import write_atomically
 from huref.lab import zoo_real, zoo_shaping, zoo_training, zoo_tuning
@@ -53,7 +54,8 @@ def find_model(zoo: Path, plan: Plan, digest: str) -> ZooModel | None:
     """What an earlier build made by the same plan, or None."""
     try:
         record = json.loads(_record(zoo, plan).read_text(encoding="utf-8"))
-        entry = {key: tuple(value) if isinstance(value, list) else value for key, value in record["model"].items()}
+        stored = record["model"].items()
+        entry: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored}
         model = ZooModel(**entry)
         is_it = record["digest"] == digest and (model.name, model.path) == (plan.name, plan.path)
         return model if is_it and (zoo / plan.path).exists() else None

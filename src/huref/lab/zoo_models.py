@@ -188,14 +188,15 @@ def _model(path: Path, entry: Any) -> ZooModel:
     place = PurePosixPath(entry["path"])
     if place.is_absolute() or ".." in place.parts or not place.parts or "\\" in entry["path"]:
         raise _corrupt(path, "a path inside the zoo's folder", entry["path"][:80])
-    return ZooModel(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+    fields_read: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    return ZooModel(**fields_read)
 
 
 def _is_sound(key: str, value: Any) -> bool:
     if key in ("parents", "roots"):
         return isinstance(value, list) and all(isinstance(name, str) for name in value)
     if key == "losses":
-        numbers = value.values() if isinstance(value, dict) else [None]
+        numbers: list[Any] = list(value.values()) if isinstance(value, dict) else [None]
         return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
     return isinstance(value, str) and "\x00" not in value
 

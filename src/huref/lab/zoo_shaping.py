@@ -56,7 +56,7 @@ def make_merge(task: Task) -> Made:
         if method == "linear":
             return merging.linear(pair, settings["weights"])
         if method == "slerp":
-            return merging.slerp(*pair, settings["t"])
+            return merging.slerp(pair[0], pair[1], settings["t"])
         if method == "task-arithmetic":
             return merging.task_arithmetic(base[0].tensors[name], pair, settings["scale"])
         return merging.ties(base[0].tensors[name], pair, settings["density"], settings["scale"])

@@ -115,4 +115,5 @@ def with_rows(stored: Stored, rows: Callable[[Tensor], Tensor], tokenizer: bytes
 
 def norm(tensor: Tensor, axis: int) -> Tensor:
     """Lengths along an axis, in float32."""
-    return torch.linalg.vector_norm(tensor.float(), dim=axis)
+    lengths: Tensor = torch.linalg.vector_norm(tensor.float(), dim=axis)
+    return lengths
