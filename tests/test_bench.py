@@ -195,6 +195,7 @@ def test_costs_are_those_of_a_process_of_its_own(peers: Path, tmp_path: Path) ->
     assert found["scores"] == {"size": 1.0}
     assert 5 < found["peak_mib"] < large.nbytes / 2**20
     assert 0 <= found["seconds"] < found["seconds_of_the_process"]
+    assert 0 <= found["cpu_seconds"] < 1
     assert (broken["method"], broken["fault"]) == ("broken", "ZeroDivisionError: division by zero")
     text = as_text({**figures(choose_pairs(listed()), []), "costs": [found, broken]})
     assert "ZeroDivisionError: division by zero" in text

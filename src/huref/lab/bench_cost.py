@@ -46,7 +46,7 @@ def reference_pair(folder: Path) -> tuple[Path, Path]:
 
 
 def measure_costs(keys: Sequence[str], pair: tuple[Path, Path]) -> list[dict[str, Any]]:
-    """One row a method: seconds (of the process and of the work), peak MiB, the scores, or the fault.
+    """One row a method: seconds (of the work, of the processor, of the process), peak MiB, scores, or the fault.
 
     Args:
         keys: for `open_method`; huref is measured once for everything and once for each of its methods.
@@ -90,9 +90,11 @@ def _measure(key: str, a: Path, b: Path) -> dict[str, Any]:
     method = open_method(key)
     if reason := method.unavailable():
         return {"method": method.name, "fault": reason}
-    start = time.perf_counter()
+    start, before = time.perf_counter(), os.times()
     found = method.compare(method.prepare(a), method.prepare(b))
-    seconds = time.perf_counter() - start
+    seconds, after = time.perf_counter() - start, os.times()
+    # A machine that does other work too stretches the seconds, and not those of the processor.
+    cpu = sum(after[:4]) - sum(before[:4])
     # A program that the method started counts too, though not at the same time.
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _MAXRSS_UNIT
     peak = max(_own_peak(), children)
@@ -101,6 +103,7 @@ def _measure(key: str, a: Path, b: Path) -> dict[str, Any]:
         "method": method.name,
         "fault": "",
         "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu, 3),
         "peak_mib": round(peak / 2**20, 1),
         "scores": scores,
         "verdict": found.verdict,

@@ -217,6 +217,7 @@ def _costs(document: Document) -> str:
         (
             row["method"],
             _number(row.get("seconds"), 2),
+            _number(row.get("cpu_seconds"), 2),
             _number(row.get("seconds_of_the_process"), 2),
             _number(row.get("peak_mib"), 0),
         )
@@ -224,7 +225,7 @@ def _costs(document: Document) -> str:
     ]
     caption = "SmolLM2-135M and a copy (bfloat16 safetensors), each method in a process of its own, one run"
     faults = [f"  {row['method']}: {row['fault']}" for row in costs if row["fault"]]
-    return "\n".join([caption, _table(("seconds", "with imports", "peak MiB"), rows), *faults])
+    return "\n".join([caption, _table(("seconds", "CPU", "with imports", "peak MiB"), rows), *faults])
 
 
 def _methods(document: Document) -> str:
