@@ -33,7 +33,8 @@ def save(folder: Path, state: Mapping[str, Tensor], n_layers: int = LAYERS, **co
     """A checkpoint without a tokenizer: none is needed."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: t.contiguous() for name, t in state.items()}, folder / "model.safetensors")
-    described = {**TinyLlama(n_layers=n_layers).config, "vocab_size": len(state["lm_head.weight"]), **config}
+    vocabulary = len(state["model.embed_tokens.weight"])
+    described = {**TinyLlama(n_layers=n_layers).config, "vocab_size": vocabulary, **config}
     (folder / "config.json").write_text(json.dumps(described))
     return folder
 

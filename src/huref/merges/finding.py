@@ -20,7 +20,7 @@ from huref.merges.members import Family, open_family
 from huref.merges.parentage import Candidate, LayerFit, Parentage
 
 Report = Callable[[Progress], None]
-_TRIED_BASES = 3
+_TRIED_BASES = 6
 
 DIRECTION = "direction is taken from the question, not tested: a candidate may as well descend from the child"
 REARRANGED = (
@@ -67,7 +67,8 @@ def find_parents(
 def by_width(G: np.ndarray, pool: Sequence[int]) -> list[int]:
     """Relatives, first those from which the others lie in the most different directions: a base's fine-tunes do.
 
-    By mean absolute cosine of task vectors. The nearest to the mean of all would be drawn to a large offspring.
+    By mean absolute cosine of task vectors within the layers: embeddings of all fine-tunes drift alike, with how
+    often tokens occur. The nearest to the mean of all would be drawn to a large offspring.
     """
 
     def alignment(origin: int) -> float:
@@ -131,7 +132,8 @@ def _bases(family: Family, products: InnerProducts, pool: Sequence[int]) -> tupl
     if family.base is not None and family.base in pool:
         return [family.base], "given"
     if len(pool) >= 3:
-        return by_width(products.differences().sum(axis=(0, 1)), pool)[:_TRIED_BASES], "chosen"
+        within_layers = products.differences()[products.in_layers()]
+        return by_width(within_layers.sum(axis=(0, 1)), pool)[:_TRIED_BASES], "chosen"
     return [len(family.candidates)], "none"
 
 

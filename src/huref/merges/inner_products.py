@@ -73,9 +73,18 @@ class InnerProducts:
         signed[..., :-1, -1] *= -1
         return signed
 
+    def in_layers(self) -> np.ndarray:
+        """(T,) bool: the layers' matrices; every matrix where no layer has one."""
+        chosen = self.is_matrix & (self.layers >= 0)
+        return chosen if chosen.any() else self.is_matrix
+
     def cosines(self) -> np.ndarray:
-        """(k,) cosine of each candidate's weights with the child's, over matrices: gains near 1 are alike anyway."""
-        G = self.sums[self.is_matrix].sum(axis=(0, 1))
+        """(k,) cosine of each candidate's weights with the child's, over the layers' matrices.
+
+        Gains near 1 are alike anyway, and embeddings of strangers share how often tokens occur: in narrow models
+        that one direction makes a cosine of 0.15.
+        """
+        G = self.sums[self.in_layers()].sum(axis=(0, 1))
         child, cross = G[-1, -1], G[:-1, -1]
         scale = np.sqrt(np.maximum(child * (child + 2 * cross + np.diag(G)[:-1]), 0.0))
         found: np.ndarray = np.divide(child + cross, scale, out=np.zeros_like(scale), where=scale > 0)

@@ -26,14 +26,14 @@ from huref.merges.inner_products import InnerProducts
 from huref.merges.sparse import EntryCounts, count_entries
 
 KIN = 0.1
-"""Least cosine of weight matrices between relatives: strangers read under 0.01, whatever they were trained on."""
+"""Least cosine of the layers' matrices between relatives."""
 
 PARENT_WEIGHT = 0.02
 PARENT_ERRORS = 5.0
 """A parent's weight is at least this, and at least so many of its standard errors."""
 PARENT_SHARE = 0.5
 """Of the residual without it, what a parent must take away: training alike gives a fine-tune's sibling less."""
-LEAN_SHARE, LEAN_SHARE_OF_SEVERAL, LEAN_WEIGHT = 0.25, 0.1, 0.2
+LEAN_SHARE, LEAN_SHARE_OF_SEVERAL, LEAN_WEIGHT = 0.25, 0.1, (0.2, 1.05)
 """From which share on a child lies between candidates; for two or more besides the base less will do, if so heavy."""
 UNCLEAR_GAIN = 0.5
 """From here on a child that is no exact merge lies too far between candidates to be called one's offspring."""
@@ -42,8 +42,9 @@ COPIED = 0.02
 """Least share of entries copied exactly from each parent of a sparse merge, beyond chance."""
 SPARSE = 0.3
 """Least share of entries that are zero or copies in a sparse merge."""
-PASSES_THROUGH = 0.9
-"""How far along a candidate's task vector a child trained from it lies at least."""
+PASSES_THROUGH, PASSES_EVERYWHERE = (0.9, 1.45), 0.85
+"""A child trained from a candidate has its task vector so many times, and in nine of ten matrices at least the
+second number. Siblings trained on like data have less in some matrices or, where they went far, much more in all."""
 CERTAIN = 3.0
 """Standard errors by which the nearest candidate must be nearer than the next."""
 
@@ -184,7 +185,11 @@ class _Judge:
     def _unclear(self) -> Judgement | None:
         """Between several, but not exactly: a merge with something added, or training on like data."""
         between = self._parents_of_one_fit(LEAN_SHARE)
-        leaning = [i for i in self._clear_ones(LEAN_SHARE_OF_SEVERAL, LEAN_WEIGHT) if i != self.base]
+        leaning = [
+            i
+            for i in self._clear_ones(LEAN_SHARE_OF_SEVERAL, LEAN_WEIGHT[0])
+            if i != self.base and self.selection.weights[i] <= LEAN_WEIGHT[1]
+        ]
         several = max(between, leaning, key=len)
         if len(several) < 2:
             return None
@@ -225,19 +230,32 @@ class _Judge:
 
     def _why(self, parent: int) -> str:
         name, nearest = self.names[parent], self.names[self.nearest]
-        if parent == self.nearest:
+        if parent != self.nearest:
+            return (
+                f"{nearest} is nearer than {name}, but not on the child's way from it: a sibling trained on like data"
+            )
+        if parent == self.base or self.base not in self.pool:
             return f"{name} is the nearest"
-        return f"{nearest} is nearer than {name}, but the child has only part of what sets {nearest} apart"
+        return (
+            f"{name} is the nearest, and the child has all that sets it apart: its parent, or a sibling trained alike"
+        )
 
     def _passed(self) -> int:
-        """The nearest candidate whose task vector the child has whole; else the base."""
+        """The nearest candidate on the child's way from the base; else the base."""
         for i in sorted(self.pool, key=lambda i: self.G[i, i]):
             if i == self.base or self.base not in self.pool:
                 return i
-            H, g = task_system(self.G, [i], self.base)
-            if H[0, 0] > 0 and g[0] / H[0, 0] >= PASSES_THROUGH:
+            if self._passes(i):
                 return i
         return self.base
+
+    def _passes(self, candidate: int) -> bool:
+        """Whether the child has a candidate's task vector whole, in nearly every matrix."""
+        blocks = self.blocks[self.products.is_matrix]
+        systems = [task_system(G, [candidate], self.base) for G in (self.G, *blocks)]
+        slopes = [float(g[0] / H[0, 0]) for H, g in systems if H[0, 0] > 0]
+        low, high = PASSES_THROUGH
+        return bool(slopes) and low <= slopes[0] <= high and float(np.quantile(slopes, 0.1)) >= PASSES_EVERYWHERE
 
     def _rival(self, parent: int) -> int | None:
         """A relative whose distance from the child does not differ clearly from the parent's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,14 +97,14 @@ def open_family(
         InputError: a model that cannot be read.
     """
     references = _distinct(candidates, base)
-    _require_weights(child, references)
+    _require_weights(child, references.values())
     subject = Member(model_name(child), _open(child, arch_file, opened))
+    own_place, base_place = _place(child), None if base is None else _place(base)
     members: list[Member] = []
     skipped: list[Skipped] = []
     base_member: int | None = None
-    for reference in references:
-        name = _unique(model_name(reference), [m.name for m in members] + [s.name for s in skipped])
-        if _same_place(reference, child):
+    for name, (place, reference) in zip(_names(references), references.items(), strict=True):
+        if place == own_place:
             skipped.append(Skipped(name, "it is the child itself"))
             continue
         member = _lined_up(subject, Member(name, _open(reference, arch_file, opened)))
@@ -112,23 +112,22 @@ def open_family(
         if reason:
             skipped.append(Skipped(name, reason))
             continue
-        if base is not None and _same_place(reference, base):
+        if place == base_place:
             base_member = len(members)
         members.append(member)
     names, notes = _common_names(subject, members)
     return Family(subject, tuple(members), base_member, names, tuple(skipped), (*_depth_notes(members), *notes))
 
 
-def _distinct(candidates: Sequence[str | Path], base: str | Path | None) -> list[str | Path]:
-    """Candidates and base, each place once, in the order given."""
-    found: list[str | Path] = []
+def _distinct(candidates: Sequence[str | Path], base: str | Path | None) -> dict[Path, str | Path]:
+    """Candidates and base in the order given, each place once; its first name counts."""
+    found: dict[Path, str | Path] = {}
     for reference in (*candidates, *(() if base is None else (base,))):
-        if not any(_same_place(reference, other) for other in found):
-            found.append(reference)
+        found.setdefault(_place(reference), reference)
     return found
 
 
-def _require_weights(child: str | Path, candidates: Sequence[str | Path]) -> None:
+def _require_weights(child: str | Path, candidates: Collection[str | Path]) -> None:
     if not candidates:
         raise UsageError(
             "nobody to be the parent",
@@ -159,16 +158,22 @@ def _open(reference: str | Path, arch_file: Path | None, opened: contextlib.Exit
         raise type(error)(error.what, where=f"{reference}: {error.where}", **parts) from None
 
 
-def _same_place(a: str | Path, b: str | Path) -> bool:
-    return Path(a).resolve() == Path(b).resolve()
+def _place(reference: str | Path) -> Path:
+    return Path(reference).resolve()
 
 
-def _unique(name: str, taken: Sequence[str]) -> str:
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name} ({number})"
-    return free
+def _names(references: Mapping[Path, str | Path]) -> list[str]:
+    """What each is called: its own name; where two share one, with its folder's, and a number if need be."""
+    plain = [model_name(reference) for reference in references.values()]
+    found: list[str] = []
+    for name, place in zip(plain, references, strict=True):
+        longer = f"{model_name(place.parent)}/{name}" if plain.count(name) > 1 else name
+        number, free = 1, longer
+        while free in found:
+            number += 1
+            free = f"{longer} ({number})"
+        found.append(free)
+    return found
 
 
 def _obstacle(child: Member, other: Member) -> str:

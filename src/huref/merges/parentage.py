@@ -21,7 +21,7 @@ class Candidate:
         name: what the user called it.
         is_base: task vectors start from it.
         is_parent: the verdict counts it as a parent.
-        cosine: of its weight matrices with the child's.
+        cosine: of its layers' matrices with the child's.
         distance: from the child, relative to the length of the child's weights.
         direction: cosine of its task vector with the child's; None without a base, and for the base.
         weight: in the sparse non-negative fit, exactly 0 where it takes no part; the base has what remains to 1. Of a
