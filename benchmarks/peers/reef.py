@@ -9,7 +9,9 @@ documentation, which every Python brings along (`pydoc_data.topics`), so that th
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +43,29 @@ def prepare(path: Path) -> np.ndarray:
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    model, tokenizer = _load(path, transformers, torch)
+    model, encode = _load(path, transformers, torch)
     states = []
     with torch.inference_mode():
         for prompt in prompts():
-            ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False)])
+            ids = torch.tensor([encode(prompt)])
             found = model(input_ids=ids, output_hidden_states=True, use_cache=False)
             states.append(torch.stack([layer[0, -1].float() for layer in found.hidden_states[1:]]))
     return grams(torch.stack(states, dim=1).numpy())
 
 
-def _load(path: Path, transformers: Any, torch: Any) -> tuple[Any, Any]:
-    """A model and its tokenizer, as `transformers` loads them; never with code of the checkpoint's own."""
+def _load(path: Path, transformers: Any, torch: Any) -> tuple[Any, Callable[[str], list[int]]]:
+    """A model as `transformers` loads it, never with code of the checkpoint's own; and its tokenizer, by its file."""
     where, extra = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
-    tokenizer = transformers.AutoTokenizer.from_pretrained(where, **extra)
-    load = transformers.AutoModelForCausalLM.from_pretrained
-    return load(where, dtype=torch.float32, **extra).eval(), tokenizer
+    is_wrapped = path.is_dir() and "vision_config" in json.loads((path / "config.json").read_text())
+    kind = transformers.AutoModelForImageTextToText if is_wrapped else transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(where, dtype=torch.float32, **extra).eval()
+    if (where / "tokenizer.json").is_file() and not extra:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(where / "tokenizer.json"))
+        return model, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+    auto = transformers.AutoTokenizer.from_pretrained(where, **extra)
+    return model, lambda text: auto.encode(text, add_special_tokens=False)
 
 
 def grams(states: np.ndarray) -> np.ndarray:
