@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from huref.arch import open_weights
-from huref.explain.options import ExplainOptions
-from huref.explain.recovering import explain_opened
-from huref.explain.transform import Explanation
+from huref.explanation.options import ExplainOptions
+from huref.explanation.recovering import explain_opened
+from huref.explanation.transform import Explanation
 from huref.lab.attacks import apply, parse_kinds
 from huref.lab.attacks.stored import Layout, layout_of, stored_config, stored_tensors
 from huref.lab.attacks.vocabulary import new_ids

@@ -23,8 +23,8 @@ from explain_kit import (
     upcycled,
 )
 from huref.errors import InconclusiveError
-from huref.explain import explain_csv, explain_text
-from huref.explain.transform import Explanation, LayerTransform, dropped_layers
+from huref.explanation import explain_csv, explain_text
+from huref.explanation.transform import Explanation, LayerTransform, dropped_layers
 from huref.lab.attacks import KINDS, dice_for
 from huref.lab.decoder import Decoder
 

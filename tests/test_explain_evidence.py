@@ -17,11 +17,11 @@ from safetensors.numpy import load, save
 from conftest import Outcome, tokenizer_json
 from explain_kit import VOCABULARY, attacked, family, opened, upcycled
 from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError, UsageError
-from huref.explain import CheckOptions, ExplainOptions, load_evidence, save_evidence
-from huref.explain.checking import check_opened
-from huref.explain.evidence_file import evidence_bytes
-from huref.explain.recovering import explain_opened
-from huref.explain.transform import Checked, Explanation, LayerTransform, Share
+from huref.explanation import CheckOptions, ExplainOptions, load_evidence, save_evidence
+from huref.explanation.checking import check_opened
+from huref.explanation.evidence_file import evidence_bytes
+from huref.explanation.recovering import explain_opened
+from huref.explanation.transform import Checked, Explanation, LayerTransform, Share
 from huref.lab.attacks.stored import stored_config, stored_tensors
 from huref.lab.attacks.vocabulary import new_ids, renumber_files
 from huref.lab.decoder import Decoder
@@ -229,7 +229,7 @@ def test_maps_of_other_sizes_are_refused(found: Explanation, models: tuple[Model
 
 
 def _digest(model: Model) -> str:
-    from huref.explain.digests import model_digest
+    from huref.explanation.digests import model_digest
 
     return model_digest(model)
 

@@ -43,7 +43,20 @@ from huref.tokens import Vocabulary
 from memory_checkpoint import MemoryCheckpoint
 from tiny_models import VOCAB, state_of
 
-FAMILIES = ("llama", "qwen3", "gemma", "gemma3", "gpt2", "gpt-neox", "opt", "phi3", "mixtral", "falcon-7b", "bloom")
+FAMILIES = (
+    "llama",
+    "qwen3",
+    "gemma",
+    "gemma3",
+    "gpt2",
+    "gpt-neox",
+    "opt",
+    "phi3",
+    "mixtral",
+    "qwen2-moe-mixed",
+    "falcon-7b",
+    "bloom",
+)
 ALIGNED_LESS: tuple[str, ...] = ()
 """Attacks that lower the aligned score of random weights."""
 
@@ -105,7 +118,8 @@ def test_a_stranger_of_the_same_shape_is_at_chance(name: str) -> None:
     base, other = model_of(name, opened(name)[1]), stranger(name, 11)
     found = related(base, other)
     assert found.agreement < 0.2 and abs(found.aligned or 0) < 0.25
-    assert all(layer.chance == 1 / base.weights.geometry.d_ff for layer in found.layers)
+    widths = {base.weights.shape(f"layers.{i}.up")[0] for i in range(base.weights.geometry.n_layers)}
+    assert {layer.chance for layer in found.layers} <= {1 / width for width in widths}
 
 
 @settings(max_examples=15, deadline=None)

@@ -227,6 +227,13 @@ def test_strangers_without_a_common_token_stay_open() -> None:
     assert decide(facts(1.0, 0.99, has_alignment=False)).verdict == "derived"
 
 
+def test_a_pairing_that_was_trained_away_is_no_proof_of_independence() -> None:
+    """Weights that resemble each other more than any stranger's leave the question open, and accuse nobody."""
+    found = decide(facts(0.05, 0.06, aligned=0.9, most_aligned=0.45))
+    assert found.verdict == "inconclusive" and "trained away" in found.reasons[-1]
+    assert decide(facts(0.05, 0.06, aligned=0.4, most_aligned=0.45)).verdict == "independent"
+
+
 def test_without_agreement_the_reason_is_given() -> None:
     found = decide(facts(missing="fewer than 32 feed-forward neurons in a layer"))
     assert found == Decision("inconclusive", reasons=("fewer than 32 feed-forward neurons in a layer",))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from huref.evidence import ReportOptions
-    from huref.explain import Checked, CheckOptions, ExplainOptions, Explanation
+    from huref.explanation import Checked, CheckOptions, ExplainOptions, Explanation
     from huref.merges.parentage import Parentage
     from huref.pipeline import Report
     from huref.portraits import PictureOptions
@@ -208,8 +208,8 @@ def explain(
         HurefError: see `huref.errors`.
     """
     from huref.atomic import require_place
-    from huref.explain import save_evidence
-    from huref.explain.recovering import explain_models
+    from huref.explanation import save_evidence
+    from huref.explanation.recovering import explain_models
 
     if out is not None:
         require_place(out)
@@ -228,7 +228,7 @@ def check_evidence(
         CorruptFileError: no evidence.
         InputError: evidence about other models; see `huref.errors`.
     """
-    from huref.explain.checking import check_evidence as check
+    from huref.explanation.checking import check_evidence as check
 
     return check(path, a, b, options, report)
 

@@ -197,8 +197,8 @@ def _transform(
     if any(is_fingerprint(model) for model in models):
         what = "evidence is checked on weights, and a saved fingerprint has none"
         raise UsageError(what, where="--evidence", next_step="leave the option out, or compare the models themselves")
-    from huref.explain import CheckOptions, explain_text, load_evidence
-    from huref.explain.checking import check_evidence
+    from huref.explanation import CheckOptions, explain_text, load_evidence
+    from huref.explanation.checking import check_evidence
 
     checked = check_evidence(path, *models, CheckOptions(arch_file=options.arch_file), report)
     held = sum(claim.holds for claim in checked.claims)

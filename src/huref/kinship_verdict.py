@@ -33,7 +33,7 @@ def with_kinship(
     if not isinstance(found, str):
         result = _told(result, found)
     stands = _backgrounds(result, is_one_vocabulary)
-    facts = _facts(result, found, a, b, stands.get("agreement"))
+    facts = _facts(result, found, a, b, stands)
     return _decided(result, decide(facts), stands)
 
 
@@ -74,7 +74,7 @@ def _backgrounds(result: Comparison, is_one_vocabulary: bool) -> dict[str, Backg
     return found
 
 
-def _facts(result: Comparison, found: Relation | str, a: Model, b: Model, background: Background | None) -> Facts:
+def _facts(result: Comparison, found: Relation | str, a: Model, b: Model, stands: Mapping[str, Background]) -> Facts:
     relation = found if isinstance(found, Relation) else None
     return Facts(
         a=_side(a),
@@ -85,7 +85,8 @@ def _facts(result: Comparison, found: Relation | str, a: Model, b: Model, backgr
         aligned=result.aligned,
         pcs=result.pcs,
         method=relation.where.method if relation else "",
-        background=background,
+        background=stands.get("agreement"),
+        most_aligned=max(stands["aligned"].values) if "aligned" in stands else None,
         has_alignment=relation is not None and relation.shared_tokens > 0,
         missing=found if isinstance(found, str) else "",
         shares_vocabulary=_vocabularies(a, b),
@@ -110,7 +111,8 @@ def _vocabularies(a: Model, b: Model) -> str:
 def _decided(result: Comparison, decision: Decision, stands: Mapping[str, Background]) -> Comparison:
     main = stands.get("agreement")
     background = None if main is None else main.to_dict() | {"scores": scores_of(stands)}
-    notes = [*result.notes, *decision.reasons]
+    absent = [] if result.layers else [f"agreement is null: {reason}" for reason in decision.reasons]
+    notes = [*result.notes, *(absent or decision.reasons)]
     if main is not None and decision.verdict == "derived":
         notes.append(
             f"of pairs like these at most {100 * main.rate_bound:.1f} % score so much (95 % limit over "

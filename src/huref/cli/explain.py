@@ -26,8 +26,8 @@ def explain(
 ) -> None:
     """Recover what was done to A to make B, and what undoing it shows; exit code 3 where nothing agrees."""
     from huref import api
-    from huref.explain import CheckOptions, ExplainOptions, explain_csv, explain_text
-    from huref.explain.text import checked_text
+    from huref.explanation import CheckOptions, ExplainOptions, explain_csv, explain_text
+    from huref.explanation.text import checked_text
 
     if check is not None:
         chosen = CheckOptions(layers, neurons, seed, arch_file)

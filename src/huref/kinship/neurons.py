@@ -82,7 +82,7 @@ def read_neurons(weights: CanonicalWeights, layer: int) -> Neurons:
     downs = _rows(weights, down if behind is None else down * behind, None)
     up = _rows(weights, block.up.float(), block.gain)
     gate = None if block.gate is None else _rows(weights, block.gate.float(), block.gain)
-    n_copies = max(1, getattr(weights.architecture, "n_experts", 0))
+    n_copies = weights.architecture.n_experts if f"layers.{layer}.router" in weights else 1
     return Neurons(up if gate is None else gate, None if gate is None else up, downs, n_copies)
 
 

@@ -196,8 +196,21 @@ class _Pair:
         sizes, windows = self.b.weights.geometry, dict[tuple[int, ...], list[int]]()
         for i, window in zip(plan.rows, plan.windows, strict=True):
             windows.setdefault(window, []).append(i)
-        at_once = min(_MOST_RESULTS // (_MATCHING * sizes.d_ff), _MOST_ROWS // (sizes.d_ff * sizes.d_model))
-        return [(tuple(rows), some) for window, rows in windows.items() for some in _chunks(window, max(1, at_once))]
+        at_once = max(1, min(_MOST_RESULTS // (_MATCHING * sizes.d_ff), _MOST_ROWS // (sizes.d_ff * sizes.d_model)))
+        return [
+            (tuple(rows), some)
+            for window, rows in windows.items()
+            for alike in _by_width(window, self.b)
+            for some in _chunks(alike, at_once)
+        ]
+
+
+def _by_width(window: tuple[int, ...], model: Model) -> list[tuple[int, ...]]:
+    """Layers of equally many neurons: a model of experts may have dense layers too."""
+    groups: dict[int, list[int]] = {}
+    for j in window:
+        groups.setdefault(model.weights.shape(f"layers.{j}.up")[0], []).append(j)
+    return [tuple(group) for group in groups.values()]
 
 
 def _chunks(items: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:

@@ -4,7 +4,8 @@ The rule, in order:
 
     identical, requantised   the stored weights say so themselves
     derived                  pairing agreement of at least `ACCUSED_FROM`, and a p-value of at most 1 %
-    independent              agreement no higher than of unrelated pairs, though alignment was given every chance
+    independent              agreement and aligned score no higher than of unrelated pairs, though alignment was given
+                             every chance
     inconclusive             everything else
 
 Similar behaviour, similar token statistics and a high ICS accuse nobody: models that learned from the same text share
@@ -62,6 +63,7 @@ class Facts:
         pcs: parameters' cosine similarity, or None.
         method: how the residual map was found.
         background: where the agreement stands; None without agreement.
+        most_aligned: the highest aligned score of an unrelated pair, or None.
         has_alignment: the vocabularies share enough tokens for the embeddings to show the map.
         missing: why there is no agreement.
         shares_vocabulary: `same`, `extended` (B's holds all of A's), `reduced` or `other`.
@@ -76,6 +78,7 @@ class Facts:
     pcs: float | None = None
     method: str = ""
     background: Background | None = None
+    most_aligned: float | None = None
     has_alignment: bool = True
     missing: str = ""
     shares_vocabulary: str = "same"
@@ -131,10 +134,22 @@ def decide(facts: Facts) -> Decision:
         return _derived(facts, told)
     if agreement > max(background.values):
         return Decision("inconclusive", reasons=(*told, f"more than chance, less than the {ACCUSED_FROM} asked for"))
-    if not facts.has_alignment:
-        reason = "too few shared tokens to find a map by the embeddings, and the weights alone showed none"
-        return Decision("inconclusive", reasons=(*told, reason))
+    doubt = _doubt(facts)
+    if doubt:
+        return Decision("inconclusive", reasons=(*told, doubt))
     return Decision("independent", "independent", reasons=(*told, "no more than unrelated models have in common"))
+
+
+def _doubt(facts: Facts) -> str:
+    """Why agreement at chance does not show independence here, or nothing."""
+    if facts.aligned is not None and facts.most_aligned is not None and facts.aligned > facts.most_aligned:
+        return (
+            f"aligned, the weights resemble each other more ({facts.aligned:.2f}) than those of any unrelated pair "
+            f"({facts.most_aligned:.2f}): the pairing may have been trained away"
+        )
+    if not facts.has_alignment:
+        return "too few shared tokens to find a map by the embeddings, and the weights alone showed none"
+    return ""
 
 
 def _copies(facts: Facts) -> Decision:

@@ -1,0 +1,269 @@
+"""A model's parts as rows in the residual stream, with their lengths, gains folded: what undoing is done on.
+
+Norm gains are folded into what reads the stream, gains behind a branch into what writes it, and a LayerNorm's mean
+subtraction is projected out of both, as in `huref.kinship.neurons`. A reader's bias is one more column: with the
+norm's own bias carried through the matrix it does not change when gains are absorbed, and scales and maps act on it
+as on a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huref.arch.weights import CanonicalWeights
+from huref.invariants import require_finite
+from huref.rounding import rounding_square
+
+_SAMPLED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class FeedForwardRows:
+    """The neurons of one layer.
+
+    Attributes:
+        acts: (f, d + 1) what the activation sees, bias last: the gate, or `up` where there is no gate.
+        ups: (f, d + 1) `up` in a gated block, else None.
+        downs: (f, d) what each neuron writes.
+        down_bias: (d,).
+        routers: (n, d + 1) a row per expert, or None.
+        blocks: neurons of each expert in order, a shared expert last; one number in a dense block.
+        has_norm_in_front: a norm undoes the length of what they read.
+        has_norm_behind: a norm acts on what they write together, so that its length is free.
+        rounding: kind -> root mean square of what the stored type rounds off, over that of the weights.
+    """
+
+    acts: Tensor
+    ups: Tensor | None
+    downs: Tensor
+    down_bias: Tensor
+    routers: Tensor | None
+    blocks: tuple[int, ...]
+    has_norm_in_front: bool
+    has_norm_behind: bool
+    rounding: dict[str, float]
+
+    @property
+    def is_live(self) -> Tensor:
+        """(f,) bool: no row of the neuron is zero."""
+        rows = [self.acts[:, :-1], self.downs] + ([] if self.ups is None else [self.ups[:, :-1]])
+        return torch.stack([part.square().sum(1) > 1e-30 for part in rows]).all(0)
+
+    @property
+    def is_silent(self) -> bool:
+        """Nothing is written."""
+        return not bool(self.downs.any())
+
+
+@dataclass(frozen=True)
+class AttentionRows:
+    """The heads of one layer.
+
+    Attributes:
+        q: (h, e, d + 1) with the query norm's gain, bias last.
+        k: (g, e, d + 1) likewise.
+        v: (g, e, d + 1).
+        o: (h, e, d): row i of a head is what its i-th value writes.
+        o_bias: (d,).
+        has_norms: queries or keys are normed, so that the scale of each is free.
+        has_norm_in_front, has_norm_behind: as above.
+        rounding: as above.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+    o_bias: Tensor
+    has_norms: bool
+    has_norm_in_front: bool
+    has_norm_behind: bool
+    rounding: dict[str, float]
+
+    @property
+    def is_silent(self) -> bool:
+        """Nothing is written."""
+        return not bool(self.o.any())
+
+    @property
+    def per_group(self) -> int:
+        """Query heads of a KV group."""
+        return self.q.shape[0] // self.k.shape[0]
+
+
+def read_feed_forward(weights: CanonicalWeights, layer: int) -> FeedForwardRows:
+    """Read one layer's neurons.
+
+    Raises:
+        NotFiniteError: NaN or infinity among them.
+    """
+    at = f"layers.{layer}."
+    block = weights.feed_forward(layer)
+    behind = _gain_behind(weights, f"{at}post_feed_forward_norm")
+    up = _reader(weights, f"{at}up", block.up, f"{at}feed_forward_norm", block.gain)
+    gate = (
+        None
+        if block.gate is None
+        else _reader(weights, f"{at}gate", block.gate, f"{at}feed_forward_norm", block.gain)
+    )
+    routers = None
+    if f"{at}router" in weights:
+        matrix = weights.read(f"{at}router")
+        routers = _reader(weights, f"{at}router", matrix, f"{at}feed_forward_norm", block.gain)
+    roles = ("up", "down", *(("gate",) if gate is not None else ()), *(("router",) if routers is not None else ()))
+    return FeedForwardRows(
+        acts=up if gate is None else gate,
+        ups=None if gate is None else up,
+        downs=_writer(weights, f"{at}down", block.down.float().T, behind),
+        down_bias=_written_bias(weights, f"{at}down_bias", behind),
+        routers=routers,
+        blocks=_blocks(weights, layer, len(up)),
+        has_norm_in_front=block.gain is not None,
+        has_norm_behind=behind is not None,
+        rounding=_roundings(weights, at, roles),
+    )
+
+
+def read_attention(weights: CanonicalWeights, layer: int) -> AttentionRows:
+    """Read one layer's heads.
+
+    Raises:
+        NotFiniteError: NaN or infinity among them.
+    """
+    at = f"layers.{layer}."
+    block = weights.attention(layer)
+    behind = _gain_behind(weights, f"{at}post_attention_norm")
+    e = weights.geometry.head_dim
+
+    def heads(role: str, stored: Tensor, gain: Tensor | None) -> Tensor:
+        flat = _reader(weights, f"{at}{role}", stored.flatten(0, 1), f"{at}attention_norm", block.gain)
+        split = flat.reshape(-1, e, flat.shape[1])
+        return split if gain is None else split * gain.float().reshape(-1, e, 1)
+
+    return AttentionRows(
+        q=heads("q", block.Wq, block.q_gain),
+        k=heads("k", block.Wk, block.k_gain),
+        v=heads("v", block.Wv, None),
+        o=_writer(weights, f"{at}o", block.Wo.float().transpose(1, 2), behind),
+        o_bias=_written_bias(weights, f"{at}o_bias", behind),
+        has_norms=block.q_gain is not None or block.k_gain is not None,
+        has_norm_in_front=block.gain is not None,
+        has_norm_behind=behind is not None,
+        rounding=_roundings(weights, at, ("q", "k", "v", "o")),
+    )
+
+
+def neurons_reading(rows: FeedForwardRows, scale: float) -> FeedForwardRows:
+    """What reads a stream so many times as long, for one of length 1: only a norm in front makes that no matter."""
+    if rows.has_norm_in_front or scale == 1.0:
+        return rows
+    ups, routers = (None if part is None else _times(part, scale) for part in (rows.ups, rows.routers))
+    return replace(rows, acts=_times(rows.acts, scale), ups=ups, routers=routers)
+
+
+def heads_reading(rows: AttentionRows, scale: float) -> AttentionRows:
+    """`neurons_reading` of heads."""
+    if rows.has_norm_in_front or scale == 1.0:
+        return rows
+    return replace(rows, q=_times(rows.q, scale), k=_times(rows.k, scale), v=_times(rows.v, scale))
+
+
+def is_silent(weights: CanonicalWeights, layer: int, role: str) -> bool:
+    """Whether a branch writes nothing: `o` or `down` is zero."""
+    return not bool(weights.read(f"layers.{layer}.{role}").any())
+
+
+def read_embedding(weights: CanonicalWeights, ids: np.ndarray) -> Tensor:
+    """(n, d) embedding rows, as they enter the stream."""
+    rows = weights.embedding(ids).float()
+    require_finite(rows, "embedding", weights)
+    return _projected(weights, rows)
+
+
+def read_unembedding(weights: CanonicalWeights, ids: np.ndarray) -> Tensor:
+    """(n, d + 1) output rows with the final norm's gain folded, its bias and the output's own in the last column."""
+    rows = weights.read("unembedding", ids).float()
+    require_finite(rows, "unembedding", weights)
+    if "project_out" in weights:
+        rows = rows @ weights.read("project_out").float()
+    bias = rows.new_zeros(len(rows), 1)
+    if not weights.architecture.norm_after_residual:
+        if "final_norm_bias" in weights:
+            bias = rows @ weights.read("final_norm_bias").float()[:, None]
+        if "final_norm" in weights:
+            rows = rows * weights.read("final_norm").float()
+    if "unembedding_bias" in weights:
+        bias = bias + weights.read("unembedding_bias").float()[torch.from_numpy(ids)][:, None]
+    return torch.cat([_projected(weights, rows), bias], dim=1)
+
+
+def read_positions(weights: CanonicalWeights) -> Tensor | None:
+    """(n, d) learned positions, or None."""
+    if "position" not in weights:
+        return None
+    rows = weights.read("position").float()
+    require_finite(rows, "position", weights)
+    return _projected(weights, rows)
+
+
+def rounding_of(weights: CanonicalWeights, name: str) -> float:
+    """What a tensor's stored type rounds off, over its weights, both as root mean squares, from its first rows."""
+    rows = weights.read(name, slice(0, min(weights.shape(name)[0], _SAMPLED_ROWS))).float()
+    square = float(rows.square().mean())
+    return float(rounding_square(rows, weights.stored_dtype(name)).mean() / square) ** 0.5 if square else 0.0
+
+
+def _reader(weights: CanonicalWeights, name: str, stored: Tensor, norm: str, gain: Tensor | None) -> Tensor:
+    """(n, d + 1): a matrix that reads the stream, gain folded, and its bias, the norm's own carried through it."""
+    matrix = stored.float()
+    require_finite(matrix, name, weights)
+    bias = matrix.new_zeros(len(matrix), 1)
+    if f"{norm}_bias" in weights and not weights.architecture.norm_after_residual:
+        bias = matrix @ weights.read(f"{norm}_bias").float()[:, None]
+    if f"{name}_bias" in weights:
+        bias = bias + weights.read(f"{name}_bias").float()[:, None]
+    rows = matrix if gain is None else matrix * gain.float()
+    return torch.cat([_projected(weights, rows), bias], dim=1)
+
+
+def _times(rows: Tensor, scale: float) -> Tensor:
+    """Rows with a last column that is no axis."""
+    return torch.cat([rows[..., :-1] * scale, rows[..., -1:]], dim=-1)
+
+
+def _writer(weights: CanonicalWeights, name: str, rows: Tensor, behind: Tensor | None) -> Tensor:
+    require_finite(rows, name, weights)
+    return _projected(weights, rows if behind is None else rows * behind)
+
+
+def _written_bias(weights: CanonicalWeights, name: str, behind: Tensor | None) -> Tensor:
+    if name not in weights:
+        return torch.zeros(weights.geometry.d_model)
+    return _writer(weights, name, weights.read(name).float(), behind)
+
+
+def _projected(weights: CanonicalWeights, rows: Tensor) -> Tensor:
+    """Without the direction that a LayerNorm subtracts."""
+    return rows - rows.mean(dim=-1, keepdim=True) if weights.architecture.norm == "layer" else rows
+
+
+def _gain_behind(weights: CanonicalWeights, name: str) -> Tensor | None:
+    """The gain on a branch's output, where the norm acts before the residual sum."""
+    if name not in weights or weights.architecture.norm_after_residual:
+        return None
+    return weights.read(name).float()
+
+
+def _blocks(weights: CanonicalWeights, layer: int, n_neurons: int) -> tuple[int, ...]:
+    arch = weights.architecture
+    if f"layers.{layer}.router" not in weights:
+        return (n_neurons,)
+    return (arch.expert_width,) * arch.n_experts + ((arch.shared_width,) if arch.shared_width else ())
+
+
+def _roundings(weights: CanonicalWeights, at: str, roles: tuple[str, ...]) -> dict[str, float]:
+    return {role: rounding_of(weights, f"{at}{role}") for role in roles}
