@@ -22,7 +22,10 @@ from huref.tokens import MIN_TOKENS
 CLEAR = 0.5
 """Agreement of the best half of the layers at which no other map is tried: strangers do not come near it."""
 
-_MATCHING, _TESTED, _SHALLOW = 128, 2048, 8
+_MATCHING, _TESTED = 128, 2048
+_SHALLOW, _MANY_PAIRS = 8, 256
+"""Depth up to which every pair of layers is tried at once; pairs beyond which a third of the neurons match them."""
+
 _KEPT_LAYERS = 4
 _MOST_RESULTS, _MOST_ROWS = 1 << 22, 1 << 26
 
@@ -178,14 +181,15 @@ class _Pair:
     def _table(self, where: ResidualMap, plan: LayerPlan) -> np.ndarray:
         """Agreement of a sample of neurons for every planned pair of layers, the better way of two."""
         table = np.full((self.a.weights.geometry.n_layers, self.b.weights.geometry.n_layers), np.nan)
+        n = _MATCHING if sum(map(len, plan.windows)) <= _MANY_PAIRS else _MATCHING // 3
         for done, (rows, some) in enumerate(blocks := self._blocks(plan)):
             if self.report:
                 self.report(Progress(f"pairing neurons, map by {where.method}", done, len(blocks), "block of layers"))
             others = [self.neurons_b(j) for j in some]
-            whole, sample = Stack.of(others), Stack.of([_sample(y, _MATCHING) for y in others], where.backward)
+            whole, sample = Stack.of(others), Stack.of([_sample(y, n) for y in others], where.backward)
             for i in rows:
                 x = self.neurons_a(i)
-                there = pair_layers(Stack.of([_sample(x, _MATCHING)], where.forward), whole)[0]
+                there = pair_layers(Stack.of([_sample(x, n)], where.forward), whole)[0]
                 back = pair_layers(sample, Stack.of([x]))
                 best = [max(one.agreement, other[0].agreement) for one, other in zip(there, back, strict=True)]
                 table[i, list(some)] = best
