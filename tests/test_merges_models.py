@@ -211,6 +211,9 @@ def test_copies(home: Path, tmp_path: Path) -> None:
     assert (same.verdict, same.kind, same.parents) == ("identical", "single parent", ("one",))
     rounded = find(home, tmp_path, {k: t.bfloat16() for k, t in ONE.items()})
     assert (rounded.verdict, rounded.parents) == ("requantised", ("one",))
+    dropped = save(tmp_path / "dropped", formulas.frankenmerge([ONE], [(0, 0), (0, 2)]), n_layers=2)
+    found = parents(dropped, [home / name for name in ("base", "one", "two")])
+    assert (found.verdict, found.parents) == ("derived", ("one",))
 
 
 def test_strangers_are_never_parents(home: Path, tmp_path: Path) -> None:

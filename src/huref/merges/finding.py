@@ -111,7 +111,7 @@ def _answer(family: Family, products: InnerProducts, is_base_given: bool) -> Par
         child=family.child.name,
         base=names[base] if source != "none" else None,
         base_source=source,
-        verdict=judged.verdict,
+        verdict=_verdict(family, judged),
         kind=judged.kind,
         parents=tuple(names[i] for i in judged.parents),
         candidates=parts,
@@ -148,6 +148,15 @@ def _judged(
         if judged.verdict == "merged":
             return base, judged
     return bases[0], first
+
+
+def _verdict(family: Family, judged: Judgement) -> str:
+    """A copy is one only where every tensor of the child was compared, layer by layer."""
+    if judged.verdict not in ("identical", "requantised"):
+        return judged.verdict
+    copied = family.candidates[judged.parents[0]]
+    is_whole = copied.layers is None and len(family.names) == len(family.child.weights.names())
+    return judged.verdict if is_whole else "derived"
 
 
 def _candidates(
