@@ -340,7 +340,7 @@ def test_only_the_methods_asked_for_run(cli: Callable[..., Outcome], zoo_folder:
     assert done.code == 0, done.err
     assert "PCS" not in done.out
     assert "size" in done.out
-    assert " other " not in done.out
+    assert "an offspring and a base of other data or shape" not in done.out
 
 
 def test_answers_on_the_same_files_by_the_same_code_are_taken_over(
