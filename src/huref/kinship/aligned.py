@@ -16,6 +16,7 @@ in token space has four.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 import numpy as np
 import torch
@@ -76,6 +77,7 @@ def _probed(left: Tensor, right: Tensor) -> Tensor:
     return (S1 @ left.T) @ (right @ S2.T) - trace * (S1 @ S2.T)
 
 
+@cache
 def _signs(side: str, width: int) -> Tensor:
     """(PROBES, width) random signs, always the same."""
     seed = hashlib.sha256(f"huref/aligned/1/{side}/{width}".encode()).digest()

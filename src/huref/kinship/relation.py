@@ -227,6 +227,8 @@ def _both_ways(x: Neurons, y: Neurons, where: ResidualMap) -> Pairing:
     Where one side lost neurons or holds copies of them, only one way finds everybody a partner.
     """
     there = pair_layers(Stack.of([_sample(x, _TESTED)], where.forward), Stack.of([y]))[0][0]
+    if there.agreement == 1.0:
+        return there
     back = pair_layers(Stack.of([_sample(y, _TESTED)], where.backward), Stack.of([x]))[0][0]
     return max(there, replace(back, is_back=True), key=lambda found: found.agreement)
 
