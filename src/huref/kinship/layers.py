@@ -9,6 +9,8 @@ import numpy as np
 MOST_WEIGHTS = 3 << 30
 """Feed-forward weights read of both models together, unless the user names layers."""
 
+_FEW_LAYERS = 4
+
 
 @dataclass(frozen=True)
 class LayerPlan:
@@ -39,6 +41,13 @@ def plan_layers(n_a: int, n_b: int, weights_per_layer: int, asked: tuple[int, ..
         return LayerPlan(asked, tuple(everything for _ in asked), len(asked) == n_a)
     if n_a + n_b <= affordable:
         return LayerPlan(tuple(range(n_a)), tuple(everything for _ in range(n_a)), True)
+    if n_a == n_b:  # no layer came or went: a few, each against the same few, which are read once
+        few = (
+            tuple(int((i + 0.5) * n_a / _FEW_LAYERS) for i in range(_FEW_LAYERS))
+            if n_a >= _FEW_LAYERS
+            else everything
+        )
+        return LayerPlan(few, tuple(few for _ in few), False)
     reach = 1 + abs(n_a - n_b)  # layers may have gone or come anywhere before this one
     n_rows = max(1, min(n_a, affordable // (2 + 2 * reach)))
     rows = tuple(int((i + 0.5) * n_a / n_rows) for i in range(n_rows))

@@ -23,6 +23,8 @@ from huref.kinship.residual_map import ResidualMap, polar
 _QUANTILES, _EXTREMES = 48, 12
 _MOST_NEURONS = 3072
 _ROUNDS = 10
+_WIDE, _ROUNDS_WIDE = 2048, 3
+"""Streams so wide that a round takes many seconds get fewer."""
 
 
 def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | None:
@@ -45,7 +47,7 @@ def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | Non
         return None
     chosen = order[: 4 * width]
     R, best = polar(left[chosen].T @ right[chosen]), 0.0
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if width <= _WIDE else _ROUNDS_WIDE):
         C, likeness = _refit(pairs, R)
         if likeness <= best + 1e-3:
             break
