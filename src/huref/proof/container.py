@@ -1,0 +1,132 @@
+"""Strict binary files: magic, canonical JSON header, sections whose lengths follow. proof-v1, sections 2 and 5."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huref.artefact import canonical_json
+from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError, UnsafeFileError
+
+MAX_HEADER = 1 << 20
+MAX_FILE = 1 << 31
+
+T = TypeVar("T")
+
+
+def pack(magic: bytes, header: Mapping[str, Any], sections: bytes) -> bytes:
+    """A whole file."""
+    text = canonical_json(header).encode()
+    return magic + len(text).to_bytes(4, "little") + text + sections
+
+
+class Reader:
+    """Takes a file apart from the front; nothing is allocated that the file does not hold.
+
+    Args:
+        data: the whole file, or a part with the same rules.
+        where: what to call it in errors.
+    """
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self._data = memoryview(data)
+        self._at = 0
+        self.where = where
+
+    def take(self, count: int, what: str) -> bytes:
+        """The next `count` bytes.
+
+        Raises:
+            CorruptFileError: there are fewer.
+        """
+        left = len(self._data) - self._at
+        if count > left:
+            raise self.fault("ends too early", f"{count} bytes of {what}", f"{left} bytes")
+        piece = bytes(self._data[self._at : self._at + count])
+        self._at += count
+        return piece
+
+    def number(self, width: int, what: str) -> int:
+        """An unsigned little-endian integer."""
+        return int.from_bytes(self.take(width, what), "little")
+
+    def rest(self) -> bytes:
+        """Everything that is left."""
+        return self.take(len(self._data) - self._at, "the rest")
+
+    def end(self) -> None:
+        """Refuse bytes that nothing claims."""
+        left = len(self._data) - self._at
+        if left:
+            raise self.fault("has bytes that nothing claims", "its end", f"{left} bytes more")
+
+    def magic(self, expected: bytes, what: str) -> None:
+        """Refuse another kind of file, or another version."""
+        found = self.take(min(len(expected), len(self._data)), "magic")
+        if found != expected:
+            got = "another version of it" if found[:7] == expected[:7] else "something else"
+            raise self.fault(f"is no {what} that this huref reads", repr(expected.decode()), got)
+
+    def header(self) -> tuple[bytes, dict[str, Any]]:
+        """The header's bytes, and what they say.
+
+        Raises:
+            CorruptFileError: no JSON object, or not in its one encoding.
+        """
+        length = self.number(4, "header length")
+        if length > MAX_HEADER:
+            raise self.fault("has a header that is too long", f"at most {MAX_HEADER} bytes", str(length))
+        text = self.take(length, "header")
+        try:
+            document = json.loads(text.decode("utf-8"))
+            is_canonical = isinstance(document, dict) and canonical_json(document).encode() == text
+        except (ValueError, RecursionError):
+            is_canonical = False
+        if not is_canonical:
+            raise self.fault("has a header that is not canonical", "JSON, keys sorted, no spaces", "something else")
+        return text, document
+
+    def fault(self, what: str, expected: str, got: str) -> CorruptFileError:
+        """An error about this file."""
+        return CorruptFileError(
+            f"the file {what}",
+            where=self.where,
+            expected=expected,
+            got=got,
+            next_step="the file is damaged, forged or of another version: ask its maker for it again",
+        )
+
+
+def checked(reader: Reader, make: Callable[[], T]) -> T:
+    """What `make` makes of a parsed header; whatever is wrong with it becomes one error about the file."""
+    try:
+        return make()
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise reader.fault("has a header that says something impossible", "see docs/formats", str(error)) from None
+    except HurefError as error:
+        raise reader.fault("has a header that says something impossible", error.expected, error.got) from None
+
+
+def read_file(path: Path, limit: int = MAX_FILE) -> bytes:
+    """The bytes of a file of bounded size.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it cannot be read.
+        UnsafeFileError: it is larger than `limit`.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise UnsafeFileError(
+                "a file that is too large", where=str(path), expected=f"at most {limit} bytes", got=f"{size} bytes"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MissingFileError(
+            "no such file", where=str(path), expected="a file", next_step="check the name; `huref commit` makes it"
+        ) from None
+    except OSError as error:
+        raise InputError("a file that cannot be read", where=str(path), got=error.strerror or str(error)) from None

@@ -1,0 +1,117 @@
+"""Verification of commitments and of proofs about sketches: proof-v1, section 9. No torch is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from py_arkworks_bls12381 import G1Point
+
+from huref.errors import HurefError
+from huref.proof.commitment_file import Commitment
+from huref.proof.curve import decode_points
+from huref.proof.equations import PointEquations
+from huref.proof.no_wrap import require_no_wrap
+from huref.proof.proof_file import SketchProof
+from huref.proof.signs import FEWEST_TOKENS, pair_seed
+from huref.proof.sketch_proof import require_sketches
+from huref.proof.sketches import vector_of
+
+
+class RejectedError(HurefError):
+    """A commitment or a proof that can be read and does not hold."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a valid proof establishes.
+
+    Attributes:
+        commitment: what it is about.
+        proof: the claim and the exact sketches.
+        vector: (512,) float32 that follows for a fingerprint; None for a comparison.
+    """
+
+    commitment: Commitment
+    proof: SketchProof
+    vector: np.ndarray | None
+
+
+def verify_commitment(commitment: Commitment) -> None:
+    """Check that a commitment bounds its integers, and that all its points are good.
+
+    Raises:
+        CorruptFileError: a point that cannot be accepted.
+        RejectedError: the bounds do not hold.
+    """
+    equations = PointEquations()
+    _require_commitment(commitment, equations, decode_points)
+    _require_all(equations, "the commitment's no-wrap proof does not hold", "commitment")
+
+
+def verify_sketches(
+    commitment: Commitment,
+    proof: SketchProof,
+    decode: Callable[[bytes, str], list[G1Point]] = decode_points,
+) -> Verified:
+    """Check a proof and the commitment that it is about.
+
+    Args:
+        decode: how the commitment's points are decoded; `huref.proof.parallel` has one for several processes.
+
+    Raises:
+        CorruptFileError: a point that cannot be accepted.
+        RejectedError: the proof does not hold, or is about something else.
+    """
+    _require_claim(commitment, proof)
+    equations = PointEquations()
+    first = _require_commitment(commitment, equations, decode)
+    require_sketches(commitment.layout, commitment.strings, proof, first, equations)
+    _require_all(equations, "the proof does not hold", "equations of proof-v1, sections 7 and 8")
+    vector = vector_of(commitment.layout, proof.sketches) if proof.claim.kind == "fingerprint" else None
+    return Verified(commitment, proof, vector)
+
+
+def _require_claim(commitment: Commitment, proof: SketchProof) -> None:
+    """Section 9, 3."""
+    claim, recipe = proof.claim, commitment.layout.recipe
+    if claim.root != commitment.root:
+        raise _rejected("the proof is about another commitment", "root", commitment.root.hex(), claim.root.hex())
+    if claim.kind == "fingerprint":
+        expected = (recipe.seed, recipe.sketch_rows, commitment.layout.n_tokens)
+        got = (claim.seed, claim.rows, int(proof.chosen.sum()))
+        if got != expected:
+            raise _rejected(
+                "the proof is not of the commitment's recipe", "seed, rows, tokens", str(expected), str(got)
+            )
+        return
+    seed = pair_seed(claim.root, claim.peer or b"")
+    if claim.seed != seed or claim.root == claim.peer or proof.chosen.sum() < FEWEST_TOKENS:
+        expected_text = f"{seed}, two commitments, at least {FEWEST_TOKENS} tokens"
+        raise _rejected("signs that are not those of the pair", "seed, tokens", expected_text, claim.seed)
+
+
+def _require_commitment(
+    commitment: Commitment, equations: PointEquations, decode: Callable[[bytes, str], list[G1Point]]
+) -> int:
+    """Decode the points and add the equations of section 7; where the rows' points begin."""
+    rows = equations.extend(decode(commitment.points, "commitment"))
+    masks = equations.extend(decode_points(commitment.no_wrap.masks, "no-wrap proof"))
+    try:
+        require_no_wrap(commitment.layout, commitment.root, commitment.no_wrap, (rows, masks), equations)
+    except HurefError as error:
+        raise _rejected(error.what, error.where, error.expected, error.got) from None
+    return rows
+
+
+def _require_all(equations: PointEquations, what: str, where: str) -> None:
+    if not equations.hold():
+        raise _rejected(what, where, "every equation", "at least one that is false")
+
+
+def _rejected(what: str, where: str, expected: str, got: str) -> RejectedError:
+    next_step = "do not rely on it: it is forged, damaged, or belongs to something else"
+    return RejectedError(what, where=where, expected=expected, got=got, next_step=next_step)
