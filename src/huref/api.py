@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from huref.merges.parentage import Parentage
     from huref.pipeline import Report
     from huref.portraits import PictureOptions
+    from huref.private_comparison import PrivateComparison
+    from huref.proof.commitment_file import Commitment
+    from huref.proof.committing import CommitOptions
+    from huref.proof.proof_file import SketchProof
+    from huref.proof_checks import Verification
 
 SCORES = ("pcs", "ics", "ics_canonical", "aligned", "agreement", "vectors")
 
@@ -279,6 +284,104 @@ def write(fingerprint: Fingerprint, out: Path) -> tuple[Path, Path]:
     save_picture([fingerprint], picture)
     save_fingerprint(fingerprint, file)
     return file, picture
+
+
+def commit(
+    model: str | Path,
+    folder: Path,
+    recipe: Recipe | None = None,
+    options: CommitOptions | None = None,
+    *,
+    tokens_file: Path | None = None,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> Commitment:
+    """Commit to a model's weights: writes `commitment` (public) and `opening` (secret) into a folder.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.proof.committing import CommitOptions, commit_model
+    from huref.tokens import read_ranking
+
+    ranking = read_ranking(tokens_file) if tokens_file else None
+    chosen = options or CommitOptions()
+    return commit_model(
+        model, folder, recipe or Recipe(), chosen, ranking=ranking, arch_file=arch_file, report=report
+    )
+
+
+def prove_fingerprint(
+    folder: Path,
+    out: Path,
+    model: str | Path | None = None,
+    passphrase: str | None = None,
+    *,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> SketchProof:
+    """Prove that a fingerprint comes from committed weights; written to `out`.
+
+    Args:
+        model: refused unless its integers are the committed ones.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place, write_atomically
+    from huref.proof import proving
+
+    require_place(out)
+    if model is not None:
+        proving.require_model(model, folder, passphrase, arch_file)
+    made = proving.prove_fingerprint(folder, passphrase, report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def prove_compare(
+    folder: Path, peer: Path, out: Path, rows: int = 64, passphrase: str | None = None, report: Report | None = None
+) -> SketchProof:
+    """Prove one side of a comparison of two commitments; written to `out`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place, write_atomically
+    from huref.proof import proving
+    from huref.proof.commitment_file import read_commitment
+
+    require_place(out)
+    made = proving.prove_compare(folder, read_commitment(peer), rows, passphrase, report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def verify(
+    proof: Path, commitment: Path | None = None, *, fingerprint: Path | None = None, image: Path | None = None
+) -> Verification:
+    """Verify a proof or a commitment, and what was published with it. Loads no torch unless there is an image.
+
+    Raises:
+        RejectedError: something does not hold.
+        HurefError: see `huref.errors`.
+    """
+    from huref.proof_checks import Published, verify_file
+
+    return verify_file(proof, commitment, Published(fingerprint, image))
+
+
+def compare_private(
+    a: Path, b: Path, rows: int | None = None, passphrase: str | None = None, report: Report | None = None
+) -> PrivateComparison:
+    """One step of a comparison between two owners, from two folders with commitments; docs/proofs.md.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref import private_comparison
+
+    return private_comparison.compare_private(a, b, rows, passphrase, report)
 
 
 def rank_tokens(

@@ -13,6 +13,7 @@
     │   ├── TokenizerError        4   a vocabulary that cannot be read or is too small
     │   ├── NotFiniteError        4   NaN or infinity in a tensor that is used
     │   └── WeightsError          4   shipped or given network weights that are not what they claim
+    ├── RejectedError             1   a commitment or a proof that can be read and does not hold
     ├── AccessError               5   gated or denied
     └── NetworkError              6   network or offline
 
@@ -114,6 +115,12 @@ class NotFiniteError(InputError):
 
 class WeightsError(InputError):
     """Network weights, shipped or given, that are not what they claim to be."""
+
+
+class RejectedError(HurefError):
+    """A commitment or a proof that can be read and does not hold."""
+
+    exit_code = 1
 
 
 class AccessError(HurefError):

@@ -100,7 +100,7 @@ def fingerprint(
     weights, recipe = _load_weights(recipe, encoder_weights)
     model = open_model(reference, arch_file)
     with model.weights.checkpoint as checkpoint:
-        recipe = replace(recipe, ranking=_digest(ranking) if ranking else "")
+        recipe = replace(recipe, ranking=ranking_digest(ranking) if ranking else "")
         tokens = choose_tokens(model, recipe, ranking)
         sketches: dict[str, np.ndarray] = {}
         if weights is not None:
@@ -163,7 +163,8 @@ def token_notes(tokens: TokenSelection) -> tuple[str, ...]:
     return (f"{len(tokens)} tokens used of {tokens.requested} asked for: the vocabulary has no more",)
 
 
-def _digest(ranking: Ranking) -> str:
+def ranking_digest(ranking: Ranking) -> str:
+    """What a recipe says of a token ranking."""
     return hashlib.sha256(ranking.ids.astype("<i8").tobytes()).hexdigest()
 
 

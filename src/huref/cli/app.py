@@ -10,6 +10,7 @@ import typer
 from huref import __version__
 from huref.cli import (
     attack,
+    commit,
     compare,
     demo,
     encoder,
@@ -19,9 +20,11 @@ from huref.cli import (
     lab,
     matrix,
     parents,
+    prove,
     render,
     tokens,
     train,
+    verify,
 )
 from huref.errors import HurefError, InputError, UsageError
 
@@ -46,6 +49,9 @@ app.command("explain")(explain.explain)
 app.command("render")(render.render)
 app.command("demo")(demo.demo)
 app.command("attack")(attack.attack)
+app.command("commit")(commit.commit)
+app.command("verify")(verify.verify)
+app.add_typer(prove.app, name="prove", help="Zero-knowledge proofs about committed weights.")
 app.add_typer(tokens.app, name="tokens", help="Token rankings.")
 app.add_typer(lab.app, name="lab", help="Experiments: does a portrait read?")
 app.add_typer(encoder.app, name="encoder", help="CNN encoders: convert them, measure them.")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from huref.cli import options, output
+from huref.cli import options, output, passphrases
 
 
 def compare(
@@ -23,10 +23,16 @@ def compare(
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page, docs/reports.md.")] = None,
     sarif: Annotated[Path | None, typer.Option(help="Write a SARIF 2.1.0 log for continuous integration.")] = None,
     hash_files: Annotated[bool, typer.Option("--hash", help="Hash files above 1 GB too, for both of these.")] = False,
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="A and B are folders with commitments: compare by proofs, docs/proofs.md."),
+    ] = False,
     evidence: Annotated[Path | None, typer.Option(help="Of huref explain: check it, and tell it there.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Compare two models: every score, its background, a verdict; exit code 0 for a verdict, 3 for inconclusive."""
+    if private:
+        _compare_private(Path(a), Path(b), as_json)
     from huref import api
     from huref.artefact import CompareOptions
     from huref.evidence import ReportOptions
@@ -42,3 +48,17 @@ def compare(
     else:
         output.say("\n".join([output.comparison_text(found), *(f"  written: {path}" for path in wanted.paths)]))
     raise typer.Exit(chosen.exit_code(found))
+
+
+def _compare_private(a: Path, b: Path, as_json: bool) -> NoReturn:
+    """A step of a private comparison: what can be done now, and what is still to come."""
+    from huref import api
+
+    passphrase = passphrases.to_open(a) or passphrases.to_open(b)
+    with output.progress() as progress:
+        found = api.compare_private(a, b, passphrase=passphrase, report=progress)
+    if as_json:
+        output.print_json(found.to_dict())
+    else:
+        output.say(output.private_text(found))
+    raise typer.Exit(found.exit_code)

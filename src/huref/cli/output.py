@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from huref.artefact import Comparison, Fingerprint
     from huref.errors import HurefError
     from huref.pipeline import Report
+    from huref.private_comparison import PrivateComparison
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -153,3 +154,17 @@ def _derivation(found: Comparison) -> str:
         return ""
     parts = [told["kind"], told["strength"], "" if told["direction"] == "unknown" else told["direction"]]
     return f" ({', '.join(part for part in parts if part)})"
+
+
+def private_text(found: PrivateComparison) -> str:
+    """A private comparison for people: the result, or who has to do what next."""
+    lines = [f"{found.a} and {found.b}, by proofs about {found.roots[0][:16]} and {found.roots[1][:16]}"]
+    lines += [f"  written: {path}: send it, and the commitment beside it, to the other owner" for path in found.made]
+    if found.missing:
+        lines += [f"  waiting for {path}" for path in found.missing]
+        return "\n".join([*lines, "  then run the same command again"])
+    if found.score is not None:
+        score = found.score
+        lines.append(f"  ICS {score.ics:.4f} +- {score.error:.4f} over {score.n_tokens} shared tokens")
+        lines += [f"    {term.key_a:>14} {term.key_b:>14} {term.cosine:8.4f}" for term in score.terms]
+    return "\n".join([*lines, f"  verdict: {found.verdict}", *(f"  {note}" for note in found.notes)])

@@ -54,3 +54,16 @@ def read_png_metadata(path: Path) -> dict[str, str]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise CorruptFileError("not a PNG file that can be read", where=str(path), got=str(error)) from error
     return {str(key): str(value) for key, value in text.items()}
+
+
+def read_png(path: Path) -> Pixels:
+    """The pixels of a PNG file: uint8 (h, w, 3).
+
+    Raises:
+        CorruptFileError: not a PNG file that can be read.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise CorruptFileError("not a PNG file that can be read", where=str(path), got=str(error)) from error

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from huref import __version__
 from huref.proof.curve import commit, decode_points, encode_points
 from huref.proof.equations import Combination, PointEquations
 from huref.proof.field import ORDER, byte_length, combine, integers, powers, random_scalar, times
@@ -63,7 +62,7 @@ def prove_sketches(
     signs = centred_signs(secret.strings, chosen, claim.rows, claim.seed)
     sketches = exact_sketches(layout, rows, signs)
     width = max(byte_length(Y) for Y in sketches.values())
-    claim = replace(claim, width=width, version=__version__)
+    claim = replace(claim, width=width)
     started = SketchProof(claim, chosen, sketches, b"", QuadraticProof(b"", (), (), 0))
     transcript, alpha, beta = _begin(started)
     step("products")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from py_arkworks_bls12381 import G1Point
 
-from huref.errors import HurefError
+from huref.errors import HurefError, RejectedError
 from huref.proof.commitment_file import Commitment
 from huref.proof.curve import decode_points
 from huref.proof.equations import PointEquations
@@ -18,11 +18,7 @@ from huref.proof.signs import FEWEST_TOKENS, pair_seed
 from huref.proof.sketch_proof import require_sketches
 from huref.proof.sketches import vector_of
 
-
-class RejectedError(HurefError):
-    """A commitment or a proof that can be read and does not hold."""
-
-    exit_code = 1
+Decode = Callable[[bytes, str], list[G1Point]]
 
 
 @dataclass(frozen=True)
@@ -40,23 +36,22 @@ class Verified:
     vector: np.ndarray | None
 
 
-def verify_commitment(commitment: Commitment) -> None:
+def verify_commitment(commitment: Commitment, decode: Decode = decode_points) -> None:
     """Check that a commitment bounds its integers, and that all its points are good.
+
+    Args:
+        decode: as for `verify_sketches`.
 
     Raises:
         CorruptFileError: a point that cannot be accepted.
         RejectedError: the bounds do not hold.
     """
     equations = PointEquations()
-    _require_commitment(commitment, equations, decode_points)
+    _require_commitment(commitment, equations, decode)
     _require_all(equations, "the commitment's no-wrap proof does not hold", "commitment")
 
 
-def verify_sketches(
-    commitment: Commitment,
-    proof: SketchProof,
-    decode: Callable[[bytes, str], list[G1Point]] = decode_points,
-) -> Verified:
+def verify_sketches(commitment: Commitment, proof: SketchProof, decode: Decode = decode_points) -> Verified:
     """Check a proof and the commitment that it is about.
 
     Args:
@@ -94,9 +89,7 @@ def _require_claim(commitment: Commitment, proof: SketchProof) -> None:
         raise _rejected("signs that are not those of the pair", "seed, tokens", expected_text, claim.seed)
 
 
-def _require_commitment(
-    commitment: Commitment, equations: PointEquations, decode: Callable[[bytes, str], list[G1Point]]
-) -> int:
+def _require_commitment(commitment: Commitment, equations: PointEquations, decode: Decode) -> int:
     """Decode the points and add the equations of section 7; where the rows' points begin."""
     rows = equations.extend(decode(commitment.points, "commitment"))
     masks = equations.extend(decode_points(commitment.no_wrap.masks, "no-wrap proof"))

@@ -1,0 +1,58 @@
+"""`huref commit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from huref.cli import options, output, passphrases
+
+
+def commit(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory or weight file; its weights stay here.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for commitment and opening.")],
+    recipe: Annotated[str, typer.Option(help="canonical or paper.")] = "canonical",
+    layers: options.Layers = "last2",
+    n_tokens: options.NTokens = 4096,
+    tokens: options.TokensFile = None,
+    arch_file: options.ArchFile = None,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Encrypt the opening; asks for a passphrase, or HUREF_PASSPHRASE.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Commit to a model's weights: writes a public commitment and a secret opening; run again to resume."""
+    from huref import api
+    from huref.artefact import Recipe
+    from huref.proof.committing import CommitOptions
+
+    chosen = CommitOptions(jobs, passphrases.to_set(out) if encrypt else passphrases.to_resume(out))
+    files = {"tokens_file": tokens, "arch_file": arch_file}
+    with output.progress() as report:
+        made = api.commit(
+            model, out, Recipe(name=recipe, layers=layers, n_tokens=n_tokens), chosen, report=report, **files
+        )
+    layout = made.layout
+    document = {
+        "schema_version": "huref.committed/1.0",
+        "root": made.root.hex(),
+        "model": layout.model,
+        "architecture": layout.architecture,
+        "commitment_file": str(out / "commitment"),
+        "opening_file": str(out / "opening"),
+        "encrypted": encrypt or chosen.passphrase is not None,
+        "integers": layout.n_rows * layout.width,
+        "bits": layout.bits,
+    }
+    if as_json:
+        output.print_json(document)
+        return
+    output.say(
+        f"{layout.model} ({layout.architecture}): {document['integers']:,} integers of {layout.bits} bits committed\n"
+        f"  root        {document['root']}\n"
+        f"  publish     {document['commitment_file']}\n"
+        f"  keep secret {document['opening_file']}{' (encrypted)' if document['encrypted'] else ''}"
+    )

@@ -1,0 +1,76 @@
+"""`huref prove fingerprint`, `huref prove compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from huref.cli import options, output, passphrases
+
+if TYPE_CHECKING:
+    from huref.proof.proof_file import SketchProof
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Model = Annotated[
+    str | None,
+    typer.Argument(metavar="[MODEL]", help="Refuse unless this is the committed model; not needed to prove."),
+]
+Folder = Annotated[Path, typer.Option("--commitment", help="The folder that huref commit wrote.")]
+Proof = Annotated[Path, typer.Option("--out", "-o", help="The proof to write.")]
+
+
+@app.command("fingerprint")
+def prove_fingerprint(
+    commitment: Folder,
+    out: Proof,
+    model: Model = None,
+    arch_file: options.ArchFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Prove that the fingerprint comes from the committed weights, which stay private."""
+    from huref import api
+
+    passphrase = passphrases.to_open(commitment)
+    with output.progress() as report:
+        made = api.prove_fingerprint(commitment, out, model, passphrase, arch_file=arch_file, report=report)
+    _say(made, out, commitment, as_json)
+
+
+@app.command("compare")
+def prove_compare(
+    commitment: Folder,
+    peer: Annotated[Path, typer.Option(help="The other owner's commitment: a folder or the file.")],
+    out: Proof,
+    rows: Annotated[int, typer.Option(help="Rows of a sketch: the error shrinks with it, the proof grows.")] = 64,
+    as_json: options.AsJson = False,
+) -> None:
+    """Prove one side of a comparison of two commitments; huref compare --private does all of it."""
+    from huref import api
+
+    passphrase = passphrases.to_open(commitment)
+    with output.progress() as report:
+        made = api.prove_compare(commitment, peer, out, rows, passphrase, report)
+    _say(made, out, commitment, as_json)
+
+
+def _say(made: SketchProof, out: Path, folder: Path, as_json: bool) -> None:
+    claim = made.claim
+    document = {
+        "schema_version": "huref.proved/1.0",
+        "kind": claim.kind,
+        "root": claim.root.hex(),
+        "peer": None if claim.peer is None else claim.peer.hex(),
+        "proof_file": str(out),
+        "bytes": out.stat().st_size,
+    }
+    if as_json:
+        output.print_json(document)
+        return
+    output.say(
+        f"proof of {claim.kind} written: {out} ({document['bytes']:,} bytes)\n"
+        f"  root    {document['root']}\n"
+        f"  check   huref verify {out} --commitment {folder}"
+    )

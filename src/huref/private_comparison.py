@@ -1,0 +1,177 @@
+"""Two owners compare their models without showing weights: `huref compare --private`, docs/proofs.md.
+
+Each side holds a folder with its commitment and opening, and gets the other's commitment. Run by either, in any order
+and as often as one likes, this makes the proof that is its to make, and gives the result once both are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huref.artefact import Progress
+from huref.atomic import write_atomically
+from huref.errors import InputError
+from huref.proof.commitment_file import NAME as COMMITMENT
+from huref.proof.commitment_file import Commitment, read_commitment
+from huref.proof.container import read_file
+from huref.proof.opening_file import NAME as OPENING
+from huref.proof.pair import DEFAULT_ROWS, PrivateScore, score_pair
+from huref.proof.parallel import decode_many_points
+from huref.proof.proof_file import claim_of, parse_proof
+from huref.proof.proving import Report, prove_compare
+from huref.proof.verification import Verified, verify_sketches
+from huref.verdict import FALSE_ACCUSATION_RATE, Background, background_of, load_calibration
+
+ACCUSED_FROM = 0.75
+"""An ICS whose interval begins below this accuses nobody: unrelated pairs reach 0.64 (docs/proofs.md)."""
+
+
+@dataclass(frozen=True)
+class PrivateComparison:
+    """Where a private comparison stands.
+
+    Attributes:
+        a, b: names of the models, claims of their owners.
+        roots: of the two commitments, hexadecimal.
+        score: the ICS and its error; None while a proof is missing.
+        background: where the ICS stands among unrelated pairs, or None.
+        verdict: `derived` or `inconclusive`; a private comparison never says independent.
+        made: proofs that this run wrote.
+        missing: proofs that are still to come.
+        notes: reasons and caveats.
+    """
+
+    a: str
+    b: str
+    roots: tuple[str, str]
+    score: PrivateScore | None
+    background: Mapping[str, Any] | None
+    verdict: str
+    made: tuple[str, ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a verdict, 3 for none."""
+        return 3 if self.verdict == "inconclusive" else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `--json` document."""
+        score = self.score
+        return {
+            "schema_version": "huref.private-comparison/1.0",
+            "a": self.a,
+            "b": self.b,
+            "roots": list(self.roots),
+            "ics_canonical": None if score is None else score.ics,
+            "error": None if score is None else score.error,
+            "interval": None if score is None else list(score.interval),
+            "tokens": None if score is None else score.n_tokens,
+            "rows": None if score is None else score.rows,
+            "terms": [] if score is None else [asdict(term) for term in score.terms],
+            "background": self.background,
+            "verdict": self.verdict,
+            "made": list(self.made),
+            "missing": list(self.missing),
+            "notes": list(self.notes),
+        }
+
+
+def compare_private(
+    a: Path, b: Path, rows: int | None = None, passphrase: str | None = None, report: Report | None = None
+) -> PrivateComparison:
+    """Do what can be done now for a comparison of two commitments.
+
+    Args:
+        a, b: folders with a `commitment` each; a folder that also holds its `opening` is proved for.
+        rows: m; None for what the other's proof has, or 64.
+
+    Raises:
+        RejectedError: a proof that does not hold, or commitments that cannot be compared.
+        HurefError: see `huref.errors`.
+    """
+    folders, commitments = (a, b), (read_commitment(a), read_commitment(b))
+    paths = tuple(folder / proof_name(other) for folder, other in zip(folders, reversed(commitments), strict=True))
+    chosen = rows or _rows_of(paths) or DEFAULT_ROWS
+    made = []
+    for folder, other, path in zip(folders, reversed(commitments), paths, strict=True):
+        if not path.exists() and (folder / OPENING).exists():
+            proof = prove_compare(folder, other, chosen, passphrase, report)
+            write_atomically(path, proof.to_bytes())
+            made.append(str(path))
+    missing = tuple(str(path) for path in paths if not path.exists())
+    started = PrivateComparison(
+        commitments[0].layout.model,
+        commitments[1].layout.model,
+        (commitments[0].root.hex(), commitments[1].root.hex()),
+        None,
+        None,
+        "inconclusive",
+        tuple(made),
+        missing,
+        tuple(f"{Path(path).name} of the other owner is still to come" for path in missing),
+    )
+    return started if missing else _judged(started, _verified(paths, commitments, report))
+
+
+def proof_name(peer: Commitment) -> str:
+    """What the proof for a comparison with `peer` is called in its owner's folder."""
+    return f"compare-{peer.root.hex()[:16]}.proof"
+
+
+def to_send(folder: Path, peer: Commitment) -> tuple[Path, Path]:
+    """The files that an owner hands over: all public."""
+    return folder / COMMITMENT, folder / proof_name(peer)
+
+
+def _rows_of(paths: tuple[Path, ...]) -> int | None:
+    for path in paths:
+        if path.exists():
+            return claim_of(read_file(path), str(path)).rows
+    return None
+
+
+def _verified(
+    paths: tuple[Path, ...], commitments: tuple[Commitment, Commitment], report: Report | None
+) -> tuple[Verified, Verified]:
+    found = []
+    for done, (path, commitment) in enumerate(zip(paths, commitments, strict=True)):
+        if report:
+            report(Progress("verifying", done, 2, "proof"))
+        proof = parse_proof(read_file(path), commitment.layout, str(path))
+        if proof.claim.kind != "compare":
+            raise InputError("a proof of another kind", where=str(path), expected="compare", got=proof.claim.kind)
+        found.append(verify_sketches(commitment, proof, decode_many_points))
+    return found[0], found[1]
+
+
+def _judged(started: PrivateComparison, sides: tuple[Verified, Verified]) -> PrivateComparison:
+    score = score_pair(*sides)
+    strings = [side.commitment.strings for side in sides]
+    same = set(strings[0]) == set(strings[1])
+    background: Background | None = None
+    if all(side.commitment.layout.recipe.is_canonical for side in sides):
+        background = background_of(load_calibration(), "ics_canonical", score.interval[0], same_vocabulary=same)
+    verdict, notes = _verdict(score, background)
+    document = None if background is None else background.to_dict()
+    return replace(started, score=score, background=document, verdict=verdict, notes=notes)
+
+
+def _verdict(score: PrivateScore, background: Background | None) -> tuple[str, tuple[str, ...]]:
+    low, high = score.interval
+    notes = [
+        f"the ICS lies between {low:.3f} and {high:.3f} (three standard errors of the sketches)",
+        "both sketches are proved; the signs come from both commitments, so neither owner could prepare for them",
+        "it is not proved that the committed integers are the models' weights: docs/proofs.md says what ties them",
+    ]
+    if background is None:
+        return "inconclusive", (*notes, "no background: the calibration is of canonical terms")
+    if low >= ACCUSED_FROM and background.p_value <= FALSE_ACCUSATION_RATE:
+        nearest = f"the nearest of {len(background.values)} unrelated pairs has {max(background.values):.3f}"
+        return "derived", (*notes, f"the lower end is above {ACCUSED_FROM}; {nearest}")
+    why = f"the lower end is below {ACCUSED_FROM}: a low ICS excludes nobody, heavy training lowers it too"
+    return "inconclusive", (*notes, why)

@@ -1,0 +1,196 @@
+"""Making a commitment: rows in several processes, resumable, with the bounds and a check of itself at the end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import secrets
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from huref.artefact import Progress, Recipe
+from huref.atomic import write_atomically
+from huref.errors import OutputError, UsageError
+from huref.pipeline import Report
+from huref.proof.commitment_file import NAME as COMMITMENT
+from huref.proof.commitment_file import Commitment, commitment_root
+from huref.proof.curve import POINT_BYTES, ShortCommitter, encode_points
+from huref.proof.no_wrap import prove_no_wrap
+from huref.proof.opening_file import NAME as OPENING
+from huref.proof.opening_file import Opening, read_opening, write_opening
+from huref.proof.parallel import available_cores
+from huref.proof.quantising import Quantised, quantise_model
+from huref.proof.verification import verify_commitment
+from huref.tokens import Ranking
+
+PARTIAL = "points.partial"
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class CommitOptions:
+    """How to commit.
+
+    Attributes:
+        jobs: processes; 0 for as many as the machine has cores.
+        passphrase: encrypts the opening; None leaves it plain, readable by its owner only.
+    """
+
+    jobs: int = 0
+    passphrase: str | None = None
+
+    @property
+    def workers(self) -> int:
+        """Processes to use."""
+        return self.jobs or available_cores()
+
+
+def commit_model(
+    reference: str | Path,
+    folder: Path,
+    recipe: Recipe,
+    options: CommitOptions,
+    *,
+    ranking: Ranking | None = None,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> Commitment:
+    """Quantise a model and commit to it; see `quantise_model` and `commit_rows`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    require_free(folder)
+    made = quantise_model(reference, recipe, ranking=ranking, arch_file=arch_file, report=report)
+    return commit_rows(made, folder, options, report)
+
+
+def commit_rows(made: Quantised, folder: Path, options: CommitOptions, report: Report | None = None) -> Commitment:
+    """Commit to quantised weights: writes `opening` (secret) and `commitment` (public) into a folder.
+
+    A folder with an opening and no commitment is an interrupted run, which goes on where it stopped.
+
+    Raises:
+        OutputError: the folder has a commitment already, or cannot be written.
+        UsageError: the folder has the opening of other weights, or of another passphrase.
+    """
+    opening = _opening(made, folder, options)
+    blindings = opening.blindings()
+    points = _points(opening, blindings, folder / PARTIAL, options.workers, report)
+    root = commitment_root(opening.layout, opening.strings, points)
+    attempts = 0
+
+    def attempted() -> None:
+        nonlocal attempts
+        attempts += 1
+        if report:
+            report(Progress("bounding the integers", min(attempts, 7), 8, "attempt"))
+
+    no_wrap = prove_no_wrap(opening.layout, root, opening.rows, blindings, attempted)
+    commitment = Commitment(opening.layout, opening.strings, points, no_wrap)
+    verify_commitment(commitment)
+    write_atomically(folder / COMMITMENT, commitment.to_bytes())
+    (folder / PARTIAL).unlink(missing_ok=True)
+    return commitment
+
+
+def require_free(folder: Path) -> None:
+    """Refuse, before long work, a folder that holds a commitment or cannot be written.
+
+    Raises:
+        OutputError: either.
+    """
+    if (folder / COMMITMENT).exists():
+        raise OutputError(
+            "the folder has a commitment already",
+            where=str(folder),
+            expected="a new folder, or one with an interrupted run",
+            got=COMMITMENT,
+            next_step="choose another folder: an opening that is lost cannot be made again",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError("cannot make the folder", where=str(folder), got=error.strerror or str(error)) from None
+
+
+def _opening(made: Quantised, folder: Path, options: CommitOptions) -> Opening:
+    """A new opening, or the one of an interrupted run."""
+    path = folder / OPENING
+    if not path.exists():
+        opening = Opening(secrets.token_bytes(32), made.layout, made.strings, made.rows)
+        (folder / PARTIAL).unlink(missing_ok=True)
+        write_opening(opening, path, options.passphrase)
+        return opening
+    found = read_opening(path, options.passphrase)
+    if found.layout != made.layout or found.strings != made.strings or not np.array_equal(found.rows, made.rows):
+        raise UsageError(
+            "the folder has the opening of other weights",
+            where=str(path),
+            expected="the model and the recipe that the interrupted run was given",
+            got="another model, another recipe, or weights that changed since",
+            next_step="run with the same model, or choose another folder",
+        )
+    return found
+
+
+def _points(opening: Opening, blindings: np.ndarray, partial: Path, workers: int, report: Report | None) -> bytes:
+    """All points, encoded; what `partial` has is kept, what is new is appended to it."""
+    done = partial.stat().st_size // POINT_BYTES // _CHUNK * _CHUNK if partial.exists() else 0
+    with partial.open("r+b" if partial.exists() else "w+b") as file:
+        known = file.read(done * POINT_BYTES)
+        file.truncate(len(known))
+        file.seek(len(known))
+        made = [known]
+        for piece in _new_points(opening, blindings, done, workers):
+            made.append(piece)
+            file.write(piece)
+            file.flush()
+            done += len(piece) // POINT_BYTES
+            if report:
+                report(Progress("committing", done, opening.layout.n_rows, "row"))
+    return b"".join(made)
+
+
+def _new_points(opening: Opening, blindings: np.ndarray, done: int, workers: int) -> Iterator[bytes]:
+    """Encoded points of the rows from `done` on, a chunk at a time, in order."""
+    sizes = (opening.layout.width, 2 ** (opening.layout.bits - 1))
+    starts = range(done, opening.layout.n_rows, _CHUNK)
+    chunks = ((opening.rows[i : i + _CHUNK], blindings[i : i + _CHUNK].tolist()) for i in starts)
+    if workers == 1 or len(starts) < 2:
+        committer = ShortCommitter(*sizes)
+        yield from (_commit_chunk(rows, z, committer) for rows, z in chunks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, sizes) as pool:
+        waiting: list[Future[bytes]] = []
+        try:
+            for rows, z in chunks:
+                waiting.append(pool.submit(_commit_chunk, rows, z))
+                if len(waiting) > 2 * workers:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_worker: ShortCommitter | None = None
+
+
+def _start_worker(width: int, largest: int) -> None:
+    """Set up a process: an interrupt is the parent's to handle."""
+    global _worker  # noqa: PLW0603 (a process of its own, set up once)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker = ShortCommitter(width, largest)
+
+
+def _commit_chunk(rows: np.ndarray, blindings: list[int], committer: ShortCommitter | None = None) -> bytes:
+    chosen = committer or _worker
+    if chosen is None:
+        raise RuntimeError("a worker that was not set up")
+    return encode_points([chosen.commit(row, z) for row, z in zip(rows, blindings, strict=True)])

@@ -1,0 +1,146 @@
+"""One comparison of two commitments: proof-v1, section 9. Public arithmetic on two proofs; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from huref.errors import RejectedError
+from huref.proof.commitment_file import Commitment
+from huref.proof.layout import Layout
+from huref.proof.proof_file import Claim
+from huref.proof.signs import FEWEST_TOKENS, pair_seed, shared_tokens
+from huref.proof.sketches import float_sketches
+from huref.proof.verification import Verified
+
+DEFAULT_ROWS = 64
+
+
+@dataclass(frozen=True)
+class MatchedTerm:
+    """A term of A, its partner of B, and the cosine of their sketches."""
+
+    key_a: str
+    key_b: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class PrivateScore:
+    """The ICS of two committed models, estimated from proved sketches.
+
+    Attributes:
+        ics: mean of the terms' cosines, in [-1, 1].
+        error: standard error, by the jackknife over rows and over columns of the signs.
+        terms: what it is made of.
+        n_tokens: shared tokens.
+        rows: m.
+    """
+
+    ics: float
+    error: float
+    terms: tuple[MatchedTerm, ...]
+    n_tokens: int
+    rows: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Three standard errors on either side, within [-1, 1]."""
+        return max(-1.0, self.ics - 3 * self.error), min(1.0, self.ics + 3 * self.error)
+
+
+def pair_claim(own: Commitment, other: Commitment, rows: int = DEFAULT_ROWS) -> tuple[Claim, np.ndarray]:
+    """What the owner of `own` has to prove for a comparison with `other`: the claim and the tokens' choice.
+
+    Raises:
+        RejectedError: the two cannot be compared.
+    """
+    chosen = shared_tokens(own.strings, other.strings)
+    _require_comparable(own, other, int(chosen.sum()))
+    seed = pair_seed(own.root, other.root)
+    return Claim("compare", own.root, other.root, seed, rows, 1, ""), chosen
+
+
+def score_pair(a: Verified, b: Verified) -> PrivateScore:
+    """The ICS of two proofs that `verify_sketches` has accepted.
+
+    Raises:
+        RejectedError: they are not proofs for one comparison with each other.
+    """
+    chosen = shared_tokens(a.commitment.strings, b.commitment.strings)
+    _require_comparable(a.commitment, b.commitment, int(chosen.sum()))
+    reverse = shared_tokens(b.commitment.strings, a.commitment.strings)
+    claims = (a.proof.claim, b.proof.claim)
+    is_pair = claims[0].peer == b.commitment.root and claims[1].peer == a.commitment.root
+    is_same = claims[0].rows == claims[1].rows and claims[0].seed == claims[1].seed
+    is_chosen = np.array_equal(a.proof.chosen, chosen) and np.array_equal(b.proof.chosen, reverse)
+    if not (is_pair and is_same and is_chosen):
+        raise RejectedError(
+            "two proofs that are not of one comparison",
+            where="the pair",
+            expected="each other's roots, one seed, one number of rows, all shared tokens",
+            got=f"peers {'match' if is_pair else 'differ'}, tokens {'match' if is_chosen else 'differ'}",
+            next_step="both owners: `huref prove compare` again with the two commitments at hand",
+        )
+    ours, theirs = (float_sketches(side.proof.sketches) for side in (a, b))
+    matched = [
+        (term.key, other, ours[term.key].astype(np.float64), theirs[other].astype(np.float64))
+        for term in a.commitment.layout.terms
+        if (other := _partner(a.commitment.layout, b.commitment.layout, term.key)) is not None
+    ]
+    left, right = (np.stack([item[i] for item in matched]) for i in (2, 3))
+    cosines = _cosines(left, right)
+    terms = tuple(MatchedTerm(m[0], m[1], float(c)) for m, c in zip(matched, cosines, strict=True))
+    return PrivateScore(float(cosines.mean()), _jackknife(left, right), terms, int(chosen.sum()), claims[0].rows)
+
+
+def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of (terms, m, n) stacks, term by term: (terms,)."""
+    products, left_squares, right_squares = _moments(left, right)
+    cosines: np.ndarray = products.sum((1, 2)) / np.sqrt(left_squares.sum((1, 2)) * right_squares.sum((1, 2)))
+    return cosines
+
+
+def _moments(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return left * right, left**2, right**2
+
+
+def _jackknife(left: np.ndarray, right: np.ndarray) -> float:
+    """Standard error of the mean cosine (Efron and Stein 1981); rows and columns are independent draws of signs."""
+    variance = 0.0
+    for axis in (1, 2):
+        totals = [moment.sum((1, 2)) for moment in _moments(left, right)]
+        lines = [moment.sum(3 - axis) for moment in _moments(left, right)]
+        product, a, b = (total[:, None] - line for total, line in zip(totals, lines, strict=True))
+        means = (product / np.sqrt(a * b)).mean(axis=0)
+        m = means.size
+        variance += (m - 1) / m * float(np.square(means - means.mean()).sum())
+    return float(np.sqrt(variance))
+
+
+def _partner(a: Layout, b: Layout, key: str) -> str | None:
+    """The term of B of the same kind and of the same layer from the end."""
+    layer, kind = key.split(".", 1)
+    other = f"{int(layer) - a.n_layers + b.n_layers}.{kind}"
+    return other if other in {term.key for term in b.terms} else None
+
+
+def _require_comparable(a: Commitment, b: Commitment, n_shared: int) -> None:
+    matched = [term for term in a.layout.terms if _partner(a.layout, b.layout, term.key)]
+    reasons: Mapping[str, bool] = {
+        "one commitment twice": a.root == b.root,
+        f"{n_shared} shared tokens": n_shared < FEWEST_TOKENS,
+        "no term in common": not matched,
+        "different recipes": a.layout.recipe.name != b.layout.recipe.name,
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise RejectedError(
+                "two commitments that cannot be compared",
+                where=f"{a.layout.model} and {b.layout.model}",
+                expected=f"two commitments of one recipe with {FEWEST_TOKENS} tokens and a term in common",
+                got=reason,
+                next_step="both owners: commit with the same recipe and layers",
+            )

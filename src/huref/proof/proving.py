@@ -1,0 +1,105 @@
+"""From a folder with a commitment and its opening to a proof: no torch, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from huref import __version__
+from huref.artefact import Progress, Recipe
+from huref.errors import UsageError
+from huref.proof.commitment_file import Commitment, read_commitment
+from huref.proof.opening_file import NAME as OPENING
+from huref.proof.opening_file import Opening, read_opening
+from huref.proof.pair import DEFAULT_ROWS, pair_claim
+from huref.proof.proof_file import Claim, SketchProof
+from huref.proof.sketch_proof import Secret, prove_sketches
+
+Report = Callable[[Progress], None]
+
+_STEPS = 3
+
+
+def prove_fingerprint(folder: Path, passphrase: str | None = None, report: Report | None = None) -> SketchProof:
+    """pi_1: the fingerprint of the committed integers, under the commitment's own recipe.
+
+    Raises:
+        InputError: no commitment or no opening in the folder.
+        UsageError: an opening of another commitment, or a wrong passphrase.
+    """
+    commitment, opening = read_own(folder, passphrase)
+    recipe: Recipe = commitment.layout.recipe
+    claim = Claim("fingerprint", commitment.root, None, recipe.seed, recipe.sketch_rows, 1, "")
+    return _prove(opening, claim, np.ones(commitment.layout.n_tokens, dtype=bool), report)
+
+
+def prove_compare(
+    folder: Path,
+    peer: Commitment,
+    rows: int = DEFAULT_ROWS,
+    passphrase: str | None = None,
+    report: Report | None = None,
+) -> SketchProof:
+    """pi_2, one side: the sketches of the committed integers under the signs of a pair of commitments.
+
+    Raises:
+        RejectedError: the two commitments cannot be compared.
+        InputError, UsageError: as `prove_fingerprint`.
+    """
+    commitment, opening = read_own(folder, passphrase)
+    claim, chosen = pair_claim(commitment, peer, rows)
+    return _prove(opening, claim, chosen, report)
+
+
+def read_own(folder: Path, passphrase: str | None = None) -> tuple[Commitment, Opening]:
+    """A folder's commitment and opening, which must belong together.
+
+    Raises:
+        InputError, UsageError: as `prove_fingerprint`.
+    """
+    commitment = read_commitment(folder)
+    opening = read_opening(folder / OPENING, passphrase)
+    if opening.layout != commitment.layout or opening.strings != commitment.strings:
+        raise UsageError(
+            "the opening is of another commitment",
+            where=str(folder),
+            expected="the two files that one `huref commit` wrote",
+            got="files of different models or recipes",
+            next_step="put them back together",
+        )
+    return commitment, opening
+
+
+def require_model(
+    reference: str | Path, folder: Path, passphrase: str | None = None, arch_file: Path | None = None
+) -> None:
+    """Refuse a model whose integers are not the committed ones; the recipe's token ranking is not needed.
+
+    Raises:
+        UsageError: another model, or weights that changed since.
+    """
+    from huref.proof.quantising import same_integers
+
+    _, opening = read_own(folder, passphrase)
+    if not same_integers(reference, opening.layout, opening.strings, opening.rows, arch_file):
+        raise UsageError(
+            "the commitment is of another model",
+            where=str(folder),
+            expected=f"the integers of {reference}",
+            got="other integers",
+            next_step="commit to this model, or leave it out to prove for what was committed",
+        )
+
+
+def _prove(opening: Opening, claim: Claim, chosen: np.ndarray, report: Report | None) -> SketchProof:
+    steps = iter(range(_STEPS))
+
+    def step(stage: str) -> None:
+        if report:
+            report(Progress(f"proving: {stage}", next(steps, _STEPS), _STEPS, "step"))
+
+    secret = Secret(opening.layout, opening.strings, opening.rows, opening.blindings())
+    return prove_sketches(secret, replace(claim, version=__version__), chosen, step)

@@ -1,0 +1,170 @@
+"""From a model's weights to the integers that are committed: proof-v1, section 4."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huref.artefact import Progress, Recipe
+from huref.errors import InputError, UsageError
+from huref.invariants import Bilinear, layer_terms, require_finite, token_embeddings
+from huref.pipeline import Model, Report, choose_tokens, open_model, ranking_digest
+from huref.proof.layout import BITS, EMBEDDING, Layout, Matrix, Term
+from huref.proof.no_wrap import column_norm
+from huref.tokens import Ranking
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What will be committed.
+
+    Attributes:
+        layout: the commitment's header.
+        strings: K token strings.
+        rows: (N, d) int16, all matrices in order.
+    """
+
+    layout: Layout
+    strings: tuple[bytes, ...]
+    rows: np.ndarray
+
+
+def quantise_model(
+    reference: str | Path,
+    recipe: Recipe,
+    *,
+    ranking: Ranking | None = None,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> Quantised:
+    """The integers of a model under a recipe, in as many bits as can be proved free of wrap-around.
+
+    Raises:
+        UsageError: a recipe whose encoder is not linear.
+        InputError: see `huref.pipeline.open_model`; or a model too large for 12 bits.
+    """
+    if recipe.encoder != "sketch":
+        raise UsageError(
+            "only sketches can be proved",
+            where="--encoder",
+            expected="sketch",
+            got=recipe.encoder,
+            next_step="a CNN is not linear in the terms, and mean pooling has no proof of its own yet",
+        )
+    recipe = Recipe(**{**recipe.to_dict(), "ranking": ranking_digest(ranking) if ranking else ""})
+    model = open_model(reference, arch_file)
+    with model.weights.checkpoint:
+        for bits in reversed(BITS):
+            made = _quantise(model, recipe, ranking, bits, report)
+            if made.layout.is_free_of_wraps():
+                return made
+    raise InputError(
+        "the model is too large for this proof",
+        where=str(reference),
+        expected="inequality (4) of proof-v1 to hold with at least 12 bits",
+        got=f"{made.layout.n_tokens} tokens, width {made.layout.width}",
+        next_step="--n-tokens 1024 leaves more room",
+    )
+
+
+def same_integers(
+    reference: str | Path, layout: Layout, strings: tuple[bytes, ...], rows: np.ndarray, arch_file: Path | None = None
+) -> bool:
+    """Whether a model's integers are these, but for one unit where rounding of another machine may differ.
+
+    Raises:
+        InputError: see `huref.pipeline.open_model`.
+    """
+    model = open_model(reference, arch_file)
+    with model.weights.checkpoint:
+        ordinary = reversed(model.vocabulary.ordinary(model.n_rows))
+        ids = {model.vocabulary.tokens[i]: i for i in ordinary}
+        if any(string not in ids for string in strings):
+            return False
+        chosen = np.array([ids[string] for string in strings])
+        start = 0
+        for name, weights in _matrices(model, chosen, layout.recipe, None):
+            found, _ = quantised(weights, layout.bits)
+            own = rows[start : start + found.shape[0]]
+            if name not in (m.name for m in layout.matrices) or own.shape != found.shape:
+                return False
+            if int(np.abs(found.astype(np.int32) - own).max()) > 1:
+                return False
+            start += found.shape[0]
+    return start == len(rows)
+
+
+def quantised(matrix: Tensor, bits: int) -> tuple[np.ndarray, int]:
+    """`round(W 2^e)` as int16, half to even, with the largest e for which it fits; and e."""
+    limit = 2 ** (bits - 1) - 1
+    largest = float(matrix.abs().max())
+    if largest == 0:
+        return matrix.to(torch.int16).numpy(), 0
+    exponent = math.floor(math.log2(limit / largest)) + 1
+    while round(math.ldexp(largest, exponent)) > limit:
+        exponent -= 1
+    return torch.round(matrix.double() * 2.0**exponent).to(torch.int16).numpy(), exponent
+
+
+def _quantise(model: Model, recipe: Recipe, ranking: Ranking | None, bits: int, report: Report | None) -> Quantised:
+    tokens = choose_tokens(model, recipe, ranking)
+    matrices: list[Matrix] = []
+    blocks: list[np.ndarray] = []
+    for name, weights in _matrices(model, tokens.ids, recipe, report):
+        rows, exponent = quantised(weights, bits)
+        matrices.append(Matrix(name, rows.shape[0], exponent))
+        blocks.append(rows)
+    _require_distinct(tokens.strings, model)
+    rows = np.concatenate(blocks)
+    keys = [name.removesuffix(".left") for name in (m.name for m in matrices) if name.endswith(".left")]
+    layout = Layout(
+        model=model.name,
+        architecture=model.weights.architecture.name,
+        recipe=recipe,
+        n_layers=model.weights.geometry.n_layers,
+        width=rows.shape[1],
+        bits=bits,
+        norm=column_norm(rows),
+        matrices=tuple(matrices),
+        terms=tuple(Term(key, f"{key}.left", f"{key}.right") for key in keys),
+    )
+    return Quantised(layout, tokens.strings, rows)
+
+
+def _require_distinct(strings: tuple[bytes, ...], model: Model) -> None:
+    if len(set(strings)) != len(strings):
+        raise InputError(
+            "two chosen tokens are spelled alike",
+            where=model.name,
+            expected="token strings that occur once, so that commitments can be compared by string",
+            got=f"{len(strings) - len(set(strings))} repeats",
+            next_step="leave --tokens out: the canonical choice takes every string once",
+        )
+
+
+def _matrices(model: Model, ids: np.ndarray, recipe: Recipe, report: Report | None) -> Iterator[tuple[str, Tensor]]:
+    """X and the factors of every term, by name, in the order of the points."""
+    yield EMBEDDING, token_embeddings(model.weights, ids, recipe)
+    layers = recipe.layer_indices(model.weights.geometry.n_layers)
+    for done, layer in enumerate(layers):
+        if report:
+            report(Progress(f"reading {model.name}", done, len(layers), "layer"))
+        for term in layer_terms(model.weights, layer, recipe):
+            for side, factor in zip(("left", "right"), _factors(term), strict=True):
+                require_finite(factor, f"layer {layer}, {term.kind}", model.weights)
+                yield f"{term.key}.{side}", factor
+
+
+def _factors(term: Bilinear) -> Iterator[Tensor]:
+    """L and R with gains folded in, float32."""
+    left = term.left.float()
+    yield left if term.left_gain is None else left * term.left_gain
+    right = term.right.float()
+    right = right if term.right_gain is None else right * term.right_gain
+    yield right if term.inner is None else right * term.inner[:, None]

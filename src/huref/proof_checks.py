@@ -1,0 +1,218 @@
+"""What `huref verify` does with a file: recognises it, verifies it, and holds it against what was published.
+
+torch is loaded only where a portrait has to be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from huref.artefact import Fingerprint, cosine
+from huref.errors import RejectedError, UsageError
+from huref.fingerprint_file import load_fingerprint
+from huref.proof.commitment_file import MAGIC as COMMITMENT
+from huref.proof.commitment_file import Commitment, parse_commitment, read_commitment
+from huref.proof.container import read_file
+from huref.proof.parallel import decode_many_points
+from huref.proof.proof_file import claim_of, parse_proof
+from huref.proof.sketches import float_sketches
+from huref.proof.verification import Verified, verify_commitment, verify_sketches
+
+SAME_VECTOR = 0.99999
+"""Least cosine of a proof's vector and a published fingerprint's: proof-v1, section 4."""
+
+SAME_PICTURE = 1.0
+"""Largest mean difference, in levels of 255, of a published portrait from the proof's: docs/proofs.md."""
+
+NOT_CLAIMED = (
+    "that the committed integers are the weights of the model named: its name is the owner's word",
+    "that the model behind a service has these weights",
+    "anything about weights outside the committed matrices",
+)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A file that was verified. What does not hold is an error, not a result.
+
+    Attributes:
+        kind: `commitment`, `fingerprint` or `compare`.
+        root: of the commitment, hexadecimal.
+        model, architecture: what the owner calls it.
+        shown: what is established, in sentences.
+        vector: (512,) of a fingerprint.
+        details: sizes, by name.
+    """
+
+    kind: str
+    root: str
+    model: str
+    architecture: str
+    shown: tuple[str, ...]
+    vector: np.ndarray | None
+    details: Mapping[str, Any]
+
+    @property
+    def not_claimed(self) -> tuple[str, ...]:
+        """What it does not establish, in sentences."""
+        return NOT_CLAIMED
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `--json` document."""
+        return {
+            "schema_version": "huref.verification/1.0",
+            "valid": True,
+            "kind": self.kind,
+            "root": self.root,
+            "model": self.model,
+            "architecture": self.architecture,
+            "shown": list(self.shown),
+            "not_claimed": list(self.not_claimed),
+            "vector": None if self.vector is None else [float(value) for value in self.vector],
+            **self.details,
+        }
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a proof is held against.
+
+    Attributes:
+        fingerprint: a fingerprint file that ought to be of the committed weights.
+        image: a portrait, PNG, as `huref fingerprint` or `huref render` writes it.
+    """
+
+    fingerprint: Path | None = None
+    image: Path | None = None
+
+
+def verify_file(path: Path, commitment: Path | None = None, published: Published | None = None) -> Verification:
+    """Verify a commitment, or a proof with its commitment.
+
+    Args:
+        commitment: folder or file; not needed where `path` is a commitment itself.
+
+    Raises:
+        RejectedError: something that does not hold.
+        InputError: a file that is none of these, or damaged.
+        UsageError: a proof without its commitment, or something to hold a commitment against.
+    """
+    published = published or Published()
+    data = read_file(path)
+    if data[:8] == COMMITMENT:
+        if published != Published():
+            raise _missing("a commitment shows no vector", "--fingerprint, --image", "a proof")
+        return _commitment(parse_commitment(data, str(path)))
+    claim = claim_of(data, str(path))
+    if commitment is None:
+        raise _missing("a proof needs the commitment that it is about", "--commitment", f"root {claim.root.hex()}")
+    found = read_commitment(commitment)
+    verified = verify_sketches(found, parse_proof(data, found.layout, str(path)), decode_many_points)
+    if claim.kind == "compare" and published != Published():
+        raise _missing(
+            "a proof for one comparison shows no vector", "--fingerprint, --image", "a proof of kind fingerprint"
+        )
+    return _sketches(verified, published)
+
+
+def published_fingerprint(verified: Verified) -> Fingerprint:
+    """The fingerprint that a valid proof establishes, as a file would have it."""
+    layout, vector = verified.commitment.layout, verified.vector
+    if vector is None:
+        raise ValueError("a proof for one comparison has no fingerprint")
+    return Fingerprint(
+        model=layout.model,
+        architecture=layout.architecture,
+        recipe=layout.recipe,
+        vector=vector,
+        sketches=float_sketches(verified.proof.sketches),
+        tokens={"used": layout.n_tokens},
+        geometry={"n_layers": layout.n_layers, "width": layout.width},
+        weights={"format": "commitment", "root": verified.commitment.root.hex()},
+        notes=("from a proof about committed integers",),
+        version=verified.proof.claim.version,
+    )
+
+
+def _commitment(commitment: Commitment) -> Verification:
+    verify_commitment(commitment, decode_many_points)
+    return _result("commitment", commitment, (_bounded(commitment),), None, {})
+
+
+def _sketches(verified: Verified, published: Published) -> Verification:
+    commitment, claim = verified.commitment, verified.proof.claim
+    count = int(verified.proof.chosen.sum())
+    details: dict[str, Any] = {"rows": claim.rows, "tokens": count, "terms": list(verified.proof.sketches)}
+    shown = [_bounded(commitment)]
+    if verified.vector is None:
+        shown.append(
+            f"the sketches of {count} tokens for a comparison with {(claim.peer or b'').hex()} come from them"
+        )
+    else:
+        shown.append("the 512 numbers below are the fingerprint of these integers")
+        shown += _held_against(verified, published, details)
+    return _result(claim.kind, commitment, tuple(shown), verified.vector, details)
+
+
+def _held_against(verified: Verified, published: Published, details: dict[str, Any]) -> list[str]:
+    """Sentences about what was published; refuses what is of other numbers."""
+    shown = []
+    if published.fingerprint is not None and verified.vector is not None:
+        given = load_fingerprint(published.fingerprint)
+        score = cosine(given.vector, verified.vector)
+        if given.recipe != verified.commitment.layout.recipe or score < SAME_VECTOR:
+            raise _rejected("the fingerprint is not the proof's", published.fingerprint, SAME_VECTOR, score)
+        details["fingerprint_cosine"] = score
+        shown.append(f"the published fingerprint is theirs: cosine {score:.7f}")
+    if published.image is not None:
+        difference = picture_difference(published.image, published_fingerprint(verified))
+        if difference > SAME_PICTURE:
+            raise _rejected("the portrait is not the proof's", published.image, SAME_PICTURE, difference)
+        details["image_difference"] = difference
+        shown.append(f"the published portrait is theirs: mean difference {difference:.3f} of 255 levels")
+    return shown
+
+
+def picture_difference(path: Path, item: Fingerprint) -> float:
+    """Mean absolute difference of a portrait file from the fingerprint's own, in levels of 255.
+
+    Raises:
+        InputError: no picture that can be read.
+        RejectedError: no square picture.
+    """
+    from huref.image.png import read_png
+    from huref.portraits import PictureOptions, draw
+
+    given = read_png(path)
+    if given.shape[0] != given.shape[1]:
+        raise _rejected("the portrait is not the proof's", path, "a square", f"{given.shape[1]} x {given.shape[0]}")
+    drawn = draw([item], PictureOptions(size=given.shape[0]))
+    return float(np.abs(drawn.astype(np.float64) - given.astype(np.float64)).mean())
+
+
+def _bounded(commitment: Commitment) -> str:
+    layout = commitment.layout
+    bits = (2 * layout.mask_bound).bit_length()
+    count = layout.n_rows * layout.width
+    return f"the owner knows {count:,} integers below 2^{bits} behind the root"
+
+
+def _result(
+    kind: str, commitment: Commitment, shown: tuple[str, ...], vector: np.ndarray | None, details: Mapping[str, Any]
+) -> Verification:
+    layout = commitment.layout
+    return Verification(kind, commitment.root.hex(), layout.model, layout.architecture, shown, vector, details)
+
+
+def _missing(what: str, where: str, expected: str) -> UsageError:
+    return UsageError(what, where=where, expected=expected, got="none", next_step="see `huref verify --help`")
+
+
+def _rejected(what: str, path: Path, expected: object, got: object) -> RejectedError:
+    next_step = "it was made from other weights, another recipe or another generator"
+    return RejectedError(what, where=str(path), expected=str(expected), got=str(got), next_step=next_step)
