@@ -30,7 +30,7 @@ class Reader:
         where: what to call it in errors.
     """
 
-    def __init__(self, data: bytes, where: str) -> None:
+    def __init__(self, data: bytes | memoryview, where: str) -> None:
         self._data = memoryview(data)
         self._at = 0
         self.where = where
@@ -41,20 +41,23 @@ class Reader:
         Raises:
             CorruptFileError: there are fewer.
         """
+        return bytes(self.view(count, what))
+
+    def view(self, count: int, what: str) -> memoryview:
+        """As `take`, without a copy."""
         left = len(self._data) - self._at
         if count > left:
             raise self.fault("ends too early", f"{count} bytes of {what}", f"{left} bytes")
-        piece = bytes(self._data[self._at : self._at + count])
         self._at += count
-        return piece
+        return self._data[self._at - count : self._at]
 
     def number(self, width: int, what: str) -> int:
         """An unsigned little-endian integer."""
         return int.from_bytes(self.take(width, what), "little")
 
-    def rest(self) -> bytes:
-        """Everything that is left."""
-        return self.take(len(self._data) - self._at, "the rest")
+    def rest(self) -> memoryview:
+        """Everything that is left, without a copy."""
+        return self.view(len(self._data) - self._at, "the rest")
 
     def end(self) -> None:
         """Refuse bytes that nothing claims."""

@@ -123,8 +123,7 @@ def read_opening(path: Path, passphrase: str | None = None) -> Opening:
     text, document = reader.header()
     if document.get("schema") != SCHEMA or set(document) != {"schema", "encryption"}:
         raise reader.fault("is no opening of version 1", SCHEMA, str(document.get("schema")))
-    body = reader.rest()
-    del data, reader
+    body: bytes | memoryview = reader.rest()
     encryption = document["encryption"]
     if encryption is not None:
         if passphrase is None:
@@ -142,7 +141,7 @@ def _body(opening: Opening) -> Iterator[bytes]:
         yield opening.rows[start : start + 256].astype("<i2").tobytes()
 
 
-def _parse_body(body: bytes, where: str) -> Opening:
+def _parse_body(body: bytes | memoryview, where: str) -> Opening:
     reader = Reader(body, where)
     seed = reader.take(32, "seed")
     text = reader.take(reader.number(4, "header length"), "header")
@@ -150,7 +149,7 @@ def _parse_body(body: bytes, where: str) -> Opening:
     inner = Reader(reader.take(reader.number(8, "length of token strings"), "token strings"), where)
     strings = take_strings(inner, layout.n_tokens)
     inner.end()
-    rows = np.frombuffer(reader.take(2 * layout.n_rows * layout.width, "integers"), "<i2")
+    rows = np.frombuffer(reader.view(2 * layout.n_rows * layout.width, "integers"), "<i2")
     reader.end()
     return Opening(seed, layout, strings, rows.reshape(layout.n_rows, layout.width))
 
@@ -184,7 +183,7 @@ def _nonce(index: int, *, is_last: bool) -> bytes:
     return index.to_bytes(8, "little") + int(is_last).to_bytes(4, "little")
 
 
-def _decrypted(body: bytes, passphrase: str, encryption: Any, header: bytes, path: Path) -> bytes:
+def _decrypted(body: bytes | memoryview, passphrase: str, encryption: Any, header: bytes, path: Path) -> bytes:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
