@@ -141,8 +141,8 @@ class Layout:
 
     def is_free_of_wraps(self) -> bool:
         """Inequality (4) for every term."""
-        shared = 2 * self.n_tokens**4 * self.width**2 * (2 * self.mask_bound) ** 4
-        return all(shared * self.rank(t) * t.groups[0] * t.groups[1] < ORDER for t in self.terms)
+        shared = 2 * self.n_tokens**3 * self.width**2 * (9 * self.mask_bound) ** 4
+        return all(shared * t.groups[0] * t.groups[1] < ORDER for t in self.terms)
 
     def to_dict(self) -> dict[str, Any]:
         """The header as JSON has it."""
