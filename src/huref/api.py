@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from huref.private_comparison import PrivateComparison
     from huref.proof.commitment_file import Commitment
     from huref.proof.committing import CommitOptions
+    from huref.proof.opened_rows import OpenedRows
     from huref.proof.proof_file import SketchProof
-    from huref.proof_checks import Verification
+    from huref.proof_checks import Published, Verification
 
 SCORES = ("pcs", "ics", "ics_canonical", "aligned", "agreement", "vectors")
 
@@ -357,18 +358,31 @@ def prove_compare(
     return made
 
 
-def verify(
-    proof: Path, commitment: Path | None = None, *, fingerprint: Path | None = None, image: Path | None = None
-) -> Verification:
-    """Verify a proof or a commitment, and what was published with it. Loads no torch unless there is an image.
+def prove_rows(folder: Path, out: Path, nonce: bytes, count: int, passphrase: str | None = None) -> OpenedRows:
+    """Open the rows of a commitment that an auditor's nonce picks; written to `out`, and public from then on.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place, write_atomically
+    from huref.proof import proving
+
+    require_place(out)
+    made = proving.prove_rows(folder, nonce, count, passphrase)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def verify(proof: Path, commitment: Path | None = None, published: Published | None = None) -> Verification:
+    """Verify a proof, opened rows or a commitment. Loads no torch unless it draws a portrait or reads a model.
 
     Raises:
         RejectedError: something does not hold.
         HurefError: see `huref.errors`.
     """
-    from huref.proof_checks import Published, verify_file
+    from huref.proof_checks import verify_file
 
-    return verify_file(proof, commitment, Published(fingerprint, image))
+    return verify_file(proof, commitment, published)
 
 
 def compare_private(

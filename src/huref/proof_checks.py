@@ -18,8 +18,10 @@ from huref.fingerprint_file import load_fingerprint
 from huref.proof.commitment_file import MAGIC as COMMITMENT
 from huref.proof.commitment_file import Commitment, parse_commitment, read_commitment
 from huref.proof.container import read_file
+from huref.proof.opened_rows import MAGIC as ROWS
+from huref.proof.opened_rows import OpenedRows, excluded_share, parse_rows, verify_rows
 from huref.proof.parallel import decode_many_points
-from huref.proof.proof_file import claim_of, parse_proof
+from huref.proof.proof_file import parse_proof
 from huref.proof.sketches import float_sketches
 from huref.proof.verification import Verified, verify_commitment, verify_sketches
 
@@ -41,7 +43,7 @@ class Verification:
     """A file that was verified. What does not hold is an error, not a result.
 
     Attributes:
-        kind: `commitment`, `fingerprint` or `compare`.
+        kind: `commitment`, `fingerprint`, `compare` or `rows`.
         root: of the commitment, hexadecimal.
         model, architecture: what the owner calls it.
         shown: what is established, in sentences.
@@ -85,10 +87,30 @@ class Published:
     Attributes:
         fingerprint: a fingerprint file that ought to be of the committed weights.
         image: a portrait, PNG, as `huref fingerprint` or `huref render` writes it.
+        nonce: of an audit, for opened rows.
+        model: weights that opened rows ought to be of.
     """
 
     fingerprint: Path | None = None
     image: Path | None = None
+    nonce: bytes | None = None
+    model: Path | None = None
+
+    def refuse(self, names: tuple[str, ...], kind: str) -> None:
+        """Refuse what a file of this kind cannot be held against.
+
+        Raises:
+            UsageError: any of `names` is given.
+        """
+        given = [f"--{name}" for name in names if getattr(self, name) is not None]
+        if given:
+            raise UsageError(
+                f"a file of kind {kind} cannot be held against that",
+                where=", ".join(given),
+                expected="fingerprint proofs: --fingerprint, --image; opened rows: --nonce, --model",
+                got=kind,
+                next_step="leave it out",
+            )
 
 
 def verify_file(path: Path, commitment: Path | None = None, published: Published | None = None) -> Verification:
@@ -105,19 +127,24 @@ def verify_file(path: Path, commitment: Path | None = None, published: Published
     published = published or Published()
     data = read_file(path)
     if data[:8] == COMMITMENT:
-        if published != Published():
-            raise _missing("a commitment shows no vector", "--fingerprint, --image", "a proof")
+        published.refuse(("fingerprint", "image", "nonce", "model"), "commitment")
         return _commitment(parse_commitment(data, str(path)))
-    claim = claim_of(data, str(path))
     if commitment is None:
-        raise _missing("a proof needs the commitment that it is about", "--commitment", f"root {claim.root.hex()}")
-    found = read_commitment(commitment)
-    verified = verify_sketches(found, parse_proof(data, found.layout, str(path)), decode_many_points)
-    if claim.kind == "compare" and published != Published():
-        raise _missing(
-            "a proof for one comparison shows no vector", "--fingerprint, --image", "a proof of kind fingerprint"
+        raise UsageError(
+            "a proof needs the commitment that it is about",
+            where="--commitment",
+            expected="the folder or file that its maker published",
+            got="none",
+            next_step=f"huref verify {path} --commitment DIR",
         )
-    return _sketches(verified, published)
+    found = read_commitment(commitment)
+    if data[:8] == ROWS:
+        published.refuse(("fingerprint", "image"), "rows")
+        return _rows(found, parse_rows(data, found, str(path)), published)
+    proof = parse_proof(data, found.layout, str(path))
+    refused = ("nonce", "model") if proof.claim.kind == "fingerprint" else ("fingerprint", "image", "nonce", "model")
+    published.refuse(refused, proof.claim.kind)
+    return _sketches(verify_sketches(found, proof, decode_many_points), published)
 
 
 def published_fingerprint(verified: Verified) -> Fingerprint:
@@ -142,6 +169,39 @@ def published_fingerprint(verified: Verified) -> Fingerprint:
 def _commitment(commitment: Commitment) -> Verification:
     verify_commitment(commitment, decode_many_points)
     return _result("commitment", commitment, (_bounded(commitment),), None, {})
+
+
+def _rows(commitment: Commitment, opened: OpenedRows, published: Published) -> Verification:
+    if published.nonce is None:
+        raise UsageError(
+            "opened rows show nothing without the auditor's own nonce",
+            where="--nonce",
+            expected="the nonce that you drew after the root was published",
+            got="none",
+            next_step="--nonce HEX",
+        )
+    chosen = verify_rows(commitment, opened, published.nonce)
+    n_rows = commitment.layout.n_rows
+    share = excluded_share(len(chosen))
+    shown = [
+        f"{len(chosen)} of {n_rows} rows, picked by your nonce, are the committed ones",
+        f"with 95 % confidence fewer than {share:.1%} of all rows would have failed",
+    ]
+    if published.model is not None:
+        _require_rows_of(published.model, commitment, opened, chosen)
+        shown.append(f"they are the rows of {published.model.name}")
+    details = {"rows": chosen.tolist(), "excluded_share": share}
+    return _result("rows", commitment, tuple(shown), None, details)
+
+
+def _require_rows_of(model: Path, commitment: Commitment, opened: OpenedRows, chosen: np.ndarray) -> None:
+    from huref.proof.quantising import same_integers
+
+    layout = commitment.layout
+    rows = np.ma.MaskedArray(np.zeros((layout.n_rows, layout.width), np.int16), mask=True)
+    rows[chosen] = opened.rows
+    if not same_integers(model, layout, commitment.strings, rows):
+        raise _rejected("the rows are not the model's", model, "the rows of the commitment", "others")
 
 
 def _sketches(verified: Verified, published: Published) -> Verification:
@@ -207,10 +267,6 @@ def _result(
 ) -> Verification:
     layout = commitment.layout
     return Verification(kind, commitment.root.hex(), layout.model, layout.architecture, shown, vector, details)
-
-
-def _missing(what: str, where: str, expected: str) -> UsageError:
-    return UsageError(what, where=where, expected=expected, got="none", next_step="see `huref verify --help`")
 
 
 def _rejected(what: str, path: Path, expected: object, got: object) -> RejectedError:

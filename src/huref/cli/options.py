@@ -18,3 +18,17 @@ EncoderWeights = Annotated[
     Path | None, typer.Option("--encoder-weights", help="Weights of the CNN encoder (safetensors).")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+
+
+def hexadecimal(text: str, where: str) -> bytes:
+    """Bytes that were written in hexadecimal.
+
+    Raises:
+        UsageError: they were not.
+    """
+    from huref.errors import UsageError
+
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError("no hexadecimal number", where=where, expected="digits 0-9 and a-f", got=text[:80]) from None

@@ -21,12 +21,16 @@ def verify(
     image: Annotated[
         Path | None, typer.Option(help="A published portrait (PNG): refuse unless it is the proof's.")
     ] = None,
+    nonce: Annotated[str | None, typer.Option(help="For opened rows: the nonce that you drew, hexadecimal.")] = None,
+    model: Annotated[Path | None, typer.Option(help="For opened rows: refuse unless they are of this model.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Verify a proof or a commitment: exit code 0 if it holds, 1 if it does not, 4 if it is damaged."""
+    """Verify a proof, opened rows or a commitment: exit code 0 if it holds, 1 if it does not, 4 if it is damaged."""
     from huref import api
+    from huref.proof_checks import Published
 
-    found = api.verify(proof, commitment, fingerprint=fingerprint, image=image)
+    drawn = None if nonce is None else options.hexadecimal(nonce, "--nonce")
+    found = api.verify(proof, commitment, Published(fingerprint, image, drawn, model))
     if as_json:
         output.print_json(found.to_dict())
         return

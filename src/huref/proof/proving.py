@@ -12,6 +12,7 @@ from huref import __version__
 from huref.artefact import Progress, Recipe
 from huref.errors import UsageError
 from huref.proof.commitment_file import Commitment, read_commitment
+from huref.proof.opened_rows import OpenedRows, open_rows
 from huref.proof.opening_file import NAME as OPENING
 from huref.proof.opening_file import Opening, read_opening
 from huref.proof.pair import DEFAULT_ROWS, pair_claim
@@ -52,6 +53,16 @@ def prove_compare(
     commitment, opening = read_own(folder, passphrase)
     claim, chosen = pair_claim(commitment, peer, rows)
     return _prove(opening, claim, chosen, report)
+
+
+def prove_rows(folder: Path, nonce: bytes, count: int, passphrase: str | None = None) -> OpenedRows:
+    """Open the rows that a nonce picks: they are public from then on.
+
+    Raises:
+        InputError, UsageError: as `prove_fingerprint`, or no such audit.
+    """
+    commitment, opening = read_own(folder, passphrase)
+    return open_rows(commitment, opening, nonce, count, __version__)
 
 
 def read_own(folder: Path, passphrase: str | None = None) -> tuple[Commitment, Opening]:

@@ -76,7 +76,10 @@ def quantise_model(
 def same_integers(
     reference: str | Path, layout: Layout, strings: tuple[bytes, ...], rows: np.ndarray, arch_file: Path | None = None
 ) -> bool:
-    """Whether a model's integers are these, but for one unit where rounding of another machine may differ.
+    """Whether a model's integers are these, but for one unit where rounding on another machine may differ.
+
+    Args:
+        rows: (N, d) int16, or a masked array of which only some rows are to be compared.
 
     Raises:
         InputError: see `huref.pipeline.open_model`.
@@ -88,16 +91,17 @@ def same_integers(
         if any(string not in ids for string in strings):
             return False
         chosen = np.array([ids[string] for string in strings])
-        start = 0
+        start, names = 0, [matrix.name for matrix in layout.matrices]
         for name, weights in _matrices(model, chosen, layout.recipe, None):
             found, _ = quantised(weights, layout.bits)
-            own = rows[start : start + found.shape[0]]
-            if name not in (m.name for m in layout.matrices) or own.shape != found.shape:
+            own = rows[start : start + len(found)]
+            if not names or names.pop(0) != name or own.shape != found.shape:
                 return False
-            if int(np.abs(found.astype(np.int32) - own).max()) > 1:
+            difference = np.ma.abs(found.astype(np.int32) - own)
+            if np.ma.filled(difference, 0).max() > 1:
                 return False
-            start += found.shape[0]
-    return start == len(rows)
+            start += len(found)
+    return not names
 
 
 def quantised(matrix: Tensor, bits: int) -> tuple[np.ndarray, int]:
