@@ -91,12 +91,12 @@ def score_pair(a: Verified, b: Verified) -> PrivateScore:
         if (other := _partner(a.commitment.layout, b.commitment.layout, term.key)) is not None
     ]
     left, right = (np.stack([item[i] for item in matched]) for i in (2, 3))
-    cosines = _cosines(left, right)
+    cosines = mean_cosines(left, right)
     terms = tuple(MatchedTerm(m[0], m[1], float(c)) for m, c in zip(matched, cosines, strict=True))
-    return PrivateScore(float(cosines.mean()), _jackknife(left, right), terms, int(chosen.sum()), claims[0].rows)
+    return PrivateScore(float(cosines.mean()), jackknife(left, right), terms, int(chosen.sum()), claims[0].rows)
 
 
-def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def mean_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Of (terms, m, n) stacks, term by term: (terms,)."""
     products, left_squares, right_squares = _moments(left, right)
     cosines: np.ndarray = products.sum((1, 2)) / np.sqrt(left_squares.sum((1, 2)) * right_squares.sum((1, 2)))
@@ -107,7 +107,7 @@ def _moments(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return left * right, left**2, right**2
 
 
-def _jackknife(left: np.ndarray, right: np.ndarray) -> float:
+def jackknife(left: np.ndarray, right: np.ndarray) -> float:
     """Standard error of the mean cosine (Efron and Stein 1981); rows and columns are independent draws of signs."""
     variance = 0.0
     for axis in (1, 2):
