@@ -98,7 +98,7 @@ def byte_length(values: np.ndarray) -> int:
     """Bytes that hold every value in two's complement; at least 1."""
     flat = values.ravel().tolist()
     largest, smallest = max(flat, default=0), min(flat, default=0)
-    bits = max(int(largest).bit_length(), int(~smallest).bit_length() if smallest < 0 else 0)
+    bits = max(value.bit_length() if value >= 0 else (~value).bit_length() for value in (int(largest), int(smallest)))
     return bits // 8 + 1
 
 
@@ -128,9 +128,14 @@ def _is_short(matrix: np.ndarray) -> bool:
 
 
 def _joined(product: np.ndarray, n_limbs: int) -> np.ndarray:
-    """Objects from the float64 products with each limb, side by side."""
+    """Objects from the float64 products with each limb, side by side: carries first, then one conversion a number."""
     columns = product.shape[1] // n_limbs
-    total = np.zeros((product.shape[0], columns), dtype=object)
+    whole = product.astype(np.int64)
+    digits = np.empty((product.shape[0], columns, n_limbs + 4), "<u2")
+    carry = np.zeros((product.shape[0], columns), np.int64)
     for i in range(n_limbs):
-        total += product[:, i * columns : (i + 1) * columns].astype(np.int64).astype(object) << (_LIMB_BITS * i)
-    return total
+        carry += whole[:, i * columns : (i + 1) * columns]
+        digits[..., i] = carry & 0xFFFF
+        carry >>= _LIMB_BITS
+    digits[..., n_limbs:] = carry.astype("<i8")[..., None].view("<u2")
+    return from_bytes(digits.tobytes(), digits.shape[-1] * 2, signed=True).reshape(carry.shape)
