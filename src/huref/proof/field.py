@@ -85,13 +85,12 @@ def times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 def combine(coefficients: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """`coefficients^T matrix` modulo p: (n,) field elements and (n, k) integers -> (k,)."""
-    total = np.zeros(matrix.shape[1], dtype=object)
-    rows = max(1, _BLOCK // max(1, matrix.shape[1]))
-    for start in range(0, matrix.shape[0], rows):
-        block = slice(start, start + rows)
-        total += matmul(np.ascontiguousarray(matrix[block].T), coefficients[block, None])[:, 0]
-    reduced_total: np.ndarray = total % ORDER
-    return reduced_total
+    total = np.empty(matrix.shape[1], dtype=object)
+    columns = max(1, _BLOCK // max(1, matrix.shape[0]))
+    for start in range(0, matrix.shape[1], columns):
+        block = slice(start, start + columns)
+        total[block] = times(np.ascontiguousarray(matrix[:, block].T), coefficients)
+    return total
 
 
 def byte_length(values: np.ndarray) -> int:
