@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import proof_kit as kit
-from huref.errors import HurefError
+from huref.errors import HurefError, RejectedError
 from huref.proof.commitment_file import parse_commitment
 from huref.proof.layout import Matrix, Term
 from huref.proof.no_wrap import column_norm
@@ -264,6 +264,20 @@ def test_a_pair_must_be_a_pair() -> None:
     for first, second in ((a, a), (fingerprint, b), (a, fingerprint)):
         with pytest.raises(minimal().Refused, match="not of this pair"):
             minimal().compare(*first, *second)
+
+
+def test_both_refuse_a_comparison_with_zeros() -> None:
+    owner = kit.a()
+    rows = owner.rows.copy()
+    rows[owner.layout.start("1.q") :][:16] = 0
+    owner = replace(owner, rows=rows)
+    own, other = kit.committed(owner), kit.commitment_b()
+    pair = [(own, kit.prove_compare(owner, own, other)), (other, kit.prove_compare(kit.b(), other, own))]
+    files = [(commitment.to_bytes(), proof.to_bytes()) for commitment, proof in pair]
+    with pytest.raises(RejectedError, match="a sketch of zeros"):
+        score_pair(*map(main_verdict, files))
+    with pytest.raises(minimal().Refused, match="a sketch of zeros"):
+        minimal().compare(*minimal_verdict(files[0]), *minimal_verdict(files[1]))
 
 
 def test_it_is_small_and_alone() -> None:

@@ -523,7 +523,8 @@ def compare(a: Commitment, proof_a: Proof, b: Commitment, proof_b: Proof) -> flo
         shared = set(other.strings)
         chosen = proof.takes_part()[: len(own.strings)]
         require(chosen == [string in shared for string in own.strings], "not the tokens that both list")
-    require(proof_a.header["rows"] == proof_b.header["rows"], "different numbers of rows")
+    m = proof_a.header["rows"]
+    require(m == proof_b.header["rows"], "different numbers of rows")
     require(a.header["recipe"]["name"] == b.header["recipe"]["name"], "different recipes")
     cosines = []
     for key in proof_a.Y:
@@ -531,7 +532,8 @@ def compare(a: Commitment, proof_a: Proof, b: Commitment, proof_b: Proof) -> flo
         other_key = f"{int(layer) - a.header['n_layers'] + b.header['n_layers']}.{kind}"
         if other_key in proof_b.Y:
             u, v = sketch(proof_a, key).astype(np.float64), sketch(proof_b, other_key).astype(np.float64)
-            require(bool(u.any() and v.any()), "a sketch of zeros")
+            for side in (u.reshape(m, m) != 0, v.reshape(m, m) != 0):
+                require(min(side.any(0).sum(), side.any(1).sum()) > 1, "a sketch of zeros")
             cosines.append(float(u @ v / np.sqrt((u @ u) * (v @ v))))
     require(bool(cosines), "no term in common")
     return sum(cosines) / len(cosines)
