@@ -13,7 +13,7 @@ from typing import Any
 
 from huref.artefact import Progress
 from huref.atomic import write_atomically
-from huref.errors import InputError
+from huref.errors import InputError, UsageError
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment, read_commitment
 from huref.proof.container import read_file
@@ -88,18 +88,20 @@ def compare_private(
 
     Args:
         a, b: folders with a `commitment` each; a folder that also holds its `opening` is proved for.
-        rows: m; None for what the other's proof has, or 64.
+        rows: m of a proof that is made here; None for 64.
 
     Raises:
         RejectedError: a proof that does not hold, or commitments that cannot be compared.
+        UsageError: the other owner's proof has more rows or fewer: it is not theirs to decide how much is shown.
         HurefError: see `huref.errors`.
     """
     folders, commitments = (a, b), (read_commitment(a), read_commitment(b))
     paths = tuple(folder / proof_name(other) for folder, other in zip(folders, reversed(commitments), strict=True))
-    chosen = rows or _rows_of(paths) or DEFAULT_ROWS
+    chosen = DEFAULT_ROWS if rows is None else rows
     made = []
     for folder, other, path in zip(folders, reversed(commitments), paths, strict=True):
         if not path.exists() and (folder / OPENING).exists():
+            _require_rows(paths, chosen)
             proof = prove_compare(folder, other, chosen, passphrase, report)
             write_atomically(path, proof.to_bytes())
             made.append(str(path))
@@ -128,11 +130,17 @@ def to_send(folder: Path, peer: Commitment) -> tuple[Path, Path]:
     return folder / COMMITMENT, folder / proof_name(peer)
 
 
-def _rows_of(paths: tuple[Path, ...]) -> int | None:
+def _require_rows(paths: tuple[Path, ...], rows: int) -> None:
+    """Refuse to answer a proof of another number of rows: more rows show more, fewer make chance likelier."""
     for path in paths:
-        if path.exists():
-            return claim_of(read_file(path), str(path)).rows
-    return None
+        if path.exists() and (found := claim_of(read_file(path), str(path)).rows) != rows:
+            raise UsageError(
+                "the other proof has another number of rows",
+                where=str(path),
+                expected=f"{rows} rows",
+                got=str(found),
+                next_step=f"agree on a number; by hand: huref prove compare --rows {found}",
+            )
 
 
 def _verified(
@@ -170,6 +178,8 @@ def _verdict(score: PrivateScore, background: Background | None) -> tuple[str, t
     ]
     if background is None:
         return "inconclusive", (*notes, "no background: the calibration is of canonical terms")
+    if score.rows < DEFAULT_ROWS:
+        return "inconclusive", (*notes, f"sketches of {score.rows} rows: a verdict takes {DEFAULT_ROWS}")
     if low >= ACCUSED_FROM and background.p_value <= FALSE_ACCUSATION_RATE:
         nearest = f"the nearest of {len(background.values)} unrelated pairs has {max(background.values):.3f}"
         return "derived", (*notes, f"the lower end is above {ACCUSED_FROM}; {nearest}")

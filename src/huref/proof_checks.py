@@ -31,6 +31,9 @@ SAME_VECTOR = 0.99999
 SAME_PICTURE = 1.0
 """Largest mean difference, in levels of 255, of a published portrait from the proof's: docs/proofs.md."""
 
+SMALLEST_PICTURE = 64
+"""Side in pixels: two portraits of fewer may be alike within `SAME_PICTURE`."""
+
 NOT_CLAIMED = (
     "that the committed integers are the weights of the model named: its name is the owner's word",
     "that the model behind a service has these weights",
@@ -243,14 +246,15 @@ def picture_difference(path: Path, item: Fingerprint) -> float:
 
     Raises:
         InputError: no picture that can be read.
-        RejectedError: no square picture.
+        RejectedError: no square picture, or one too small to tell dogs apart.
     """
     from huref.image.png import read_png
     from huref.portraits import PictureOptions, draw
 
     given = read_png(path)
-    if given.shape[0] != given.shape[1]:
-        raise _rejected("the portrait is not the proof's", path, "a square", f"{given.shape[1]} x {given.shape[0]}")
+    if given.shape[0] != given.shape[1] or given.shape[0] < SMALLEST_PICTURE:
+        expected, got = f"a square of {SMALLEST_PICTURE} or more", f"{given.shape[1]} x {given.shape[0]}"
+        raise _rejected("the portrait is not the proof's", path, expected, got)
     drawn = draw([item], PictureOptions(size=given.shape[0]))
     return float(np.abs(drawn.astype(np.float64) - given.astype(np.float64)).mean())
 

@@ -37,7 +37,7 @@ def verify(
     lines = [
         f"valid: {found.kind}",
         f"  root   {found.root}",
-        f"  model  {found.model} ({found.architecture}), a claim",
+        f"  model  {' '.join(f'{found.model} ({found.architecture}), a claim'.splitlines())}",
     ]
     lines += [f"  shown  {sentence}" for sentence in found.shown]
     lines += [f"  not    {sentence}" for sentence in found.not_claimed]

@@ -14,7 +14,7 @@ import numpy as np
 
 from huref.artefact import Progress, Recipe
 from huref.atomic import write_atomically
-from huref.errors import OutputError, UsageError
+from huref.errors import HurefError, InputError, OutputError, UsageError
 from huref.pipeline import Report
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment, commitment_root
@@ -77,7 +77,9 @@ def commit_rows(made: Quantised, folder: Path, options: CommitOptions, report: R
     Raises:
         OutputError: the folder has a commitment already, or cannot be written.
         UsageError: the folder has the opening of other weights, or of another passphrase.
+        InputError: points of an interrupted run that are not those of its opening; they are removed.
     """
+    require_free(folder)
     opening = _opening(made, folder, options)
     blindings = opening.blindings()
     points = _points(opening, blindings, folder / PARTIAL, options.workers, report)
@@ -92,10 +94,24 @@ def commit_rows(made: Quantised, folder: Path, options: CommitOptions, report: R
 
     no_wrap = prove_no_wrap(opening.layout, root, opening.rows, blindings, attempted)
     commitment = Commitment(opening.layout, opening.strings, points, no_wrap)
-    verify_commitment(commitment)
+    try:
+        verify_commitment(commitment)
+    except HurefError as error:
+        (folder / PARTIAL).unlink(missing_ok=True)
+        raise _spoilt(folder, error) from None
     write_atomically(folder / COMMITMENT, commitment.to_bytes())
     (folder / PARTIAL).unlink(missing_ok=True)
     return commitment
+
+
+def _spoilt(folder: Path, error: HurefError) -> InputError:
+    return InputError(
+        "the points of the interrupted run were spoilt",
+        where=str(folder / PARTIAL),
+        expected="what that run had written",
+        got=error.what,
+        next_step="run the same command again: it makes all points anew, the opening is kept",
+    )
 
 
 def require_free(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,12 @@ class Layout:
         """K."""
         return self.matrices[0].rows
 
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """First row among all rows, and number of rows, by a matrix' name."""
+        starts = np.cumsum([0, *(matrix.rows for matrix in self.matrices)]).tolist()
+        return {matrix.name: (start, matrix.rows) for matrix, start in zip(self.matrices, starts, strict=False)}
+
     @property
     def mask_bound(self) -> int:
         """M of section 7: masks are uniform in [-M, M]."""
@@ -119,12 +126,11 @@ class Layout:
 
     def start(self, name: str) -> int:
         """Index of a matrix' first row among all rows."""
-        place = [matrix.name for matrix in self.matrices].index(name)
-        return sum(matrix.rows for matrix in self.matrices[:place])
+        return self._places[name][0]
 
     def rows(self, name: str) -> int:
         """Rows of a matrix."""
-        return {matrix.name: matrix.rows for matrix in self.matrices}[name]
+        return self._places[name][1]
 
     def rank(self, term: Term) -> int:
         """r_t: rows of a term's factors."""
@@ -187,7 +193,7 @@ class Layout:
         made = cls(
             _text(document["model"]),
             _text(document["architecture"]),
-            Recipe.from_dict(document["recipe"]),
+            _recipe(document["recipe"]),
             n_layers,
             width,
             bits,
@@ -207,13 +213,24 @@ class Layout:
         head = term.head_dim
         is_fit = head >= 1 and left % (g_left * head) == 0 and right % (g_right * head) == 0
         _require((head == 0) if g_left == g_right == 1 else is_fit, "a term's heads")
-        _require(0 <= term.layer < self.n_layers and term.kind.isidentifier(), "a term's key")
+        _require(0 <= term.layer < self.n_layers and _is_word(term.kind), "a term's key")
         _require(term.key == f"{term.layer}.{term.kind}", "a term's key")
 
 
 def _require(is_right: bool, what: str) -> None:
     if not is_right:
         raise ValueError(what)
+
+
+def _is_word(text: str) -> bool:
+    return text.isascii() and text.isidentifier()
+
+
+def _recipe(document: Mapping[str, Any]) -> Recipe:
+    """A recipe of texts and whole numbers."""
+    for name, value in document.items():
+        (_whole if name in ("n_tokens", "sketch_rows") else _text)(value)
+    return Recipe.from_dict(document)
 
 
 def _text(value: object) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huref.errors import RejectedError
+from huref.errors import RejectedError, UsageError
 from huref.proof.commitment_file import Commitment
 from huref.proof.layout import Layout
-from huref.proof.proof_file import Claim
+from huref.proof.proof_file import ROWS, Claim
 from huref.proof.signs import FEWEST_TOKENS, pair_seed, shared_tokens
 from huref.proof.sketches import float_sketches
 from huref.proof.verification import Verified
@@ -56,7 +56,16 @@ def pair_claim(own: Commitment, other: Commitment, rows: int = DEFAULT_ROWS) -> 
 
     Raises:
         RejectedError: the two cannot be compared.
+        UsageError: no such number of rows.
     """
+    if rows not in ROWS:
+        raise UsageError(
+            "no such number of rows",
+            where="--rows",
+            expected=f"{ROWS.start} to {ROWS.stop - 1}, in steps of {ROWS.step}",
+            got=str(rows),
+            next_step=f"--rows {DEFAULT_ROWS}",
+        )
     chosen = shared_tokens(own.strings, other.strings)
     _require_comparable(own, other, int(chosen.sum()))
     seed = pair_seed(own.root, other.root)
@@ -91,9 +100,23 @@ def score_pair(a: Verified, b: Verified) -> PrivateScore:
         if (other := _partner(a.commitment.layout, b.commitment.layout, term.key)) is not None
     ]
     left, right = (np.stack([item[i] for item in matched]) for i in (2, 3))
+    _require_numbers(left, right)
     cosines = mean_cosines(left, right)
     terms = tuple(MatchedTerm(m[0], m[1], float(c)) for m, c in zip(matched, cosines, strict=True))
     return PrivateScore(float(cosines.mean()), jackknife(left, right), terms, int(chosen.sum()), claims[0].rows)
+
+
+def _require_numbers(left: np.ndarray, right: np.ndarray) -> None:
+    """Refuse sketches without a direction: committed zeros, or as good as."""
+    moments = [moment.any(axis) for moment in (left, right) for axis in (1, 2)]
+    if not all((moment.sum(1) > 1).all() for moment in moments):
+        raise RejectedError(
+            "a sketch of zeros",
+            where="the pair",
+            expected="numbers in more than one row and column of every matched sketch",
+            got="zeros: a cosine is not defined",
+            next_step="an owner committed to zeros: there is nothing to compare",
+        )
 
 
 def mean_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:

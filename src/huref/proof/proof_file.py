@@ -19,7 +19,8 @@ from huref.proof.signs import pack_choice, unpack_choice
 MAGIC = b"HUREFPF1"
 SCHEMA = "huref.proof/1"
 KINDS = ("fingerprint", "compare")
-_MOST_ROWS = 512
+ROWS = range(8, 513, 4)
+"""What m may be, as in a recipe."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Claim:
 
     def __post_init__(self) -> None:
         is_whole = all(type(value) is int for value in (self.rows, self.width))
-        if not is_whole or not 1 <= self.rows <= _MOST_ROWS or not 1 <= self.width <= 31:
+        if not is_whole or self.rows not in ROWS or not 1 <= self.width <= 31:
             raise ValueError("rows or bytes out of range")
         if self.kind not in KINDS or (self.kind == "compare") != (self.peer is not None):
             raise ValueError("a kind without its peer, or an unknown one")
