@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,8 @@ def commit_rows(made: Quantised, folder: Path, options: CommitOptions, report: R
     require_free(folder)
     opening = _opening(made, folder, options)
     blindings = opening.blindings()
-    points = _points(opening, blindings, folder / PARTIAL, options.workers, report)
+    work = RowsToCommit([opening.rows], blindings, opening.layout.bits)
+    points = commit_points(work, folder / PARTIAL, options.workers, report)
     root = commitment_root(opening.layout, opening.strings, points)
     attempts = 0
 
@@ -154,7 +155,33 @@ def _opening(made: Quantised, folder: Path, options: CommitOptions) -> Opening:
     return found
 
 
-def _points(opening: Opening, blindings: np.ndarray, partial: Path, workers: int, report: Report | None) -> bytes:
+@dataclass(frozen=True)
+class RowsToCommit:
+    """Matrices of one width, one after the other, and a blinding for each of their rows.
+
+    Attributes:
+        blocks: int16 (n_i, d) each.
+        blindings: (N,) objects.
+        bits: no entry needs more, signed.
+    """
+
+    blocks: Sequence[np.ndarray]
+    blindings: np.ndarray
+    bits: int
+
+    def chunks(self, done: int) -> Iterator[tuple[np.ndarray, list[int]]]:
+        """Rows and blindings from row `done` on, `_CHUNK` at a time, the last one shorter."""
+        ends = np.cumsum([len(block) for block in self.blocks])
+        for start in range(done, int(ends[-1]), _CHUNK):
+            stop = min(start + _CHUNK, int(ends[-1]))
+            parts = [
+                block[max(start - int(end) + len(block), 0) : max(stop - int(end) + len(block), 0)]
+                for block, end in zip(self.blocks, ends, strict=True)
+            ]
+            yield np.concatenate([part for part in parts if len(part)]), self.blindings[start:stop].tolist()
+
+
+def commit_points(work: RowsToCommit, partial: Path, workers: int, report: Report | None) -> bytes:
     """All points, encoded; what `partial` has is kept, what is new is appended to it."""
     done = partial.stat().st_size // POINT_BYTES // _CHUNK * _CHUNK if partial.exists() else 0
     with partial.open("r+b" if partial.exists() else "w+b") as file:
@@ -162,30 +189,28 @@ def _points(opening: Opening, blindings: np.ndarray, partial: Path, workers: int
         file.truncate(len(known))
         file.seek(len(known))
         made = [known]
-        for piece in _new_points(opening, blindings, done, workers):
+        for piece in _new_points(work, done, workers):
             made.append(piece)
             file.write(piece)
             file.flush()
             done += len(piece) // POINT_BYTES
             if report:
-                report(Progress("committing", done, opening.layout.n_rows, "row"))
+                report(Progress("committing", done, len(work.blindings), "row"))
     return b"".join(made)
 
 
-def _new_points(opening: Opening, blindings: np.ndarray, done: int, workers: int) -> Iterator[bytes]:
+def _new_points(work: RowsToCommit, done: int, workers: int) -> Iterator[bytes]:
     """Encoded points of the rows from `done` on, a chunk at a time, in order."""
-    sizes = (opening.layout.width, 2 ** (opening.layout.bits - 1))
-    starts = range(done, opening.layout.n_rows, _CHUNK)
-    chunks = ((opening.rows[i : i + _CHUNK], blindings[i : i + _CHUNK].tolist()) for i in starts)
-    if workers == 1 or len(starts) < 2:
+    sizes = (work.blocks[0].shape[1], 2 ** (work.bits - 1))
+    if workers == 1 or len(work.blindings) - done <= _CHUNK:
         committer = ShortCommitter(*sizes)
-        yield from (_commit_chunk(rows, z, committer) for rows, z in chunks)
+        yield from (_commit_chunk(rows, z, committer) for rows, z in work.chunks(done))
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start_worker, sizes) as pool:
         waiting: list[Future[bytes]] = []
         try:
-            for rows, z in chunks:
+            for rows, z in work.chunks(done):
                 waiting.append(pool.submit(_commit_chunk, rows, z))
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0).result()
