@@ -42,6 +42,7 @@ def main_verdict(files: Files) -> Any:
     return True
 
 
+@cache
 def minimal_verdict(files: Files) -> Any:
     """What the verifier in one file finds: (commitment, proof), or why it refuses; any other error fails the test."""
     try:
