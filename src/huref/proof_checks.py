@@ -217,7 +217,8 @@ def _sketches(verified: Verified, published: Published) -> Verification:
             f"the sketches of {count} tokens for a comparison with {(claim.peer or b'').hex()} come from them"
         )
     else:
-        shown.append("the 512 numbers below are the fingerprint of these integers")
+        terms = ", ".join(verified.proof.sketches)
+        shown.append(f"the 512 numbers below are the fingerprint of these integers: {terms}")
         shown += _held_against(verified, published, details)
     return _result(claim.kind, commitment, tuple(shown), verified.vector, details)
 
@@ -228,7 +229,8 @@ def _held_against(verified: Verified, published: Published, details: dict[str, A
     if published.fingerprint is not None and verified.vector is not None:
         given = load_fingerprint(published.fingerprint)
         score = cosine(given.vector, verified.vector)
-        if given.recipe != verified.commitment.layout.recipe or score < SAME_VECTOR:
+        is_of_recipe = given.recipe == verified.commitment.layout.recipe
+        if not is_of_recipe or set(given.sketches) != set(verified.proof.sketches) or score < SAME_VECTOR:
             raise _rejected("the fingerprint is not the proof's", published.fingerprint, SAME_VECTOR, score)
         details["fingerprint_cosine"] = score
         shown.append(f"the published fingerprint is theirs: cosine {score:.7f}")
