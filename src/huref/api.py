@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from huref.pipeline import Report
     from huref.portraits import PictureOptions
     from huref.private_comparison import PrivateComparison
+    from huref.proof.answering import Prompt
     from huref.proof.commitment_file import Commitment
     from huref.proof.committing import CommitOptions
+    from huref.proof.inference.proof_file import InferenceProof
     from huref.proof.opened_rows import OpenedRows
     from huref.proof.proof_file import SketchProof
     from huref.proof_checks import Published, Verification
@@ -292,6 +294,7 @@ def commit(
     folder: Path,
     recipe: Recipe | None = None,
     options: CommitOptions | None = None,
+    purpose: str = "fingerprint",
     *,
     tokens_file: Path | None = None,
     arch_file: Path | None = None,
@@ -299,14 +302,28 @@ def commit(
 ) -> Commitment:
     """Commit to a model's weights: writes `commitment` (public) and `opening` (secret) into a folder.
 
+    Args:
+        purpose: `fingerprint`, or `inference`: then also `inference-commitment` to all weights, and `link`.
+
     Raises:
         HurefError: see `huref.errors`.
     """
     from huref.proof.committing import CommitOptions, commit_model
     from huref.tokens import read_ranking
 
-    ranking = read_ranking(tokens_file) if tokens_file else None
     chosen = options or CommitOptions()
+    if purpose == "inference" and tokens_file is None:
+        from huref.proof.answering import commit_for_inference
+
+        return commit_for_inference(model, folder, recipe or Recipe(), chosen, arch_file=arch_file, report=report)[0]
+    if purpose != "fingerprint":
+        raise UsageError(
+            "no such commitment",
+            where="--for",
+            expected="fingerprint, or inference without --tokens",
+            got=purpose if tokens_file is None else f"{purpose} with --tokens",
+        )
+    ranking = read_ranking(tokens_file) if tokens_file else None
     return commit_model(
         model, folder, recipe or Recipe(), chosen, ranking=ranking, arch_file=arch_file, report=report
     )
@@ -354,6 +371,30 @@ def prove_compare(
 
     require_place(out)
     made = proving.prove_compare(folder, read_commitment(peer), rows, passphrase, report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def prove_inference(
+    model: str | Path,
+    folder: Path,
+    out: Path,
+    prompt: Prompt,
+    passphrase: str | None = None,
+    *,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> InferenceProof:
+    """Prove which logits a committed model answers after a prompt, through all layers; written to `out`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place, write_atomically
+    from huref.proof import answering
+
+    require_place(out)
+    made = answering.prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, report=report)
     write_atomically(out, made.to_bytes())
     return made
 

@@ -18,6 +18,12 @@ from huref.fingerprint_file import load_fingerprint
 from huref.proof.commitment_file import MAGIC as COMMITMENT
 from huref.proof.commitment_file import Commitment, parse_commitment, read_commitment
 from huref.proof.container import read_file
+from huref.proof.inference.commitment import NAME as INFERENCE
+from huref.proof.inference.commitment import parse_commitment as parse_inference_commitment
+from huref.proof.inference.proof_file import MAGIC as ANSWER
+from huref.proof.inference.verifying import verify_inference
+from huref.proof.linking import NAME as LINK
+from huref.proof.linking import parse_link, verify_link
 from huref.proof.opened_rows import MAGIC as ROWS
 from huref.proof.opened_rows import OpenedRows, excluded_share, parse_rows, verify_rows
 from huref.proof.parallel import decode_many_points
@@ -36,7 +42,7 @@ SMALLEST_PICTURE = 64
 
 NOT_CLAIMED = (
     "that the committed integers are the weights of the model named: its name is the owner's word",
-    "that the model behind a service has these weights",
+    "that a service runs on these weights, beyond the answers that are proved",
     "anything about weights outside the committed matrices",
 )
 
@@ -46,7 +52,7 @@ class Verification:
     """A file that was verified. What does not hold is an error, not a result.
 
     Attributes:
-        kind: `commitment`, `fingerprint`, `compare` or `rows`.
+        kind: `commitment`, `fingerprint`, `compare`, `rows` or `inference`.
         root: of the commitment, hexadecimal.
         model, architecture: what the owner calls it.
         shown: what is established, in sentences.
@@ -140,6 +146,9 @@ def verify_file(path: Path, commitment: Path | None = None, published: Published
             got="none",
             next_step=f"huref verify {path} --commitment DIR",
         )
+    if data[:8] == ANSWER:
+        published.refuse(("fingerprint", "image", "nonce", "model"), "inference")
+        return _answer(commitment, data, str(path))
     found = read_commitment(commitment)
     if data[:8] == ROWS:
         published.refuse(("fingerprint", "image"), "rows")
@@ -195,6 +204,35 @@ def _rows(commitment: Commitment, opened: OpenedRows, published: Published) -> V
         shown.append(f"they are the rows of {published.model.name}")
     details = {"rows": chosen.tolist(), "excluded_share": share}
     return _result("rows", commitment, tuple(shown), None, details)
+
+
+def _answer(place: Path, data: bytes, where: str) -> Verification:
+    """An inference proof, and whose portrait the answering model has, if its folder says so."""
+    path = place / INFERENCE if place.is_dir() else place
+    inference = parse_inference_commitment(read_file(path), str(path))
+    found = verify_inference(inference, data, where)
+    best = np.argsort(-found.logits, kind="stable")[:5]
+    scale = float(2**found.precision.logit_scale)
+    shown = [
+        f"the owner knows weights behind the root that answer {len(found.tokens)} tokens with these logits, "
+        f"through all {found.layers} layers of the integer model ({found.precision.name})",
+        "best tokens: " + ", ".join(f"{i} ({found.logits[i] / scale:.3f})" for i in best.tolist()),
+    ]
+    details: dict[str, Any] = {
+        "tokens": list(found.tokens),
+        "answer": found.top,
+        "logits": [float(value) / scale for value in found.logits],
+        "fingerprint_root": None,
+    }
+    link = place / LINK
+    if place.is_dir() and link.exists():
+        commitment = read_commitment(place)
+        verify_commitment(commitment, decode_many_points)
+        verify_link(commitment, inference, parse_link(read_file(link), str(link)))
+        details["fingerprint_root"] = commitment.root.hex()
+        terms = ", ".join(term.key for term in commitment.layout.terms)
+        shown.append(f"the model that answers is the one behind {commitment.root.hex()}: {terms} are its own rows")
+    return Verification("inference", inference.root.hex(), found.model, "plain Llama", tuple(shown), None, details)
 
 
 def _require_rows_of(model: Path, commitment: Commitment, opened: OpenedRows, chosen: np.ndarray) -> None:

@@ -13,6 +13,12 @@ from huref.cli import options, output, passphrases
 def commit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory or weight file; its weights stay here.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for commitment and opening.")],
+    purpose: Annotated[
+        str,
+        typer.Option(
+            "--for", help="fingerprint, or inference: all weights of a plain Llama, minutes instead of seconds."
+        ),
+    ] = "fingerprint",
     recipe: Annotated[str, typer.Option(help="canonical or paper.")] = "canonical",
     layers: options.Layers = "last2",
     n_tokens: options.NTokens = 4096,
@@ -31,10 +37,9 @@ def commit(
 
     chosen = CommitOptions(jobs, passphrases.to_set(out) if encrypt else passphrases.to_resume(out))
     files = {"tokens_file": tokens, "arch_file": arch_file}
+    sought = Recipe(name=recipe, layers=layers, n_tokens=n_tokens)
     with output.progress() as report:
-        made = api.commit(
-            model, out, Recipe(name=recipe, layers=layers, n_tokens=n_tokens), chosen, report=report, **files
-        )
+        made = api.commit(model, out, sought, chosen, purpose, report=report, **files)
     layout = made.layout
     document = {
         "schema_version": "huref.committed/1.0",

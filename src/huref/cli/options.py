@@ -32,3 +32,17 @@ def hexadecimal(text: str, where: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise UsageError("no hexadecimal number", where=where, expected="digits 0-9 and a-f", got=text[:80]) from None
+
+
+def whole_numbers(text: str, where: str) -> tuple[int, ...]:
+    """Numbers that were written with commas between them.
+
+    Raises:
+        UsageError: they were not.
+    """
+    from huref.errors import UsageError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise UsageError("no list of whole numbers", where=where, expected="12,345,6", got=text[:80])
+    return tuple(map(int, parts))

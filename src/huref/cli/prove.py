@@ -1,4 +1,4 @@
-"""`huref prove fingerprint`, `huref prove compare`, `huref prove rows`."""
+"""`huref prove fingerprint`, `compare`, `inference`, `rows`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,46 @@ def prove_compare(
     with output.progress() as report:
         made = api.prove_compare(commitment, peer, out, rows, passphrase, report)
     _say(made, out, commitment, as_json)
+
+
+@app.command("inference")
+def prove_inference(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model that was committed with --for inference.")],
+    commitment: Folder,
+    out: Proof,
+    text: Annotated[str | None, typer.Option(help="The prompt; no special tokens are added.")] = None,
+    ids: Annotated[str | None, typer.Option(help="The prompt as token ids, separated by commas.")] = None,
+    precision: Annotated[str, typer.Option(help="standard, or small: coarser tables, quicker.")] = "standard",
+    arch_file: options.ArchFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Prove which logits the committed weights answer after a prompt, through every layer; a few tokens, minutes."""
+    from huref import api
+    from huref.proof.answering import Prompt
+
+    prompt = Prompt(text, () if ids is None else options.whole_numbers(ids, "--ids"), precision)
+    passphrase = passphrases.to_open(commitment)
+    with output.progress() as report:
+        made = api.prove_inference(model, commitment, out, prompt, passphrase, arch_file=arch_file, report=report)
+    document = {
+        "schema_version": "huref.proved/1.0",
+        "kind": "inference",
+        "root": made.statement.root.hex(),
+        "tokens": list(made.statement.tokens),
+        "answer": int(made.logits.argmax()),
+        "proof_file": str(out),
+        "bytes": out.stat().st_size,
+    }
+    if as_json:
+        output.print_json(document)
+        return
+    output.say(
+        f"proof of inference written: {out} ({document['bytes']:,} bytes)\n"
+        f"  after   {' '.join(map(str, made.statement.tokens))}\n"
+        f"  answer  token {document['answer']}\n"
+        f"  root    {document['root']}\n"
+        f"  check   huref verify {out} --commitment {commitment}"
+    )
 
 
 @app.command("rows")

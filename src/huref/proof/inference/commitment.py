@@ -20,6 +20,7 @@ from huref.proof.inference.model import IntegerModel
 from huref.proof.inference.precision import Shape
 
 SCHEMA = "huref.inference-commitment/1"
+NAME = "inference-commitment"
 MAGIC = b"HUREFIC1"
 OPENING_MAGIC = b"HUREFIO1"
 OPENING_SCHEMA = "huref.inference-opening/1"
