@@ -17,7 +17,8 @@ from huref.errors import CorruptFileError, HurefError, RejectedError, UsageError
 from huref.proof.curve import decode_scalars
 from huref.proof.field import ORDER, integers
 from huref.proof.inference import proving
-from huref.proof.inference.claims import build_claim, inverses
+from huref.proof.inference.challenges import inverses
+from huref.proof.inference.claims import build_claim
 from huref.proof.inference.closing import early_challenges, late_challenges, opened_transcript
 from huref.proof.inference.commitment import commit_model, parse_commitment, parse_opening
 from huref.proof.inference.inventory import GROUPS

@@ -133,7 +133,7 @@ def run_model(model: IntegerModel, tokens: Sequence[int], precision: Precision, 
     hidden = norms[-1].normed[-1] * model.matrices["final_norm"][0].astype(np.int64)
     product = exact_product(hidden[None], model.matrices[model.shape.unembedding])[0]
     logits, rest = divided(product, engine.scales.logit_shift)
-    return Run(tuple(tokens), norms, attention, feed_forward, hidden, logits, rest)
+    return Run(tuple(tokens), norms, attention, feed_forward, hidden, logits.astype(np.int64), rest)
 
 
 def exact_product(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -179,7 +179,7 @@ class _Engine:
         squares = (x * x).sum(axis=1)
         roots = [isqrt(scales.root_target // (int(s) + scales.epsilon)) for s in squares]
         root = np.array(roots, dtype=object)
-        self.require(root >> self.precision.root_bits == 0, "1 / rms")
+        self.require((root > 0) & (root >> self.precision.root_bits == 0), "1 / rms")
         normed, rest = divided(x * root[:, None], scales.norm_shift)
         self.require(_is_signed(normed, self.precision.norm_bits), "a normed activation")
         return Norm(x, squares, root, normed.astype(np.int64), rest.astype(object))

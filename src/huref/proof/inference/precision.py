@@ -5,6 +5,7 @@ A number of scale `s` stands for the real number `integer / 2^s`. Every constant
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -103,15 +104,15 @@ class Shape:
             raise ValueError("sizes out of range")
         if self.layers > 1024 or self.heads % self.groups or self.head_dim % 2 or max(sizes[1:6]) > 1 << 16:
             raise ValueError("sizes that contradict each other")
+        if not all(re.fullmatch("[0-9]{1,40}(/[0-9]{1,40})?", text) for text in (self.theta, self.epsilon)):
+            raise ValueError("theta or epsilon is no fraction")
         theta, epsilon = Fraction(self.theta), Fraction(self.epsilon)
         if not (1 < theta < 1 << 64 and 0 < epsilon < 1) or str(theta) != self.theta or str(epsilon) != self.epsilon:
             raise ValueError("theta or epsilon out of range, or not in lowest terms")
-        if len(self.theta) > 64 or len(self.epsilon) > 96:
-            raise ValueError("theta or epsilon too long")
         if list(self.exponents) != list(self.matrices()):
             raise ValueError("exponents of other matrices")
         if not all(
-            isinstance(e, int) and not isinstance(e, bool) and -64 <= e <= 64 for e in self.exponents.values()
+            isinstance(e, int) and not isinstance(e, bool) and -16 <= e <= 40 for e in self.exponents.values()
         ):
             raise ValueError("exponents out of range")
 

@@ -20,7 +20,7 @@ from huref.proof.quadratic import QuadraticProof
 
 SCHEMA = "huref.inference-proof/1"
 MAGIC = b"HUREFIP1"
-MOST_TOKENS = 256
+MOST_TOKENS = 128
 LOGIT_BYTES = 4
 
 

@@ -12,7 +12,8 @@ from huref.artefact import Progress
 from huref.errors import UsageError
 from huref.proof.curve import ShortCommitter, blinding_generator, commit, encode_points, generators, scalar
 from huref.proof.field import ORDER, combine, dot, integers, powers, random_scalar, random_vector
-from huref.proof.inference.claims import Early, build_claim, table_inverses
+from huref.proof.inference.challenges import Early, table_inverses
+from huref.proof.inference.claims import build_claim
 from huref.proof.inference.closing import (
     Closing,
     close_group,

@@ -16,7 +16,7 @@ import numpy as np
 from huref.arch.weights import CanonicalWeights
 from huref.errors import ArchitectureError, NotFiniteError
 from huref.proof.inference.model import IntegerModel, Step
-from huref.proof.inference.precision import MATRICES, Shape
+from huref.proof.inference.precision import MATRICES, PRECISIONS, Scales, Shape
 
 _LARGEST = (1 << 15) - 1
 _NORMS = {"attention_norm", "feed_forward_norm"}
@@ -43,7 +43,13 @@ def integer_model(weights: CanonicalWeights, step: Step | None = None) -> Intege
         if step:
             step(len(matrices), count)
     sizes = (g.n_layers, g.d_model, g.n_heads, g.n_kv_heads, g.head_dim, g.d_ff, g.vocab_size)
-    return IntegerModel(Shape(*sizes, theta, epsilon, is_tied, exponents), matrices)
+    try:
+        shape = Shape(*sizes, theta, epsilon, is_tied, exponents)
+        for precision in PRECISIONS.values():
+            Scales(precision, shape)
+    except ValueError as error:
+        raise _refusal(weights, str(error)) from None
+    return IntegerModel(shape, matrices)
 
 
 def quantised(matrix: np.ndarray, name: str) -> tuple[int, np.ndarray]:
