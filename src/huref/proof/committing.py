@@ -7,7 +7,7 @@ import secrets
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ class CommitOptions:
     """
 
     jobs: int = 0
-    passphrase: str | None = None
+    passphrase: str | None = field(default=None, repr=False)
 
     @property
     def workers(self) -> int:
@@ -165,8 +165,8 @@ class RowsToCommit:
         bits: no entry needs more, signed.
     """
 
-    blocks: Sequence[np.ndarray]
-    blindings: np.ndarray
+    blocks: Sequence[np.ndarray] = field(repr=False)
+    blindings: np.ndarray = field(repr=False)
     bits: int
 
     def chunks(self, done: int) -> Iterator[tuple[np.ndarray, list[int]]]:

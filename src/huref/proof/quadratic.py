@@ -19,8 +19,8 @@ _NOTHING = integers([])
 class Opened:
     """A committed vector as its owner knows it: (n,) field elements and the blinding."""
 
-    values: np.ndarray
-    blinding: int
+    values: np.ndarray = field(repr=False)
+    blinding: int = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ class Quantised:
 
     layout: Layout
     strings: tuple[bytes, ...]
-    rows: np.ndarray
+    rows: np.ndarray = field(repr=False)
 
 
 def quantise_model(

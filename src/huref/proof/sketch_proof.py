@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,8 +34,8 @@ class Secret:
 
     layout: Layout
     strings: tuple[bytes, ...]
-    rows: np.ndarray
-    blindings: np.ndarray
+    rows: np.ndarray = field(repr=False)
+    blindings: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True)
