@@ -116,7 +116,7 @@ def test_another_token_is_refused(proof, honest):
     refuse(replace(proof, statement=replace(STATEMENT, tokens=(5, 7, 20))).to_bytes())
 
 
-@pytest.mark.parametrize("name", ["embedding", "final_norm", "layers.0.q", "layers.0.down"])
+@pytest.mark.parametrize("name", ["embedding", "layers.0.down"])
 def test_one_changed_weight_is_refused(name):
     """Everything is recomputed with the changed weight, against the old commitment."""
     changed = {key: matrix.copy() for key, matrix in MODEL.matrices.items()}
@@ -143,9 +143,7 @@ def test_a_run_that_goes_astray_midway_is_refused(monkeypatch, honest):
     refuse(forged(run))
 
 
-@pytest.mark.parametrize(
-    "block", ["norm.y.0", "score.r.1", "peak.0", "weight.0", "left.0", "silu", "exp", "mixed", "root.0", "counts"]
-)
+@pytest.mark.parametrize("block", ["exp", "mixed", "counts"])
 def test_one_changed_activation_is_refused(monkeypatch, block):
     def change(rows: dict[str, np.ndarray]) -> None:
         rows[block] = rows[block].copy()
@@ -199,7 +197,7 @@ def test_a_remainder_out_of_range_is_refused(monkeypatch):
     refuse(cheated(monkeypatch, change, lie))
 
 
-@pytest.mark.parametrize("block", ["1/gate.y", "1/token.0", "norm.u", "mixed.u", "o.u", "down.u"])
+@pytest.mark.parametrize("block", ["1/gate.y", "down.u"])
 def test_a_changed_auxiliary_row_is_refused(monkeypatch, block):
     def lie(made, early):
         made[block][0, 0] = (made[block][0, 0] + 1) % ORDER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ from huref.proof.inference.precision import PRECISIONS
 from huref.proof.inference.proof_file import InferenceProof, Statement
 from huref.proof.inference.sumcheck import Ended, prove_sumcheck
 from huref.proof.inference.witness import activation_rows, entry_indices
+from huref.proof.parallel import available_cores
 from huref.proof.quadratic import Opened, OpenedPair, Weights, prove_quadratic
 from huref.proof.transcript import Transcript
 
@@ -153,11 +155,12 @@ class _InverseCommitter:
     def commit(self, places: np.ndarray, blindings: np.ndarray) -> list[G1Point]:
         """One point a row."""
         points = [*generators(places.shape[1]), blinding_generator()]
-        out = []
-        for row, blinding in zip(places.tolist(), blindings.tolist(), strict=True):
-            scalars = [self._converted(place) for place in row]
-            out.append(G1Point.multiexp_unchecked(points, [*scalars, scalar(blinding)]))
-        return out
+
+        def one(index: int) -> G1Point:
+            scalars = [self._converted(place) for place in places[index].tolist()]
+            return G1Point.multiexp_unchecked(points, [*scalars, scalar(blindings[index])])
+
+        return _in_threads(one, len(places))
 
     def _converted(self, place: int) -> Scalar:
         if place not in self._made:
@@ -192,9 +195,18 @@ def _applied(matrix: np.ndarray, functional: np.ndarray) -> np.ndarray:
 def _commit_rows(values: np.ndarray, blindings: np.ndarray) -> list[G1Point]:
     is_short = values.dtype != object or (values.size and max(abs(v) for v in values.ravel().tolist()) < _SHORT)
     if not is_short:
-        return [commit(row % ORDER, int(z)) for row, z in zip(values, blindings, strict=True)]
+        return _in_threads(lambda i: commit(values[i] % ORDER, int(blindings[i])), len(values))
     committer = ShortCommitter(values.shape[1], int(np.abs(values).max(initial=0)))
-    return [committer.commit(row, int(z)) for row, z in zip(values, blindings, strict=True)]
+    return _in_threads(lambda i: committer.commit(values[i], int(blindings[i])), len(values))
+
+
+def _in_threads(one: Callable[[int], G1Point], count: int) -> list[G1Point]:
+    """`one` of 0, ..., count - 1; the curve library lets other threads run meanwhile."""
+    workers = available_cores()
+    if workers == 1 or count < 2:
+        return [one(index) for index in range(count)]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, range(count)))
 
 
 def _sumchecks(
