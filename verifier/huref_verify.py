@@ -257,6 +257,7 @@ def check_matrices(header: dict[str, Any]) -> dict[str, tuple[int, int]]:
         starts[matrix["name"]] = (n_rows, matrix["rows"])
         n_rows += matrix["rows"]
     require(matrices[0]["name"] == "embedding" and n_rows <= 1 << 22, "no embedding in front, or too many rows")
+    require(matrices[0]["rows"] <= 1 << 17, "too many tokens")
     return starts
 
 

@@ -26,7 +26,10 @@ from huref.proof.verification import Verified, verify_sketches
 from huref.verdict import FALSE_ACCUSATION_RATE, Background, background_of, load_calibration
 
 ACCUSED_FROM = 0.75
-"""An ICS whose interval begins below this accuses nobody: unrelated pairs reach 0.64 (docs/proofs.md)."""
+"""An ICS that may be lower than this accuses nobody: unrelated pairs reach 0.64 (docs/proofs.md)."""
+
+LUCK = 6
+"""Standard errors that a verdict allows for: 2^27 roots, tried by an owner who knows both models, give that many."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +166,15 @@ def _judged(started: PrivateComparison, sides: tuple[Verified, Verified]) -> Pri
     same = set(strings[0]) == set(strings[1])
     background: Background | None = None
     if all(side.commitment.layout.recipe.is_canonical for side in sides):
-        background = background_of(load_calibration(), "ics_canonical", score.interval[0], same_vocabulary=same)
+        background = background_of(load_calibration(), "ics_canonical", _surely(score), same_vocabulary=same)
     verdict, notes = _verdict(score, background)
     document = None if background is None else background.to_dict()
     return replace(started, score=score, background=document, verdict=verdict, notes=notes)
+
+
+def _surely(score: PrivateScore) -> float:
+    """What the ICS is at least, even if an owner tried many roots for the luckiest signs (proof-v1, section 12)."""
+    return max(-1.0, score.ics - LUCK * score.error)
 
 
 def _verdict(score: PrivateScore, background: Background | None) -> tuple[str, tuple[str, ...]]:
@@ -180,8 +188,10 @@ def _verdict(score: PrivateScore, background: Background | None) -> tuple[str, t
         return "inconclusive", (*notes, "no background: the calibration is of canonical terms")
     if score.rows < DEFAULT_ROWS:
         return "inconclusive", (*notes, f"sketches of {score.rows} rows: a verdict takes {DEFAULT_ROWS}")
-    if low >= ACCUSED_FROM and background.p_value <= FALSE_ACCUSATION_RATE:
+    if _surely(score) >= ACCUSED_FROM and background.p_value <= FALSE_ACCUSATION_RATE:
         nearest = f"the nearest of {len(background.values)} unrelated pairs has {max(background.values):.3f}"
-        return "derived", (*notes, f"the lower end is above {ACCUSED_FROM}; {nearest}")
-    why = f"the lower end is below {ACCUSED_FROM}: a low ICS excludes nobody, heavy training lowers it too"
+        return "derived", (*notes, f"{LUCK} standard errors lower it is above {ACCUSED_FROM}; {nearest}")
+    why = (
+        f"{LUCK} standard errors lower it is below {ACCUSED_FROM}: that excludes nobody, heavy training lowers it too"
+    )
     return "inconclusive", (*notes, why)

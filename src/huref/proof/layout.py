@@ -15,6 +15,7 @@ from huref.proof.field import ORDER
 SCHEMA = "huref.commitment/1"
 PROJECTIONS = 192
 MOST_ROWS = 1 << 22
+MOST_TOKENS = 1 << 17
 MOST_WIDTH = 1 << 15
 BITS = tuple(range(12, 17))
 EMBEDDING = "embedding"
@@ -92,7 +93,7 @@ class Layout:
         names = [matrix.name for matrix in self.matrices]
         _require(names[:1] == [EMBEDDING] and len(set(names)) == len(names), "matrices without names of their own")
         _require(all(m.rows >= 1 and abs(m.exponent) < 256 for m in self.matrices), "matrix sizes")
-        _require(self.n_rows <= MOST_ROWS, "too many rows")
+        _require(self.n_rows <= MOST_ROWS and self.n_tokens <= MOST_TOKENS, "too many rows or tokens")
         keys = [term.key for term in self.terms]
         _require(bool(keys) and len(set(keys)) == len(keys), "terms without keys of their own")
         for term in self.terms:
@@ -121,7 +122,7 @@ class Layout:
 
     @property
     def sum_bound(self) -> int:
-        """T of section 7: an honest projection is not larger, but with probability below 2^-70."""
+        """T of section 7: an honest projection is not larger, but with probability below 2^-68."""
         return 8 * self.norm
 
     def start(self, name: str) -> int:

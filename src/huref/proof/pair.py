@@ -68,6 +68,14 @@ def pair_claim(own: Commitment, other: Commitment, rows: int = DEFAULT_ROWS) -> 
         )
     chosen = shared_tokens(own.strings, other.strings)
     _require_comparable(own, other, int(chosen.sum()))
+    if 4 * rows > chosen.sum():
+        raise UsageError(
+            "so many rows would give the terms away",
+            where="--rows",
+            expected=f"at most a quarter of the {int(chosen.sum())} shared tokens",
+            got=str(rows),
+            next_step=f"--rows {DEFAULT_ROWS}",
+        )
     seed = pair_seed(own.root, other.root)
     return Claim("compare", own.root, other.root, seed, rows, 1, ""), chosen
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,9 +11,10 @@ import numpy as np
 
 from huref.proof.curve import commit, encode_points
 from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import ORDER, dot, integers, random_scalar, random_vector
+from huref.proof.field import ORDER, dot, integers, random_scalar, reduced
 from huref.proof.transcript import Transcript
 
+_MASKS = b"huref/masks/1"
 _NOTHING = integers([])
 
 
@@ -85,7 +88,7 @@ def prove_quadratic(pairs: Sequence[OpenedPair], transcript: Transcript) -> Quad
     The masks are fresh: two proofs about one vector share no randomness.
     """
     vectors = [side for pair in pairs for side in (pair.left, pair.right)]
-    masks = [Opened(random_vector(vector.values.size), random_scalar()) for vector in vectors]
+    masks = _masks(vectors, transcript)
     constant = linear = 0
     for index, pair in enumerate(pairs):
         left, right = masks[2 * index].values, masks[2 * index + 1].values
@@ -102,6 +105,20 @@ def prove_quadratic(pairs: Sequence[OpenedPair], transcript: Transcript) -> Quad
         tuple((mask.blinding + e * vector.blinding) % ORDER for mask, vector in zip(masks, vectors, strict=True)),
         (scalars[0].blinding + e * scalars[1].blinding) % ORDER,
     )
+
+
+def _masks(vectors: Sequence[Opened], transcript: Transcript) -> list[Opened]:
+    """Uniform masks from the operating system's randomness, hedged with the statement and the secrets.
+
+    A machine that is copied, or whose randomness repeats, must not answer two challenges under one mask: that would
+    give the vectors away. So each mask depends on all that was absorbed too.
+    """
+    secret = b"".join(vector.blinding.to_bytes(32, "little") for vector in vectors)
+    state = hashlib.shake_256(transcript.fork(_MASKS) + secrets.token_bytes(64) + secret)
+    sizes = [vector.values.size for vector in vectors]
+    drawn = reduced(state.digest(64 * (sum(sizes) + len(sizes))))
+    parts = np.split(drawn[len(sizes) :], np.cumsum(sizes)[:-1])
+    return [Opened(values, blinding) for values, blinding in zip(parts, drawn[: len(sizes)].tolist(), strict=True)]
 
 
 def require_quadratic(

@@ -28,6 +28,10 @@ class Transcript:
         """A field element that the messages so far decide."""
         return int.from_bytes(self.bytes(label, 64), "little") % ORDER
 
+    def fork(self, domain: bytes) -> bytes:
+        """64 bytes that the messages so far decide, for the prover's own use: nothing is absorbed."""
+        return hashlib.shake_256(domain + self._state.copy().digest(64)).digest(64)
+
     def bytes(self, label: str, count: int) -> bytes:
         """`count` bytes that the messages so far decide."""
         self.absorb(label, b"")
