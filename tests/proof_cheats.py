@@ -1,14 +1,15 @@
 """Cheating provers and strange points, for tests of the proofs: they know the opening and every line of the code.
 
-prove(owner, commitment, Lies(...))     the honest prover with lies put in, everything after a lie recomputed
-deaf_to(label)                          a transcript that forgets to absorb a message: what a broken protocol has
-encoded(x, y), shifted(point)           points outside the group, by arithmetic of their own
+`prove` is the honest prover with lies put in, everything after a lie recomputed; `deaf_to` makes a transcript that
+forgets to absorb a message, as a broken protocol would; `encoded` and `shifted` make points outside the group;
+`remembering` decodes as strictly as ever, each good point once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -104,6 +105,18 @@ def deaf_to(*labels: str) -> type[Transcript]:
                 super().absorb(label, data)
 
     return Deaf
+
+
+_decoded: dict[bytes, Any] = {}
+
+
+def remembering(data: bytes, where: str) -> list[Any]:
+    """`decode_points`; what is not good is looked at, and refused, each time."""
+    pieces = [data[i : i + 48] for i in range(0, len(data), 48)]
+    for piece in pieces:
+        if piece not in _decoded:
+            (_decoded[piece],) = decode_points(piece, where)
+    return [_decoded[piece] for piece in pieces]
 
 
 # Points by hand: y^2 = x^3 + 4 over F_q

@@ -34,6 +34,7 @@ from huref.proof.opening_file import Opening, read_opening
 from huref.proof.proof_file import parse_proof
 from huref.proof.verification import verify_commitment, verify_sketches
 from huref.proof_checks import verify_file
+from proof_cheats import remembering
 
 Fuzz = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 REFUSALS = (RejectedError, InputError, UsageError)
@@ -68,18 +69,6 @@ def proofs() -> tuple[bytes, bytes]:
     first, second = (kit.prove_fingerprint(owner(), sealed()).to_bytes() for _ in range(2))
     assert len(first) == len(second) and first != second
     return first, second
-
-
-_decoded: dict[bytes, Any] = {}
-
-
-def remembering(data: bytes, where: str) -> list[Any]:
-    """`decode_points`, each good point once: a test of many mutants meets the same points again and again."""
-    pieces = [data[i : i + 48] for i in range(0, len(data), 48)]
-    for piece in pieces:
-        if piece not in _decoded:
-            (_decoded[piece],) = curve.decode_points(piece, where)
-    return [_decoded[piece] for piece in pieces]
 
 
 @pytest.fixture(autouse=True)

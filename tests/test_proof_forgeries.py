@@ -17,7 +17,7 @@ import proof_cheats as cheats
 import proof_kit as kit
 from huref.artefact import Recipe
 from huref.errors import CorruptFileError, HurefError, RejectedError, UsageError
-from huref.proof import field, no_wrap, sketch_proof
+from huref.proof import field, no_wrap, sketch_proof, verification
 from huref.proof.commitment_file import Commitment, NoWrapProof, commitment_root, parse_commitment
 from huref.proof.curve import commit, decode_points, encode_points, multiply_sum
 from huref.proof.equations import PointEquations
@@ -30,7 +30,7 @@ from huref.proof.signs import centred_signs, pair_seed
 from huref.proof.sketches import exact_sketches
 from huref.proof.transcript import Transcript
 from huref.proof.verification import Verified, verify_commitment, verify_sketches
-from proof_cheats import Lies, deaf_to, prove, sketch_part_holds
+from proof_cheats import Lies, deaf_to, prove, remembering, sketch_part_holds
 
 Change = Callable[[SketchProof], SketchProof]
 
@@ -38,7 +38,7 @@ Change = Callable[[SketchProof], SketchProof]
 def accepted(commitment: Commitment, proof: SketchProof) -> Verified:
     """What a verifier makes of the two files."""
     read = parse_commitment(commitment.to_bytes(), "commitment")
-    return verify_sketches(read, parse_proof(proof.to_bytes(), read.layout, "proof"))
+    return verify_sketches(read, parse_proof(proof.to_bytes(), read.layout, "proof"), remembering)
 
 
 def refuse(commitment: Commitment, proof: SketchProof, match: str | None = None) -> None:
@@ -49,7 +49,7 @@ def refuse(commitment: Commitment, proof: SketchProof, match: str | None = None)
 
 def refuse_commitment(commitment: Commitment, match: str | None = None) -> None:
     with pytest.raises(RejectedError, match=match):
-        verify_commitment(commitment)
+        verify_commitment(commitment, remembering)
 
 
 def with_quadratic(proof: SketchProof, **changes: Any) -> SketchProof:
@@ -72,6 +72,12 @@ def exchanged(data: bytes, one: int, other: int, size: int = 48) -> bytes:
 
 def overwritten(data: bytes, index: int, block: bytes) -> bytes:
     return data[: index * len(block)] + block + data[(index + 1) * len(block) :]
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (verification, sketch_proof):
+        monkeypatch.setattr(module, "decode_points", remembering)
 
 
 @pytest.fixture

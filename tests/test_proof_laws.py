@@ -681,7 +681,7 @@ def owners(draw: st.DrawFn) -> Opening:
 
 
 @given(owner=owners())
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_proofs_about_every_shape_hold(owner: Opening) -> None:
     commitment = kit.committed(owner)
     proof = kit.prove_fingerprint(owner, commitment)
