@@ -11,18 +11,24 @@ from typing import Any
 
 import pytest
 
+from huref import api
+from huref.proof.committing import CommitOptions
+
 README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """./my-model, ./other-model, ./a, ./b, ./c, ./merge and a corpus that most tokens occur in."""
+    """./my-model, ./other-model, ./a, ./b, ./c, ./merge, ./theirs and a corpus that most tokens occur in."""
     names = {"my-model": "base", "other-model": "child", "a": "base", "b": "copy", "c": "stranger", "merge": "child"}
     for name, model in names.items():
         (tmp_path / name).symlink_to(models[model])
     words = [a + b + c for a in "bcdfghklmnprst" for b in "aeiou" for c in "lmnrst"]
     letters = [chr(code) for code in (*range(33, 127), *range(0xC0, 0x180), *range(0x400, 0x460))]
     (tmp_path / "wiki.txt").write_text("\n".join([" ".join(words), *letters, *words]), encoding="utf-8")
+    api.commit(models["stranger"], tmp_path / "elsewhere", options=CommitOptions(jobs=1))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "elsewhere" / "commitment").rename(tmp_path / "theirs" / "commitment")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
