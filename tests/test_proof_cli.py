@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+import proof_cheats as cheats
+import proof_kit as kit
 from conftest import Outcome, TinyLlama, tokenizer_json
 from huref import api
 from huref.artefact import Recipe
+from huref.errors import CorruptFileError
 from huref.fingerprint_file import save_fingerprint
-from huref.proof import committing
+from huref.proof import committing, parallel
+from huref.proof.commitment_file import read_commitment
 from huref.proof.committing import CommitOptions
+from huref.proof.curve import decode_points
 
 Cli = Callable[..., Outcome]
 VARIABLE = "HUREF_PASSPHRASE"
@@ -298,6 +303,35 @@ def test_points_that_a_crash_spoilt_do_not_block_the_folder_for_ever(
     assert not (folder / "commitment").exists()
     assert cli(*command).code == 0
     assert cli("verify", folder / "commitment").code == 0
+
+
+def test_several_processes_make_the_same_points(
+    cli: Cli, models: dict[str, Path], sealed: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted with one process, resumed with two, under the opening of a commitment made by one."""
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    shutil.copy(sealed["base"] / "opening", folder)
+    command = ("commit", models["base"], "-o", folder, *RECIPE[:-1])
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert cli(*command, 1).code == 130
+    assert cli(*command, 2).code == 0
+    one, two = (read_commitment(path) for path in (sealed["base"], folder))
+    assert one.points == two.points and one.root == two.root
+    assert one.no_wrap.masks != two.no_wrap.masks
+    assert names(folder) == {"opening", "commitment"}
+
+
+def test_several_processes_decode_as_strictly_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = kit.commitment_a().points[: 48 * 10]
+    for name, value in (("_WORTH", 2), ("_CHUNK", 4), ("available_cores", lambda: 2)):
+        monkeypatch.setattr(parallel, name, value)
+    assert parallel.decode_many_points(data, "x") == decode_points(data, "x")
+    for bad in (b"\xc0" + bytes(47), cheats.shifted(data[:48]), bytes(48)):
+        with pytest.raises(CorruptFileError, match="a point that cannot be accepted") as fault:
+            parallel.decode_many_points(data[: 48 * 5] + bad + data[48 * 6 :], "x")
+        assert "from 4 on" in fault.value.where
 
 
 def test_another_model_does_not_go_on_with_an_interrupted_folder(
