@@ -25,6 +25,7 @@ from huref.errors import CorruptFileError, HurefError, InputError, NotFiniteErro
 from huref.invariants import Bilinear, sketch_term
 from huref.pipeline import fingerprint
 from huref.proof import field
+from huref.proof import signs as signs_module
 from huref.proof.commitment_file import NoWrapProof
 from huref.proof.committing import CommitOptions, commit_rows
 from huref.proof.curve import (
@@ -53,7 +54,7 @@ from huref.proof.quadratic import (
     require_quadratic,
 )
 from huref.proof.quantising import quantise_model, quantised
-from huref.proof.signs import centred_signs, pack_choice, pair_seed, unpack_choice
+from huref.proof.signs import centred_signs, pack_choice, pair_seed, token_coefficients, unpack_choice
 from huref.proof.sketches import exact_sketches, factor, float_sketches, vector_of
 from huref.proof.transcript import Transcript
 from huref.proof.verification import verify_commitment, verify_sketches
@@ -239,6 +240,20 @@ def test_centred_signs_are_k_times_the_centred_signs() -> None:
         assert not centred.sum(axis=1).any()
         assert (np.abs(centred).sum(axis=1) <= count**2).all()
         assert (np.square(centred).sum(axis=1) <= count**3).all()
+
+
+def test_combinations_of_signs_need_no_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block by block, with blocks that do not divide the tokens."""
+    chosen = np.array([i % 4 != 1 for i in range(len(STRINGS))])
+    weights = field.random_vector(8), field.random_vector(8)
+    expected = [
+        field.times(np.ascontiguousarray(S.T), weight).tolist()
+        for S, weight in zip(centred_signs(STRINGS, chosen, 8, "s"), weights, strict=True)
+    ]
+    for size in (1, 4, 11, 4096):
+        monkeypatch.setattr(signs_module, "_TOKENS_AT_ONCE", size)
+        found = token_coefficients(STRINGS, chosen, "s", weights)
+        assert [part.tolist() for part in found] == expected
 
 
 def test_signs_of_a_token_do_not_depend_on_its_neighbours() -> None:

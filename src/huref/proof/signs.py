@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from huref.proof.field import ORDER, dot, times
 from huref.sketch import token_signs
 
 FEWEST_TOKENS = 256
 _PAIR = b"huref/pair/1"
+_TOKENS_AT_ONCE = 4096
 
 
 def centred_signs(
@@ -33,6 +35,29 @@ def centred_signs(
         (count * first - first.sum(axis=1, keepdims=True)) * mask,
         (count * second - second.sum(axis=1, keepdims=True)) * mask,
     )
+
+
+def token_coefficients(
+    strings: Sequence[bytes], chosen: np.ndarray, seed: str, weights: tuple[np.ndarray, np.ndarray]
+) -> list[np.ndarray]:
+    """`S1'^T alpha` and `S2'^T beta` modulo p, (K,) objects each, without the matrices: section 6, 2.
+
+    Args:
+        weights: alpha and beta, (m,) field elements each.
+    """
+    rows, count = weights[0].size, int(chosen.sum())
+    parts: tuple[list[np.ndarray], ...] = ([], [])
+    sums = np.zeros((2, rows), np.int64)
+    for start in range(0, len(strings), _TOKENS_AT_ONCE):
+        block = slice(start, start + _TOKENS_AT_ONCE)
+        for side, signs in enumerate(token_signs(strings[block], rows, seed)):
+            S = signs.astype(np.int8)
+            sums[side] += S[:, chosen[block]].sum(axis=1, dtype=np.int64)
+            parts[side].append(times(np.ascontiguousarray(S.T), weights[side]))
+    return [
+        np.where(chosen, (count * np.concatenate(part) - dot(total.astype(object), weight)) % ORDER, 0)
+        for part, total, weight in zip(parts, sums, weights, strict=True)
+    ]
 
 
 def pair_seed(root: bytes, peer: bytes) -> str:

@@ -21,7 +21,7 @@ from huref.proof.quadratic import (
     prove_quadratic,
     require_quadratic,
 )
-from huref.proof.signs import centred_signs
+from huref.proof.signs import centred_signs, token_coefficients
 from huref.proof.sketches import bilinear_value, exact_sketches, factor
 from huref.proof.transcript import Transcript
 
@@ -66,7 +66,7 @@ def prove_sketches(
     started = SketchProof(claim, chosen, sketches, b"", QuadraticProof(b"", (), (), 0))
     transcript, alpha, beta = _begin(started)
     step("products")
-    on_tokens = [times(np.ascontiguousarray(S.T), p) for S, p in zip(signs, (alpha, beta), strict=True)]
+    on_tokens = token_coefficients(secret.strings, chosen, claim.seed, (alpha, beta))
     x = [_opened_rows(secret, EMBEDDING, coefficients) for coefficients in on_tokens]
     v, u = ([times(factor(layout, rows, t, side), x[side].values) for t in layout.terms] for side in (0, 1))
     opened = [[Opened(w[t][piece], random_scalar()) for t, piece in pieces(layout)] for w in (v, u)]
@@ -90,8 +90,7 @@ def require_sketches(
         CorruptFileError: a point that cannot be accepted.
     """
     transcript, alpha, beta = _begin(proof)
-    signs = centred_signs(strings, proof.chosen, proof.claim.rows, proof.claim.seed)
-    on_tokens = [times(np.ascontiguousarray(S.T), p) for S, p in zip(signs, (alpha, beta), strict=True)]
+    on_tokens = token_coefficients(strings, proof.chosen, proof.claim.seed, (alpha, beta))
     start = first_row + layout.start(EMBEDDING)
     x = [Combination(((start, coefficients),)) for coefficients in on_tokens]
     first = equations.extend(decode_points(proof.products + proof.quadratic.masks, "proof"))
