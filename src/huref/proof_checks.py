@@ -18,7 +18,9 @@ from huref.fingerprint_file import load_fingerprint
 from huref.proof.commitment_file import MAGIC as COMMITMENT
 from huref.proof.commitment_file import Commitment, parse_commitment, read_commitment
 from huref.proof.container import read_file
+from huref.proof.inference.commitment import MAGIC as WEIGHTS
 from huref.proof.inference.commitment import NAME as INFERENCE
+from huref.proof.inference.commitment import InferenceCommitment
 from huref.proof.inference.commitment import parse_commitment as parse_inference_commitment
 from huref.proof.inference.proof_file import MAGIC as ANSWER
 from huref.proof.inference.verifying import verify_inference
@@ -31,6 +33,7 @@ from huref.proof.proof_file import parse_proof
 from huref.proof.sketches import float_sketches
 from huref.proof.verification import Verified, verify_commitment, verify_sketches
 
+WEIGHTS_KIND = "inference-commitment"
 SAME_VECTOR = 0.99999
 """Least cosine of a proof's vector and a published fingerprint's: proof-v1, section 4."""
 
@@ -52,7 +55,7 @@ class Verification:
     """A file that was verified. What does not hold is an error, not a result.
 
     Attributes:
-        kind: `commitment`, `fingerprint`, `compare`, `rows` or `inference`.
+        kind: `commitment`, `fingerprint`, `compare`, `rows`, `inference` or `inference-commitment`.
         root: of the commitment, hexadecimal.
         model, architecture: what the owner calls it.
         shown: what is established, in sentences.
@@ -138,6 +141,9 @@ def verify_file(path: Path, commitment: Path | None = None, published: Published
     if data[:8] == COMMITMENT:
         published.refuse(("fingerprint", "image", "nonce", "model"), "commitment")
         return _commitment(parse_commitment(data, str(path)))
+    if data[:8] == WEIGHTS:
+        published.refuse(("fingerprint", "image", "nonce", "model"), "inference-commitment")
+        return _weights(parse_inference_commitment(data, str(path)))
     if commitment is None:
         raise UsageError(
             "a proof needs the commitment that it is about",
@@ -204,6 +210,14 @@ def _rows(commitment: Commitment, opened: OpenedRows, published: Published) -> V
         shown.append(f"they are the rows of {published.model.name}")
     details = {"rows": chosen.tolist(), "excluded_share": share}
     return _result("rows", commitment, tuple(shown), None, details)
+
+
+def _weights(inference: InferenceCommitment) -> Verification:
+    """A commitment to all weights by itself: its points are good; what bounds them is the answers and the link."""
+    decode_many_points(inference.points, "inference commitment")
+    shape = inference.shape
+    shown = (f"{shape.n_rows:,} rows of {shape.width} numbers are fixed, for a model of {shape.layers} layers",)
+    return Verification(WEIGHTS_KIND, inference.root.hex(), inference.model, "plain Llama", shown, None, {})
 
 
 def _answer(place: Path, data: bytes, where: str) -> Verification:
