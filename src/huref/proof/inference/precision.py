@@ -38,7 +38,7 @@ class Precision:
     name: str
     limb: int = 18
     norm_bits: int = 18
-    root_scale: int = 16
+    root_scale: int = 20
     root_bits: int = 32
     residual_scale: int = 14
     update_bits: int = 36
@@ -59,6 +59,7 @@ PRECISIONS = {
     "small": Precision(
         "small",
         limb=9,
+        root_scale=16,
         score_scale=4,
         score_bits=10,
         exp_scale=9,
