@@ -1,0 +1,170 @@
+"""The front door's part for private weights: commit, prove, verify, compare. `huref.api` hands all of it on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huref.artefact import Recipe
+from huref.errors import UsageError
+
+if TYPE_CHECKING:
+    from huref.pipeline import Report
+    from huref.private_comparison import PrivateComparison
+    from huref.proof.answering import Prompt
+    from huref.proof.commitment_file import Commitment
+    from huref.proof.committing import CommitOptions
+    from huref.proof.inference.proof_file import InferenceProof
+    from huref.proof.opened_rows import OpenedRows
+    from huref.proof.proof_file import SketchProof
+    from huref.proof_checks import Published, Verification
+
+
+def commit(
+    model: str | Path,
+    folder: Path,
+    recipe: Recipe | None = None,
+    options: CommitOptions | None = None,
+    purpose: str = "fingerprint",
+    *,
+    tokens_file: Path | None = None,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> Commitment:
+    """Commit to a model's weights: writes `commitment` (public) and `opening` (secret) into a folder.
+
+    Args:
+        purpose: `fingerprint`, or `inference`: then also `inference-commitment` to all weights, and `link`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.proof.committing import CommitOptions, commit_model
+    from huref.tokens import read_ranking
+
+    chosen = options or CommitOptions()
+    if purpose == "inference" and tokens_file is None:
+        from huref.proof.answering import commit_for_inference
+
+        return commit_for_inference(model, folder, recipe or Recipe(), chosen, arch_file=arch_file, report=report)[0]
+    if purpose != "fingerprint":
+        raise UsageError(
+            "no such commitment",
+            where="--for",
+            expected="fingerprint, or inference without --tokens",
+            got=purpose if tokens_file is None else f"{purpose} with --tokens",
+        )
+    ranking = read_ranking(tokens_file) if tokens_file else None
+    return commit_model(
+        model, folder, recipe or Recipe(), chosen, ranking=ranking, arch_file=arch_file, report=report
+    )
+
+
+def prove_fingerprint(
+    folder: Path,
+    out: Path,
+    model: str | Path | None = None,
+    passphrase: str | None = None,
+    *,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> SketchProof:
+    """Prove that a fingerprint comes from committed weights; written to `out`.
+
+    Args:
+        model: refused unless its integers are the committed ones.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place, write_atomically
+    from huref.proof import proving
+
+    require_place(out)
+    if model is not None:
+        proving.require_model(model, folder, passphrase, arch_file)
+    made = proving.prove_fingerprint(folder, passphrase, report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def prove_compare(
+    folder: Path, peer: Path, out: Path, rows: int = 64, passphrase: str | None = None, report: Report | None = None
+) -> SketchProof:
+    """Prove one side of a comparison of two commitments; written to `out`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place, write_atomically
+    from huref.proof import proving
+    from huref.proof.commitment_file import read_commitment
+
+    require_place(out)
+    made = proving.prove_compare(folder, read_commitment(peer), rows, passphrase, report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def prove_inference(
+    model: str | Path,
+    folder: Path,
+    out: Path,
+    prompt: Prompt,
+    passphrase: str | None = None,
+    *,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> InferenceProof:
+    """Prove which logits a committed model answers after a prompt, through all layers; written to `out`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place, write_atomically
+    from huref.proof import answering
+
+    require_place(out)
+    made = answering.prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, report=report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def prove_rows(folder: Path, out: Path, nonce: bytes, count: int, passphrase: str | None = None) -> OpenedRows:
+    """Open the rows of a commitment that an auditor's nonce picks; written to `out`, and public from then on.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref.atomic import require_place, write_atomically
+    from huref.proof import proving
+
+    require_place(out)
+    made = proving.prove_rows(folder, nonce, count, passphrase)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def verify(proof: Path, commitment: Path | None = None, published: Published | None = None) -> Verification:
+    """Verify a proof, opened rows or a commitment. Loads no torch unless it draws a portrait or reads a model.
+
+    Raises:
+        RejectedError: something does not hold.
+        HurefError: see `huref.errors`.
+    """
+    from huref.proof_checks import verify_file
+
+    return verify_file(proof, commitment, published)
+
+
+def compare_private(
+    a: Path, b: Path, rows: int | None = None, passphrase: str | None = None, report: Report | None = None
+) -> PrivateComparison:
+    """One step of a comparison between two owners, from two folders with commitments; docs/proofs.md.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    from huref import private_comparison
+
+    return private_comparison.compare_private(a, b, rows, passphrase, report)
