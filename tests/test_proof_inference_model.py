@@ -125,7 +125,18 @@ def test_shapes_are_checked():
     shape = integer_model(as_weights(tiny_llama(0, sizes=SIZES))).shape
     assert Shape.from_dict(shape.to_dict()) == shape
     assert Fraction(shape.epsilon) == Fraction(1e-5)
-    wrong = [{"heads": 5}, {"layers": 0}, {"width": True}, {"theta": "2/4"}, {"epsilon": "0"}, {"hidden": 1 << 30}]
+    wrong = [
+        {"heads": 5},
+        {"layers": 0},
+        {"width": True},
+        {"theta": "2/4"},
+        {"theta": "1/0"},
+        {"theta": "1e9999999"},
+        {"theta": 10},
+        {"layers": 1 << 40},
+        {"epsilon": "0"},
+        {"hidden": 1 << 30},
+    ]
     wrong += [{"exponents": shape.to_dict()["exponents"][1:]}, {"layers": 2}, {"is_tied": 1}, {"more": 1}]
     for change in wrong:
         with pytest.raises((ValueError, TypeError, KeyError)):

@@ -15,6 +15,7 @@ MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 """Of a layer, in the order of the commitment; `o` and `down` are stored transposed: every row has d entries."""
 
 _MOST = 1 << 20
+_MOST_LAYERS = 1024
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,11 @@ class Shape:
         sizes = (self.layers, self.width, self.heads, self.groups, self.head_dim, self.hidden, self.vocabulary)
         if not all(isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= _MOST for size in sizes):
             raise ValueError("sizes out of range")
-        if self.layers > 1024 or self.heads % self.groups or self.head_dim % 2 or max(sizes[1:6]) > 1 << 16:
+        if self.heads % self.groups or self.head_dim % 2:
             raise ValueError("sizes that contradict each other")
-        if not all(re.fullmatch("[0-9]{1,40}(/[0-9]{1,40})?", text) for text in (self.theta, self.epsilon)):
+        if self.layers > _MOST_LAYERS or self.head_dim > 1024 or max(sizes[1:6]) > 1 << 16:
+            raise ValueError("sizes that are too large")
+        if not all(re.fullmatch("[1-9][0-9]{0,39}(/[1-9][0-9]{0,39})?", text) for text in (self.theta, self.epsilon)):
             raise ValueError("theta or epsilon is no fraction")
         theta, epsilon = Fraction(self.theta), Fraction(self.epsilon)
         if not (1 < theta < 1 << 64 and 0 < epsilon < 1) or str(theta) != self.theta or str(epsilon) != self.epsilon:
@@ -150,11 +153,13 @@ class Shape:
             ValueError, KeyError, TypeError: it says something impossible.
         """
         exponents, rest = list(document["exponents"]), {k: v for k, v in document.items() if k != "exponents"}
-        count = 2 + (not rest["is_tied"]) + len(MATRICES) * min(int(rest["layers"]), 1024)
-        if not isinstance(rest["is_tied"], bool) or len(exponents) != count:
+        layers, is_tied = rest["layers"], rest["is_tied"]
+        if not isinstance(is_tied, bool) or not isinstance(layers, int) or not 1 <= layers <= _MOST_LAYERS:
+            raise ValueError("is_tied or layers out of range")
+        names = ["embedding", "final_norm"] + ["unembedding"] * (not is_tied)
+        names += [f"layers.{layer}.{role}" for layer in range(layers) for role in MATRICES]
+        if len(names) != len(exponents):
             raise ValueError("another number of exponents")
-        names = ["embedding", "final_norm"] + ["unembedding"] * (not rest["is_tied"])
-        names += [f"layers.{layer}.{role}" for layer in range(rest["layers"]) for role in MATRICES]
         return cls(**rest, exponents=dict(zip(names, exponents, strict=True)))
 
 
