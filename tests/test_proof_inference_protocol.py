@@ -76,6 +76,7 @@ def test_files_come_back(proof):
     assert parse_commitment(COMMITMENT.to_bytes(), "c") == COMMITMENT
     assert parse_opening(OPENING.to_bytes(), "o") == OPENING
     assert OPENING.seed.hex() not in repr(OPENING)
+    assert "[" not in repr(MODEL)
     for data in (COMMITMENT.to_bytes()[:-1], COMMITMENT.to_bytes() + b"\0", proof.to_bytes()):
         with pytest.raises(CorruptFileError):
             parse_commitment(data, "c")

@@ -21,7 +21,7 @@ Step = Callable[[int, int], None]
 _DIGIT = 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class IntegerModel:
     """Integer weights in the canonical gauge.
 
@@ -38,7 +38,7 @@ class IntegerModel:
         return self.matrices[f"layers.{layer}.{role}"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Norm:
     """One norm of a run. `residual` (n, d) objects; `squares`, `root` (n,) objects; `normed`, `rest` (n, d) int64."""
 
@@ -49,7 +49,7 @@ class Norm:
     rest: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attention:
     """One layer's attention.
 
@@ -74,7 +74,7 @@ class Attention:
     rest: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FeedForward:
     """One layer's feed-forward block: gate, gate_rest, silu, up, inner (n, f); update, rest (n, d)."""
 
@@ -87,7 +87,7 @@ class FeedForward:
     rest: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """Every intermediate integer of one run: what a proof commits to.
 

@@ -30,9 +30,9 @@ from huref.proof.inference.precision import PRECISIONS
 from huref.proof.inference.proof_file import InferenceProof, Statement
 from huref.proof.inference.sumcheck import Ended, prove_sumcheck
 from huref.proof.inference.witness import activation_rows, entry_indices
-from huref.proof.parallel import available_cores
 from huref.proof.quadratic import Opened, OpenedPair, Weights, prove_quadratic
 from huref.proof.transcript import Transcript
+from huref.proof.workers import available_cores
 
 Report = Callable[[Progress], None]
 _SHORT = 1 << 62
@@ -104,7 +104,7 @@ def prove_run(
     )
 
 
-@dataclass
+@dataclass(repr=False)
 class _Known:
     """All rows by block, and a blinding for each that is committed."""
 

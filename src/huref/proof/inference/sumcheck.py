@@ -18,7 +18,7 @@ from huref.proof.quadratic import Opened
 from huref.proof.transcript import Transcript
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ended:
     """What a sumcheck leaves to show: `P~ Q~ = last`, at the point of the challenges.
 
