@@ -25,7 +25,7 @@ from huref.artefact import Recipe, canonical_json
 from huref.errors import CorruptFileError, HurefError, InputError, RejectedError, UsageError
 from huref.proof import curve, sketch_proof, verification
 from huref.proof.commitment_file import Commitment, parse_commitment
-from huref.proof.container import MAX_HEADER
+from huref.proof.container import MAX_HEADER, Reader, checked
 from huref.proof.equations import PointEquations
 from huref.proof.layout import PROJECTIONS, Layout, Matrix, Term
 from huref.proof.no_wrap import column_norm
@@ -470,6 +470,17 @@ def test_a_root_in_capitals_is_another_spelling() -> None:
     root = header_of(data)["root"]
     with pytest.raises(CorruptFileError):
         parse_proof(raw(data, root, root.upper()), sealed().layout, "")
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError, OverflowError, IndexError, KeyError, RecursionError, TypeError])
+def test_whatever_is_wrong_with_a_header_is_one_error(fault: type[Exception]) -> None:
+    """A fraction 1/0, a list that is too short, and the like."""
+
+    def make() -> None:
+        raise fault("x")
+
+    with pytest.raises(CorruptFileError, match="says something impossible"):
+        checked(Reader(b"", "x"), make)
 
 
 VALUES: list[Any] = [None, True, -1, 0, 1, 3, 8.5, 1 << 62, 1 << 80, "", "qk", "\x00", "0.q", "1", [], [1], {}, [[]]]

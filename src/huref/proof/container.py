@@ -106,7 +106,7 @@ def checked(reader: Reader, make: Callable[[], T]) -> T:
     """What `make` makes of a parsed header; whatever is wrong with it becomes one error about the file."""
     try:
         return make()
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise reader.fault("has a header that says something impossible", "see docs/formats", str(error)) from None
     except HurefError as error:
         raise reader.fault("has a header that says something impossible", error.expected, error.got) from None
