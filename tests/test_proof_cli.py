@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import proof_cheats as cheats
@@ -239,15 +238,15 @@ def test_names_in_a_commitment_cannot_speak_for_the_verifier(
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
     """Ctrl-C in the middle of chunk `count`; the list grows with each chunk made."""
-    original, made = committing._commit_chunk, []
+    original, made = committing.commit_chunk, []
 
-    def chunk(rows: np.ndarray, *others: Any) -> bytes:
+    def chunk(task: bytes, committer: Any) -> bytes:
         if len(made) == count:
             raise KeyboardInterrupt
-        made.append(len(rows))
-        return original(rows, *others)
+        made.append(int.from_bytes(task[:4], "little"))
+        return original(task, committer)
 
-    monkeypatch.setattr(committing, "_commit_chunk", chunk)
+    monkeypatch.setattr(committing, "commit_chunk", chunk)
     return made
 
 

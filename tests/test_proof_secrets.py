@@ -206,7 +206,7 @@ def test_an_opening_is_never_overwritten_and_no_link_is_followed(tmp_path: Path)
 def test_an_interrupted_commit_leaves_points_only(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, made = committing._commit_chunk, []
+    original, made = committing.commit_chunk, []
 
     def chunk(*arguments: Any) -> bytes:
         if len(made) == 2:
@@ -214,7 +214,7 @@ def test_an_interrupted_commit_leaves_points_only(
         made.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr(committing, "_commit_chunk", chunk)
+    monkeypatch.setattr(committing, "commit_chunk", chunk)
     with pytest.raises(KeyboardInterrupt):
         api.commit(models["base"], tmp_path / "x", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"opening", "points.partial"}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import secrets
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +15,13 @@ from huref.errors import HurefError, InputError, OutputError, UsageError
 from huref.pipeline import Report
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment, commitment_root
-from huref.proof.curve import POINT_BYTES, ShortCommitter, encode_points
+from huref.proof.curve import POINT_BYTES, ShortCommitter
 from huref.proof.no_wrap import prove_no_wrap
 from huref.proof.opening_file import NAME as OPENING
 from huref.proof.opening_file import Opening, read_opening, write_opening
-from huref.proof.parallel import available_cores
 from huref.proof.quantising import Quantised, quantise_model
 from huref.proof.verification import verify_commitment
+from huref.proof.workers import COMMIT, available_cores, commit_chunk, commit_task, run_tasks
 from huref.tokens import Ranking
 
 PARTIAL = "points.partial"
@@ -202,36 +199,8 @@ def commit_points(work: RowsToCommit, partial: Path, workers: int, report: Repor
 def _new_points(work: RowsToCommit, done: int, workers: int) -> Iterator[bytes]:
     """Encoded points of the rows from `done` on, a chunk at a time, in order."""
     sizes = (work.blocks[0].shape[1], 2 ** (work.bits - 1))
+    tasks = (commit_task(rows, z) for rows, z in work.chunks(done))
     if workers == 1 or len(work.blindings) - done <= _CHUNK:
         committer = ShortCommitter(*sizes)
-        yield from (_commit_chunk(rows, z, committer) for rows, z in work.chunks(done))
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, sizes) as pool:
-        waiting: list[Future[bytes]] = []
-        try:
-            for rows, z in work.chunks(done):
-                waiting.append(pool.submit(_commit_chunk, rows, z))
-                if len(waiting) > 2 * workers:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-_worker: ShortCommitter | None = None
-
-
-def _start_worker(width: int, largest: int) -> None:
-    """Set up a process: an interrupt is the parent's to handle."""
-    global _worker  # noqa: PLW0603 (a process of its own, set up once)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = ShortCommitter(width, largest)
-
-
-def _commit_chunk(rows: np.ndarray, blindings: list[int], committer: ShortCommitter | None = None) -> bytes:
-    chosen = committer or _worker
-    if chosen is None:
-        raise RuntimeError("a worker that was not set up")
-    return encode_points([chosen.commit(row, z) for row, z in zip(rows, blindings, strict=True)])
+        return (commit_chunk(task, committer) for task in tasks)
+    return run_tasks(COMMIT, sizes, tasks, workers)

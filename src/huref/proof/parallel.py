@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from concurrent.futures import ProcessPoolExecutor
-
 from py_arkworks_bls12381 import G1Point
 
 from huref.errors import CorruptFileError
 from huref.proof.curve import POINT_BYTES, decode_points
+from huref.proof.workers import CHECK, available_cores, fault_of, run_tasks
 
 _WORTH = 1 << 14
 """Points below which starting processes costs more than it saves."""
 
 _CHUNK = 2048
 _XY_BYTES = 96
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode_many_points(data: bytes, where: str) -> list[G1Point]:
@@ -34,27 +25,18 @@ def decode_many_points(data: bytes, where: str) -> list[G1Point]:
     if workers == 1 or len(data) < _WORTH * POINT_BYTES:
         return decode_points(data, where)
     size = _CHUNK * POINT_BYTES
-    chunks = [data[start : start + size] for start in range(0, len(data), size)]
+    chunks = (data[start : start + size] for start in range(0, len(data), size))
     points: list[G1Point] = []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        for index, checked in enumerate(pool.map(_checked, chunks)):
-            if isinstance(checked, str):
-                raise CorruptFileError(
-                    "a point that cannot be accepted",
-                    where=f"{where}: one of the points from {index * _CHUNK} on",
-                    expected="a compressed point of BLS12-381 G1's prime-order subgroup, not the identity",
-                    got=checked,
-                    next_step="the file is damaged or forged: ask its maker for it again",
-                )
-            starts = range(0, len(checked), _XY_BYTES)
-            points += [G1Point.from_xy_bytes_unchecked_be(checked[i : i + _XY_BYTES]) for i in starts]
+    for index, checked in enumerate(run_tasks(CHECK, (), chunks, workers)):
+        fault = fault_of(checked)
+        if fault is not None:
+            raise CorruptFileError(
+                "a point that cannot be accepted",
+                where=f"{where}: one of the points from {index * _CHUNK} on",
+                expected="a compressed point of BLS12-381 G1's prime-order subgroup, not the identity",
+                got=fault,
+                next_step="the file is damaged or forged: ask its maker for it again",
+            )
+        starts = range(0, len(checked), _XY_BYTES)
+        points += [G1Point.from_xy_bytes_unchecked_be(checked[i : i + _XY_BYTES]) for i in starts]
     return points
-
-
-def _checked(chunk: bytes) -> bytes | str:
-    """The points' coordinates, or what is wrong with one of them."""
-    try:
-        return b"".join(bytes(point.to_xy_bytes_be()) for point in decode_points(chunk, "chunk"))
-    except CorruptFileError as error:
-        return error.got
