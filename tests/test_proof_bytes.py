@@ -528,6 +528,8 @@ def giants() -> dict[str, Callable[[], object]]:
     terms = [{"groups": [1, 1], "head_dim": 0, "key": f"{i}.a", "left": f"m{i}", "right": "m0"} for i in range(6_500)]
     header = header_of(file)
     crowd = {**header, "n_layers": 9_000, "matrices": [header["matrices"][0], *many], "terms": terms}
+    again = [{**terms[0], "left": "m0", "key": f"{i}.a"} for i in range(9_000)]
+    worn = {**header, "n_layers": 9_000, "matrices": [header["matrices"][0], {**many[0], "rows": 50_000}]}
     wide = {**header, "width": 1 << 15}
     long = {**header, "matrices": [{**header["matrices"][0], "rows": (1 << 22) - 2}, *header["matrices"][1:]]}
     tall = {**header, "matrices": [header["matrices"][0], *({**m, "rows": 1 << 20} for m in header["matrices"][1:])]}
@@ -540,6 +542,7 @@ def giants() -> dict[str, Callable[[], object]]:
 
     return {
         "a crowd of matrices and terms": commitment(crowd),
+        "a matrix in thousands of terms": commitment({**worn, "terms": again}),
         "a width of 2^15": commitment(wide),
         "4 million tokens": commitment(long),
         "2 million rows": commitment(tall),
@@ -553,6 +556,13 @@ def giants() -> dict[str, Callable[[], object]]:
 def test_claims_of_size_cost_nothing(name: str) -> None:
     seconds, peak = costs(giants()[name])
     assert seconds < 2 and peak < 60e6
+
+
+def test_a_matrix_in_thousands_of_terms_is_no_layout() -> None:
+    """Each use costs the verifier a pass over its rows, and the file 100 bytes."""
+    with pytest.raises(CorruptFileError, match="impossible") as fault:
+        giants()["a matrix in thousands of terms"]()
+    assert "too many terms" in fault.value.got
 
 
 def test_token_strings_that_lie_about_their_length() -> None:

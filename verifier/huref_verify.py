@@ -285,6 +285,8 @@ def read_terms(header: dict[str, Any], starts: dict[str, tuple[int, int]]) -> li
         require(largest < P, "bounds that do not exclude a wrap-around (4)")
         terms.append(Term(term["key"], rank, (left, right), (groups[0], groups[1]), head))
     require(len({term.key for term in terms}) == len(terms), "a term twice")
+    used = sum(starts[term[side]][1] for term in header["terms"] for side in ("left", "right"))
+    require(used <= 4 * sum(rows for _, rows in starts.values()), "matrices in too many terms")
     return terms
 
 

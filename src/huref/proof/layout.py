@@ -98,6 +98,8 @@ class Layout:
         _require(bool(keys) and len(set(keys)) == len(keys), "terms without keys of their own")
         for term in self.terms:
             self._require_term(term)
+        used = sum(self.rows(term.left) + self.rows(term.right) for term in self.terms)
+        _require(used <= 4 * self.n_rows, "matrices in too many terms")
 
     @property
     def n_rows(self) -> int:

@@ -41,8 +41,8 @@ def run_tasks(kind: str, sizes: tuple[int, ...], tasks: Iterable[bytes], count: 
         HurefError: a process ended before its task was done.
     """
     command = [sys.executable, "-m", "huref.proof.workers", kind, *map(str, sizes)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    children = [subprocess.Popen(command, **pipes) for _ in range(count)]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    children = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere) for _ in range(count)]
     free = deque(children)
     try:
         with ThreadPoolExecutor(count) as threads:
