@@ -333,6 +333,18 @@ def test_several_processes_decode_as_strictly_as_one(monkeypatch: pytest.MonkeyP
         assert "from 4 on" in fault.value.where
 
 
+def test_a_folder_of_proofs_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who verifies in a folder that somebody sent must not import what lies there: not in other processes either."""
+    for name in ("numpy", "json", "py_arkworks_bls12381", "huref"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit\n")
+    for name, value in (("_WORTH", 2), ("_CHUNK", 4), ("available_cores", lambda: 2)):
+        monkeypatch.setattr(parallel, name, value)
+    monkeypatch.chdir(tmp_path)
+    data = kit.commitment_a().points[: 48 * 10]
+    assert parallel.decode_many_points(data, "x") == decode_points(data, "x")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_another_model_does_not_go_on_with_an_interrupted_folder(
     cli: Cli, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,8 @@
 """Work on points in several processes: each a fresh interpreter that reads tasks and writes results.
 
 Not `multiprocessing`: its children run the caller's main module again, so a plain script that verifies a proof would
-start itself once more. A task and a result are each a u32 length and bytes; an empty task ends a worker.
+start itself once more. `-P` keeps the current folder, which somebody else may have filled, out of the modules' path.
+A task and a result are each a u32 length and bytes; an empty task ends a worker.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def run_tasks(kind: str, sizes: tuple[int, ...], tasks: Iterable[bytes], count: 
     Raises:
         HurefError: a process ended before its task was done.
     """
-    command = [sys.executable, "-m", "huref.proof.workers", kind, *map(str, sizes)]
+    command = [sys.executable, "-P", "-m", "huref.proof.workers", kind, *map(str, sizes)]
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     children = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere) for _ in range(count)]
     free = deque(children)
