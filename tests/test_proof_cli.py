@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,29 @@ def test_a_published_fingerprint_and_portrait_are_held_against_the_proof(
     commitment = sealed["base"] / "commitment"
     assert cli("verify", commitment, "--fingerprint", file).code == 2
     assert cli("verify", commitment, "--image", picture).code == 2
+
+
+def test_a_fingerprint_or_a_portrait_that_was_doctored_in_part(
+    cli: Cli, models: dict[str, Path], sealed: dict[str, Path], proof: Path, tmp_path: Path, dogs: None
+) -> None:
+    """The right vector over other sketches, and a corner painted over: most of it is right, and it is refused."""
+    from PIL import Image
+
+    made = api.fingerprint(models["base"], Recipe(layers="2", n_tokens=256))
+    other = api.fingerprint(models["stranger"], Recipe(layers="2", n_tokens=256))
+    verify = ("verify", proof, "--commitment", sealed["base"])
+    for key in made.sketches:
+        forged = replace(made, sketches={**made.sketches, key: other.sketches[key]})
+        save_fingerprint(forged, tmp_path / "x.huref.safetensors")
+        assert cli(*verify, "--fingerprint", tmp_path / "x.huref.safetensors").code == 1
+    _, picture = api.write(made, tmp_path)
+    with Image.open(picture) as image:
+        doctored = image.convert("RGB")
+    assert doctored.size[0] == 512
+    doctored.paste((255, 0, 255), (0, 0, 24, 24))
+    doctored.save(tmp_path / "y.png")
+    assert cli(*verify, "--image", picture).code == 0
+    assert cli(*verify, "--image", tmp_path / "y.png").code == 1
 
 
 def test_a_picture_too_small_to_tell_dogs_apart_proves_nothing(

@@ -40,6 +40,9 @@ SAME_VECTOR = 0.99999
 SAME_PICTURE = 1.0
 """Largest mean difference, in levels of 255, of a published portrait from the proof's: docs/proofs.md."""
 
+SAME_PART = 8.0
+"""Largest mean difference in any of 8 x 8 parts of it."""
+
 SMALLEST_PICTURE = 64
 """Side in pixels: two portraits of fewer may be alike within `SAME_PICTURE`."""
 
@@ -280,23 +283,33 @@ def _held_against(verified: Verified, published: Published, details: dict[str, A
     shown = []
     if published.fingerprint is not None and verified.vector is not None:
         given = load_fingerprint(published.fingerprint)
-        score = cosine(given.vector, verified.vector)
-        is_of_recipe = given.recipe == verified.commitment.layout.recipe
-        if not is_of_recipe or set(given.sketches) != set(verified.proof.sketches) or score < SAME_VECTOR:
+        score = fingerprint_cosine(given, published_fingerprint(verified))
+        if given.recipe != verified.commitment.layout.recipe or score < SAME_VECTOR:
             raise _rejected("the fingerprint is not the proof's", published.fingerprint, SAME_VECTOR, score)
         details["fingerprint_cosine"] = score
         shown.append(f"the published fingerprint is theirs: cosine {score:.7f}")
     if published.image is not None:
-        difference = picture_difference(published.image, published_fingerprint(verified))
-        if difference > SAME_PICTURE:
-            raise _rejected("the portrait is not the proof's", published.image, SAME_PICTURE, difference)
+        difference, worst = picture_differences(published.image, published_fingerprint(verified))
+        if difference > SAME_PICTURE or worst > SAME_PART:
+            expected, got = (f"{SAME_PICTURE}, {SAME_PART} in the worst part", f"{difference:.3f}, {worst:.3f}")
+            raise _rejected("the portrait is not the proof's", published.image, expected, got)
         details["image_difference"] = difference
         shown.append(f"the published portrait is theirs: mean difference {difference:.3f} of 255 levels")
     return shown
 
 
-def picture_difference(path: Path, item: Fingerprint) -> float:
-    """Mean absolute difference of a portrait file from the fingerprint's own, in levels of 255.
+def fingerprint_cosine(given: Fingerprint, proved: Fingerprint) -> float:
+    """The least cosine of vectors and sketches; -1 where the sketches are of other terms."""
+    if set(given.sketches) != set(proved.sketches):
+        return -1.0
+    pairs = [(given.vector, proved.vector), *((given.sketches[key], proved.sketches[key]) for key in given.sketches)]
+    return min(cosine(left, right) if left.shape == right.shape else -1.0 for left, right in pairs)
+
+
+def picture_differences(path: Path, item: Fingerprint) -> tuple[float, float]:
+    """Mean absolute difference of a portrait file from the fingerprint's own, in levels of 255; in the worst part too.
+
+    The parts are a grid of 8 x 8: what is painted over a corner is lost in the mean of the whole.
 
     Raises:
         InputError: no picture that can be read.
@@ -310,7 +323,9 @@ def picture_difference(path: Path, item: Fingerprint) -> float:
         expected, got = f"a square of {SMALLEST_PICTURE} or more", f"{given.shape[1]} x {given.shape[0]}"
         raise _rejected("the portrait is not the proof's", path, expected, got)
     drawn = draw([item], PictureOptions(size=given.shape[0]))
-    return float(np.abs(drawn.astype(np.float64) - given.astype(np.float64)).mean())
+    levels = np.abs(drawn.astype(np.float64) - given.astype(np.float64)).mean(axis=2)
+    parts = [part.mean() for band in np.array_split(levels, 8) for part in np.array_split(band, 8, axis=1)]
+    return float(levels.mean()), float(max(parts))
 
 
 def _bounded(commitment: Commitment) -> str:

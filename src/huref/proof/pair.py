@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huref.errors import RejectedError, UsageError
+from huref.errors import InconclusiveError, RejectedError, UsageError
 from huref.proof.commitment_file import Commitment
 from huref.proof.layout import Layout
 from huref.proof.proof_file import ROWS, Claim
@@ -85,6 +85,7 @@ def score_pair(a: Verified, b: Verified) -> PrivateScore:
 
     Raises:
         RejectedError: they are not proofs for one comparison with each other.
+        InconclusiveError: a sketch of zeros.
     """
     chosen = shared_tokens(a.commitment.strings, b.commitment.strings)
     _require_comparable(a.commitment, b.commitment, int(chosen.sum()))
@@ -118,12 +119,12 @@ def _require_numbers(left: np.ndarray, right: np.ndarray) -> None:
     """Refuse sketches without a direction: committed zeros, or as good as."""
     moments = [moment.any(axis) for moment in (left, right) for axis in (1, 2)]
     if not all((moment.sum(1) > 1).all() for moment in moments):
-        raise RejectedError(
+        raise InconclusiveError(
             "a sketch of zeros",
             where="the pair",
             expected="numbers in more than one row and column of every matched sketch",
             got="zeros: a cosine is not defined",
-            next_step="an owner committed to zeros: there is nothing to compare",
+            next_step="a layer adds nothing, as inserted ones do: commit again with --layers, both owners alike",
         )
 
 
