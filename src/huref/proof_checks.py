@@ -307,7 +307,7 @@ def fingerprint_cosine(given: Fingerprint, proved: Fingerprint) -> float:
 
 
 def picture_differences(path: Path, item: Fingerprint) -> tuple[float, float]:
-    """Mean absolute difference of a portrait from the fingerprint's own, in levels of 255; and that of the worst part.
+    """Mean difference of a portrait from the fingerprint's own, in levels of 255; and that of its worst part.
 
     The parts are a grid of 8 x 8: what is painted over a corner is lost in the mean of the whole.
 
