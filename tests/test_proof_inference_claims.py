@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from huref.arch.canonical import Geometry
 from huref.proof.field import ORDER, random_scalar
+from huref.proof.inference import model as model_module
+from huref.proof.inference import witness as witness_module
 from huref.proof.inference.challenges import Early, Late, inverses
 from huref.proof.inference.claims import build_claim
 from huref.proof.inference.combination import STREAM, Claim
 from huref.proof.inference.inventory import GROUPS
-from huref.proof.inference.model import run_model
+from huref.proof.inference.model import IntegerModel, run_model
 from huref.proof.inference.precision import PRECISIONS
 from huref.proof.inference.proof_file import Statement, term_rows
 from huref.proof.inference.proving import _InverseCommitter, _matrices, auxiliary_rows
@@ -49,15 +52,16 @@ def residual(
     change: Callable[[Rows], None] = lambda rows: None,
     lie: Callable[[Rows], None] = lambda rows: None,
     claim: Claim = CLAIM,
+    base: Rows = HONEST,
 ) -> tuple[int, int]:
     """What the claim misses by with changed activations and changed auxiliary rows, and the share of that due to L2.
 
     Auxiliary rows are otherwise what they must be; inverses are true inverses, also of numbers in no table.
     """
-    rows = dict(HONEST)
+    rows = dict(base)
     change(rows)
     rows[STREAM] = stream(rows)
-    rows |= auxiliary_of(rows)
+    rows |= auxiliary_of(rows, base)
     sums = 0
     for lookup in INVENTORY.lookups:
         values = rows[lookup.block].astype(object) + (EARLY.alpha + lookup.tags.astype(object) * EARLY.beta)[:, None]
@@ -75,9 +79,9 @@ def residual(
     return (found - claim.value) % ORDER, of_tables % ORDER
 
 
-def auxiliary_of(rows: Rows) -> Rows:
+def auxiliary_of(rows: Rows, base: Rows) -> Rows:
     """The auxiliary rows that are no inverses, of changed activations."""
-    honest = {**rows, **{lookup.block: HONEST[lookup.block] for lookup in INVENTORY.lookups}}
+    honest = {**rows, **{lookup.block: base[lookup.block] for lookup in INVENTORY.lookups}}
     made = auxiliary_rows(INVENTORY, honest, COMMITTER, EARLY)
     return {name: made[name] for name in ("norm.u", "mixed.u", "o.u", "down.u")}
 
@@ -214,3 +218,170 @@ def put(rows: Rows, name: str, row: int, column: int, value: int) -> None:
         rows[block] = rows[block].astype(object)  # a copy
         rows[block][row, column] = rest if i == count - 1 else rest & ((1 << item.limb) - 1)
         rest >>= item.limb
+
+
+# Runs that go astray in one step, and are honest in every other: the one equation that makes the step stops them.
+
+
+def stray(monkeypatch: pytest.MonkeyPatch, name: str, wrong: Callable[..., object]) -> tuple[int, int]:
+    """Run with one function of the integer model exchanged for `wrong(original, *arguments)`."""
+    owner = model_module if hasattr(model_module, name) else model_module._Engine
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *arguments: wrong(original, *arguments))
+    run = run_model(MODEL, TOKENS, PRECISIONS["small"])
+    monkeypatch.undo()
+    base = {**MODEL.matrices, **activation_rows(run, INVENTORY)}
+    return residual(base=base, claim=build_claim(INVENTORY, run.logits, EARLY, LATE, COMMITTER.inverses))
+
+
+def one_more(array: np.ndarray, amount: int = 1) -> np.ndarray:
+    """Another array, whose last row's second number is larger."""
+    changed = array.copy()
+    changed.reshape(len(array), -1)[-1, 1] += amount
+    return changed
+
+
+def test_a_run_that_goes_nowhere_astray_is_accepted(monkeypatch):
+    assert stray(monkeypatch, "divided", lambda original, *given: original(*given)) == (0, 0)
+
+
+@pytest.mark.parametrize("role", ["q", "k", "v", "gate", "up"])
+def test_another_projection_is_refused(monkeypatch, role):
+    """(A1), (F1), (F2)"""
+    amount = 1 << INVENTORY.scales.gate_shift(0) if role == "gate" else 1
+
+    def wrong(original, x, matrix):
+        product = original(x, matrix)
+        return one_more(product, amount) if matrix is MODEL.layer(0, role) else product
+
+    missed, of_tables = stray(monkeypatch, "exact_product", wrong)
+    assert missed != 0
+    assert of_tables == 0
+
+
+def test_another_unembedding_is_refused(monkeypatch):
+    """(O2)"""
+
+    def wrong(original, x, matrix):
+        amount = 1 << INVENTORY.scales.logit_shift
+        return one_more(original(x, matrix), amount if matrix is MODEL.matrices["embedding"] else 0)
+
+    missed, of_tables = stray(monkeypatch, "exact_product", wrong)
+    assert missed != 0
+    assert of_tables == 0
+
+
+@pytest.mark.parametrize("shift", ["o_shift", "down_shift"])
+def test_another_update_is_refused(monkeypatch, shift):
+    """(A11), (F4)"""
+    wanted = getattr(INVENTORY.scales, shift)(1)
+    other = {"o_shift": "down_shift", "down_shift": "o_shift"}[shift]
+    assert wanted != getattr(INVENTORY.scales, other)(1)
+
+    def wrong(original, engine, product, given):
+        return original(engine, one_more(product.astype(object), 1 << given) if given == wanted else product, given)
+
+    missed, of_tables = stray(monkeypatch, "update", wrong)
+    assert missed != 0
+    assert of_tables == 0
+
+
+@pytest.mark.parametrize("name", ["rotated", "mixed"])
+def test_another_rotation_or_mixture_is_refused(monkeypatch, name):
+    """(A1), (A9)"""
+    missed, of_tables = stray(monkeypatch, name, lambda original, *given: one_more(original(*given)))
+    assert missed != 0
+    assert of_tables == 0
+
+
+def test_another_score_is_refused(monkeypatch):
+    """(A2)"""
+
+    def wrong(original, engine, q, k):
+        return one_more(original(engine, q, k), 1 << INVENTORY.scales.score_shift(0))
+
+    missed, of_tables = stray(monkeypatch, "scores", wrong)
+    assert missed != 0
+    assert of_tables == 0
+
+
+@pytest.mark.parametrize("reduce", [np.max, np.sum])
+def test_a_top_score_that_varies_or_another_total_is_refused(monkeypatch, reduce):
+    """(A5), (A6): at one pair whose score is not the top one."""
+
+    def wrong(original, engine, values, given):
+        out = original(engine, values, given)
+        if given is reduce:
+            head, pair = next(zip(*np.nonzero(values < original(engine, values, np.max)), strict=True))
+            out = out.copy()
+            out[head, pair] += 1
+        return out
+
+    missed, of_tables = stray(monkeypatch, "row_wise", wrong)
+    assert missed != 0
+    assert of_tables == 0
+
+
+@pytest.mark.parametrize("has_peak", [True, False])
+def test_a_top_score_that_no_score_reaches_is_refused(monkeypatch, has_peak):
+    """(A3) if a bit marks a score below the top, (A4) if none is marked."""
+
+    def wrong(original, engine, values, given):
+        return original(engine, values, given) + (given is np.max)
+
+    if has_peak:
+        monkeypatch.setattr(witness_module, "_first_of_each", lambda holds, n: first_of_each(holds | True, n))
+    missed, of_tables = stray(monkeypatch, "row_wise", wrong)
+    assert missed != 0
+    assert of_tables == 0
+
+
+first_of_each = witness_module._first_of_each
+
+
+@pytest.mark.parametrize("name", ["exp_table", "silu_table"])
+def test_another_table_is_refused(monkeypatch, name):
+    """(L2)"""
+    missed, of_tables = stray(monkeypatch, name, lambda original, precision: original(precision) + 1)
+    assert missed == of_tables != 0
+
+
+def test_other_squares_are_refused(monkeypatch):
+    """(N3): a root of something else, everything else in keeping."""
+
+    def wrong(original, engine, x):
+        made = original(engine, x)
+        squares = made.squares * 2
+        roots = [math.isqrt(engine.scales.root_target // (int(s) + engine.scales.epsilon)) for s in squares]
+        root = np.array(roots, dtype=object)
+        normed, rest = model_module.divided(x * root[:, None], engine.scales.norm_shift)
+        return model_module.Norm(x, squares, root, normed.astype(np.int64), rest)
+
+    missed, of_tables = stray(monkeypatch, "norm", wrong)
+    assert missed != 0
+    assert of_tables == 0
+
+
+def test_another_inner_product_is_refused(monkeypatch):
+    """(F3)"""
+
+    def wrong(original, engine, layer, x):
+        block = original(engine, layer, x)
+        inner = one_more(block.inner)
+        product = model_module.exact_product(inner, np.ascontiguousarray(MODEL.layer(layer, "down").T))
+        update, rest = engine.update(product, engine.scales.down_shift(layer))
+        return replace(block, inner=inner, update=update, rest=rest)
+
+    missed, of_tables = stray(monkeypatch, "feed_forward", wrong)
+    assert missed != 0
+    assert of_tables == 0
+
+
+def test_another_final_gain_is_refused():
+    """(O1)"""
+    other = {**MODEL.matrices, "final_norm": one_more(MODEL.matrices["final_norm"])}
+    run = run_model(IntegerModel(MODEL.shape, other), TOKENS, PRECISIONS["small"])
+    base = {**MODEL.matrices, **activation_rows(run, INVENTORY)}
+    missed, of_tables = residual(base=base, claim=build_claim(INVENTORY, run.logits, EARLY, LATE, COMMITTER.inverses))
+    assert missed != 0
+    assert of_tables == 0
