@@ -28,6 +28,7 @@ from huref.proof.inference.proof_file import InferenceProof, Statement, term_row
 from huref.proof.inference.proving import prove_inference, prove_run
 from huref.proof.inference.verifying import verify_inference
 from huref.proof.inference.weights import integer_model
+from huref.proof.transcript import Transcript
 from lab_models import as_weights, tiny_llama
 
 SIZES = Geometry(n_layers=1, d_model=8, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=64, vocab_size=20)
@@ -283,6 +284,30 @@ def test_challenges_depend_on_everything_before_them(proof):
     moved = challenges(*given[:3], b"x" + given[3][1:])
     assert moved[0] == early
     assert moved[1] != late
+
+
+def test_the_verifier_absorbs_every_message_before_the_challenges_that_answer_it(proof, monkeypatch):
+    """All bytes but the last responses go into the transcript, in the order of section 6 to 8."""
+    script: list[tuple[str, bytes]] = []
+    original = Transcript.absorb
+
+    def recorded(self, label, data):
+        script.append((label, data))
+        original(self, label, data)
+
+    monkeypatch.setattr(Transcript, "absorb", recorded)
+    verify_inference(COMMITMENT, proof.to_bytes())
+    data = proof.to_bytes()
+    end = 12 + int.from_bytes(data[8:12], "little")
+    count = len(proof.rounds) // 96
+    expected = [("protocol", b"huref/inference/1"), ("header", data[12:end])]
+    expected += [("logits", data[end : end + 4 * SIZES.vocab_size]), ("activations", proof.activations)]
+    expected += [(name, b"") for name in ("alpha", "beta", "gamma", "omega", "tau")]
+    expected += [("auxiliaries", proof.auxiliaries), ("kappa", b""), ("theta", b""), ("sums", proof.sums)]
+    for index in range(count):
+        expected += [("round", proof.rounds[96 * index : 96 * index + 96]), ("round", b"")]
+    expected += [("ends", proof.ends), ("xi", b""), ("zeta", b""), ("masks", proof.quadratic.masks), ("e", b"")]
+    assert script == expected
 
 
 def test_the_claim_has_as_many_rows_as_the_format_says(proof):
