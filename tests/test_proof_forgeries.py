@@ -122,6 +122,17 @@ def test_a_sketch_entry_changed_in_the_file(sealed: Commitment) -> None:
     refuse(sealed, replace(proof, sketches=sketches), "does not hold")
 
 
+def test_sketches_in_more_bytes_than_they_need(
+    a: Opening, sealed: Commitment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers, proved anew under a wider encoding: one value has one encoding."""
+    monkeypatch.setattr(cheats, "byte_length", lambda Y: field.byte_length(Y) + 1)
+    proof = prove(a, sealed)
+    assert sketch_part_holds(sealed, proof)
+    with pytest.raises(CorruptFileError, match="more bytes than they need"):
+        accepted(sealed, proof)
+
+
 def test_two_sketches_changed_so_that_their_sum_stays(a: Opening, sealed: Commitment) -> None:
     def lie(exact: cheats.Sketches) -> cheats.Sketches:
         return lie_about("1.gate_down", (0, 0), -1)(lie_about("1.qk", (0, 0), 1)(exact))

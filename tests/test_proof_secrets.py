@@ -325,6 +325,29 @@ def test_pieces_cannot_be_moved_dropped_or_added(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("_cheap_keys")
+def test_pieces_are_sealed_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """proof-v1, 5.2, by hand: the nonce counts pieces and marks the last; the header is bound."""
+    import hashlib
+    import json
+
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    monkeypatch.setattr(secret_file, "PIECE", 100)
+    write_opening(smallest(), tmp_path / "plain")
+    write_opening(smallest(), tmp_path / "opening", PASSPHRASE)
+    front, found = pieces((tmp_path / "opening").read_bytes())
+    header = front[12:]
+    given = json.loads(header)["encryption"]
+    salt = bytes.fromhex(given["salt"])
+    key = hashlib.scrypt(PASSPHRASE.encode(), salt=salt, n=given["n"], r=given["r"], p=given["p"], dklen=32)
+    plain = b""
+    for index, piece in enumerate(found):
+        nonce = index.to_bytes(8, "little") + int(index == len(found) - 1).to_bytes(4, "little")
+        plain += AESGCM(key).decrypt(nonce, piece[4:], header)
+    assert (tmp_path / "plain").read_bytes().endswith(plain) and plain.startswith(smallest().seed)
+
+
+@pytest.mark.usefixtures("_cheap_keys")
 @pytest.mark.parametrize("given", [None, "", "Correct horse, battery staple", PASSPHRASE + " ", "\u00e9"])
 def test_another_passphrase_opens_nothing(tmp_path: Path, given: str | None) -> None:
     write_opening(smallest(), tmp_path / "opening", PASSPHRASE)
