@@ -9,6 +9,7 @@ from huref.artefact import Recipe
 from huref.errors import UsageError
 
 if TYPE_CHECKING:
+    from huref.answer_checks import Verification
     from huref.pipeline import Report
     from huref.private_comparison import PrivateComparison
     from huref.proof.answering import Prompt
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from huref.proof.inference.proof_file import InferenceProof
     from huref.proof.opened_rows import OpenedRows
     from huref.proof.proof_file import SketchProof
-    from huref.proof_checks import Published, Verification
+    from huref.proof_checks import Published
 
 
 def commit(

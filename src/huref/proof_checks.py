@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from huref.answer_checks import WEIGHTS_KIND, Verification, check_answer, check_weights
 from huref.artefact import Fingerprint, cosine
 from huref.errors import RejectedError, UsageError
 from huref.fingerprint_file import load_fingerprint
@@ -19,13 +20,8 @@ from huref.proof.commitment_file import MAGIC as COMMITMENT
 from huref.proof.commitment_file import Commitment, parse_commitment, read_commitment
 from huref.proof.container import read_file
 from huref.proof.inference.commitment import MAGIC as WEIGHTS
-from huref.proof.inference.commitment import NAME as INFERENCE
-from huref.proof.inference.commitment import InferenceCommitment
 from huref.proof.inference.commitment import parse_commitment as parse_inference_commitment
 from huref.proof.inference.proof_file import MAGIC as ANSWER
-from huref.proof.inference.verifying import verify_inference
-from huref.proof.linking import NAME as LINK
-from huref.proof.linking import parse_link, verify_link
 from huref.proof.opened_rows import MAGIC as ROWS
 from huref.proof.opened_rows import OpenedRows, excluded_share, parse_rows, verify_rows
 from huref.proof.parallel import decode_many_points
@@ -33,7 +29,6 @@ from huref.proof.proof_file import parse_proof
 from huref.proof.sketches import float_sketches
 from huref.proof.verification import Verified, verify_commitment, verify_sketches
 
-WEIGHTS_KIND = "inference-commitment"
 SAME_VECTOR = 0.99999
 """Least cosine of a proof's vector and a published fingerprint's: proof-v1, section 4."""
 
@@ -45,54 +40,6 @@ SAME_PART = 8.0
 
 SMALLEST_PICTURE = 64
 """Side in pixels: two portraits of fewer may be alike within `SAME_PICTURE`."""
-
-NOT_CLAIMED = (
-    "that the committed integers are the weights of the model named: its name is the owner's word",
-    "that a service runs on these weights, beyond the answers that are proved",
-    "anything about weights outside the committed matrices",
-)
-
-
-@dataclass(frozen=True)
-class Verification:
-    """A file that was verified. What does not hold is an error, not a result.
-
-    Attributes:
-        kind: `commitment`, `fingerprint`, `compare`, `rows`, `inference` or `inference-commitment`.
-        root: of the commitment, hexadecimal.
-        model, architecture: what the owner calls it.
-        shown: what is established, in sentences.
-        vector: (512,) of a fingerprint.
-        details: sizes, by name.
-    """
-
-    kind: str
-    root: str
-    model: str
-    architecture: str
-    shown: tuple[str, ...]
-    vector: np.ndarray | None
-    details: Mapping[str, Any]
-
-    @property
-    def not_claimed(self) -> tuple[str, ...]:
-        """What it does not establish, in sentences."""
-        return NOT_CLAIMED
-
-    def to_dict(self) -> dict[str, Any]:
-        """The `--json` document."""
-        return {
-            "schema_version": "huref.verification/1.0",
-            "valid": True,
-            "kind": self.kind,
-            "root": self.root,
-            "model": self.model,
-            "architecture": self.architecture,
-            "shown": list(self.shown),
-            "not_claimed": list(self.not_claimed),
-            "vector": None if self.vector is None else [float(value) for value in self.vector],
-            **self.details,
-        }
 
 
 @dataclass(frozen=True)
@@ -145,8 +92,8 @@ def verify_file(path: Path, commitment: Path | None = None, published: Published
         published.refuse(("fingerprint", "image", "nonce", "model"), "commitment")
         return _commitment(parse_commitment(data, str(path)))
     if data[:8] == WEIGHTS:
-        published.refuse(("fingerprint", "image", "nonce", "model"), "inference-commitment")
-        return _weights(parse_inference_commitment(data, str(path)))
+        published.refuse(("fingerprint", "image", "nonce", "model"), WEIGHTS_KIND)
+        return check_weights(parse_inference_commitment(data, str(path)))
     if commitment is None:
         raise UsageError(
             "a proof needs the commitment that it is about",
@@ -157,7 +104,7 @@ def verify_file(path: Path, commitment: Path | None = None, published: Published
         )
     if data[:8] == ANSWER:
         published.refuse(("fingerprint", "image", "nonce", "model"), "inference")
-        return _answer(commitment, data, str(path))
+        return check_answer(commitment, data, str(path))
     found = read_commitment(commitment)
     if data[:8] == ROWS:
         published.refuse(("fingerprint", "image"), "rows")
@@ -213,43 +160,6 @@ def _rows(commitment: Commitment, opened: OpenedRows, published: Published) -> V
         shown.append(f"they are the rows of {published.model.name}")
     details = {"rows": chosen.tolist(), "excluded_share": share}
     return _result("rows", commitment, tuple(shown), None, details)
-
-
-def _weights(inference: InferenceCommitment) -> Verification:
-    """A commitment to all weights by itself: its points are good; what bounds them is the answers and the link."""
-    decode_many_points(inference.points, "inference commitment")
-    shape = inference.shape
-    shown = (f"{shape.n_rows:,} rows of {shape.width} numbers are fixed, for a model of {shape.layers} layers",)
-    return Verification(WEIGHTS_KIND, inference.root.hex(), inference.model, "plain Llama", shown, None, {})
-
-
-def _answer(place: Path, data: bytes, where: str) -> Verification:
-    """An inference proof, and whose portrait the answering model has, if its folder says so."""
-    path = place / INFERENCE if place.is_dir() else place
-    inference = parse_inference_commitment(read_file(path), str(path))
-    found = verify_inference(inference, data, where)
-    best = np.argsort(-found.logits, kind="stable")[:5]
-    scale = float(2**found.precision.logit_scale)
-    shown = [
-        f"the owner knows weights behind the root that answer {len(found.tokens)} tokens with these logits, "
-        f"through all {found.layers} layers of the integer model ({found.precision.name})",
-        "best tokens: " + ", ".join(f"{i} ({found.logits[i] / scale:.3f})" for i in best.tolist()),
-    ]
-    details: dict[str, Any] = {
-        "tokens": list(found.tokens),
-        "answer": found.top,
-        "logits": [float(value) / scale for value in found.logits],
-        "fingerprint_root": None,
-    }
-    link = place / LINK
-    if place.is_dir() and link.exists():
-        commitment = read_commitment(place)
-        verify_commitment(commitment, decode_many_points)
-        verify_link(commitment, inference, parse_link(read_file(link), str(link)))
-        details["fingerprint_root"] = commitment.root.hex()
-        terms = ", ".join(term.key for term in commitment.layout.terms)
-        shown.append(f"the model that answers is the one behind {commitment.root.hex()}: {terms} are its own rows")
-    return Verification("inference", inference.root.hex(), found.model, "plain Llama", tuple(shown), None, details)
 
 
 def _require_rows_of(model: Path, commitment: Commitment, opened: OpenedRows, chosen: np.ndarray) -> None:

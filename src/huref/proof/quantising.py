@@ -85,23 +85,27 @@ def same_integers(
         InputError: see `huref.pipeline.open_model`.
     """
     model = open_model(reference, arch_file)
+    if model.weights.geometry.n_layers != layout.n_layers:
+        model.weights.checkpoint.close()
+        return False
     with model.weights.checkpoint:
         ordinary = reversed(model.vocabulary.ordinary(model.n_rows))
         ids = {model.vocabulary.tokens[i]: i for i in ordinary}
         if any(string not in ids for string in strings):
             return False
         chosen = np.array([ids[string] for string in strings])
-        start, names = 0, [matrix.name for matrix in layout.matrices]
+        start, matrices = 0, list(layout.matrices)
         for name, weights in _matrices(model, chosen, layout.recipe, None):
-            found, _ = quantised(weights, layout.bits)
+            found, exponent = quantised(weights, layout.bits)
             own = rows[start : start + len(found)]
-            if not names or names.pop(0) != name or own.shape != found.shape:
+            if matrices[:1] != [Matrix(name, len(found), exponent)] or own.shape != found.shape:
                 return False
+            matrices.pop(0)
             difference = np.ma.abs(found.astype(np.int32) - own)
             if np.ma.filled(difference, 0).max() > 1:
                 return False
             start += len(found)
-    return not names
+    return not matrices
 
 
 def quantised(matrix: Tensor, bits: int) -> tuple[np.ndarray, int]:
