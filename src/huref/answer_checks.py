@@ -93,6 +93,8 @@ def check_answer(place: Path, data: bytes, where: str) -> Verification:
         f"through all {found.layers} layers of the integer model ({found.precision.name})",
         "best tokens: " + ", ".join(f"{i} ({found.logits[i] / scale:.3f})" for i in best.tolist()),
     ]
+    if found.precision.name != "standard":
+        shown.append(f"precision {found.precision.name} is for demonstrations: its answers are coarse")
     details: dict[str, Any] = {
         "tokens": list(found.tokens),
         "answer": found.top,
