@@ -174,7 +174,9 @@ def plot(found: dict[str, dict[str, Step]], path: Path) -> None:
     import math
 
     points = {
-        step: sorted((steps["commit"].notes["integers"], steps[step].cpu) for steps in found.values())
+        step: sorted(
+            (steps["commit"].notes["integers"], steps[step].cpu) for n, steps in found.items() if n in SHAPES
+        )
         for step in ("commit", "prove", "verify")
     }
     flat = [value for line in points.values() for value in line]
@@ -183,7 +185,7 @@ def plot(found: dict[str, dict[str, Step]], path: Path) -> None:
 
     def place(x: float, y: float) -> str:
         across = 70 + 520 * (math.log10(x) - x0) / (x1 - x0)
-        return f"{across:.1f},{330 - 280 * (math.log10(y) - y0) / (y1 - y0):.1f}"
+        return f"{across:.1f},{315 - 265 * (math.log10(y) - y0) / (y1 - y0):.1f}"
 
     lines = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 380" font-family="sans-serif" font-size="13">']
     title = "CPU seconds against committed integers (both logarithmic)"
@@ -192,13 +194,14 @@ def plot(found: dict[str, dict[str, Step]], path: Path) -> None:
         path_text = " ".join(place(x, y) for x, y in line)
         lines.append(f'<polyline points="{path_text}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for x, y in line:
-            across, down = place(x, y).split(",")
+            across, down = (float(part) for part in place(x, y).split(","))
+            is_above = step == "commit" or (step == "prove") == (x > 1e7)
             lines.append(f'<circle cx="{across}" cy="{down}" r="3" fill="{colour}"/>')
-            lines.append(
-                f'<text x="{float(across) - 12:.1f}" y="{float(down) - 8:.1f}" font-size="11">{y:.3g}</text>'
-            )
+            label = f'x="{across - 12:.1f}" y="{down + (-8 if is_above else 16):.1f}"'
+            lines.append(f'<text {label} font-size="11">{y:.3g}</text>')
         across, down = place(*line[-1]).split(",")
         lines.append(f'<text x="{float(across) + 10:.1f}" y="{float(down) + 4:.1f}" fill="{colour}">{step}</text>')
+    lines.append('<path d="M60 340H600" stroke="#888" fill="none"/>')
     for x, _ in points["commit"]:
         across = place(x, 10**y0).split(",")[0]
         lines.append(f'<text x="{float(across) - 14:.1f}" y="355" font-size="11">{x / 1e6:.1f} M</text>')
