@@ -21,8 +21,6 @@ from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment
 from huref.proof.committing import CommitOptions, RowsToCommit, commit_points, commit_rows
 from huref.proof.container import read_file
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import combine, powers
 from huref.proof.fingerprint_part import fingerprint_part
 from huref.proof.inference.commitment import NAME as INFERENCE
 from huref.proof.inference.commitment import InferenceCommitment, InferenceOpening, parse_commitment, weights_digest
@@ -32,8 +30,8 @@ from huref.proof.inference.proving import prove_inference
 from huref.proof.inference.weights import integer_model
 from huref.proof.linking import NAME as LINK
 from huref.proof.linking import prove_link
+from huref.proof.opening_check import opens
 from huref.proof.opening_file import Opening
-from huref.proof.parallel import decode_many_points
 from huref.proof.proving import read_own
 from huref.proof.quantising import Quantised
 from huref.source.checkpoint import Checkpoint
@@ -42,7 +40,6 @@ from huref.tokens.encoders import open_encoder
 
 PARTIAL = "inference-points.partial"
 _SEED_DOMAIN = b"huref/inference-seed/1"
-_CHECK_DOMAIN = b"huref/inference-check/1"
 
 
 def commit_for_inference(
@@ -158,17 +155,8 @@ def require_committed(integer: IntegerModel, inference: InferenceCommitment, ope
         UsageError: they are not.
     """
     if integer.shape == inference.shape:
-        state = hashlib.shake_256(_CHECK_DOMAIN + opening.seed + inference.root).digest(64)
-        weights = powers(int.from_bytes(state, "little"), inference.shape.n_rows, first=1)
-        vector, start = np.zeros(integer.shape.width, dtype=object), 0
-        for matrix in integer.matrices.values():
-            vector = vector + combine(weights[start : start + len(matrix)], matrix)
-            start += len(matrix)
-        blinding = int((weights * _blindings(opening, integer)).sum())
-        equations = PointEquations()
-        first = equations.extend(decode_many_points(inference.points, INFERENCE))
-        equations.require(vector, blinding, Combination(((first, weights),)))
-        if equations.hold():
+        blocks = list(integer.matrices.values())
+        if opens(inference.points, blocks, _blindings(opening, integer)):
             return
     raise UsageError(
         "the model is not the committed one, or points of an interrupted run were spoilt",

@@ -1,0 +1,45 @@
+"""An opening that does not open every point is refused before anything is proved."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import proof_kit as kit
+from huref.errors import HurefError
+from huref.proof.opening_check import opens
+from huref.proof.proving import prove_fingerprint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    kit.write_folder(kit.a(), kit.commitment_a(), tmp_path / "sealed")
+    return tmp_path / "sealed"
+
+
+def test_an_honest_opening_proves(folder: Path) -> None:
+    assert prove_fingerprint(folder).claim.root == kit.commitment_a().root
+
+
+def test_one_flipped_bit_of_seed_or_integers_is_noticed(folder: Path) -> None:
+    data = bytearray((folder / "opening").read_bytes())
+    size = 2 * kit.a().rows.size
+    places = [data.index(kit.a().seed), *(len(data) - 1 - random.Random(1).randrange(size) for _ in range(12))]
+    for place in [*places, len(data) - 1, len(data) - size]:
+        changed = data.copy()
+        changed[place] ^= 1
+        (folder / "opening").write_bytes(changed)
+        with pytest.raises(HurefError, match="opening of another commitment"):
+            prove_fingerprint(folder)
+
+
+def test_rows_exchanged_are_noticed() -> None:
+    opening, points = kit.a(), kit.commitment_a().points
+    assert opens(points, [opening.rows[:100], opening.rows[100:]], opening.blindings())
+    rows = opening.rows.copy()
+    rows[[3, 4]] = rows[[4, 3]]
+    assert np.array_equal(rows.sum(axis=0), opening.rows.sum(axis=0))
+    assert not opens(points, [rows], opening.blindings())
