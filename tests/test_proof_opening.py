@@ -32,7 +32,7 @@ def test_one_flipped_bit_of_seed_or_integers_is_noticed(folder: Path) -> None:
         changed = data.copy()
         changed[place] ^= 1
         (folder / "opening").write_bytes(changed)
-        with pytest.raises(HurefError, match="opening of another commitment"):
+        with pytest.raises(HurefError, match="opening is of another commitment"):
             prove_fingerprint(folder)
 
 
