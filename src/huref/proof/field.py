@@ -85,12 +85,16 @@ def times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 def combine(coefficients: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """`coefficients^T matrix` modulo p: (n,) field elements and (n, k) integers -> (k,)."""
-    total = np.empty(matrix.shape[1], dtype=object)
-    columns = max(1, _BLOCK // max(1, matrix.shape[0]))
-    for start in range(0, matrix.shape[1], columns):
-        block = slice(start, start + columns)
-        total[block] = times(np.ascontiguousarray(matrix[:, block].T), coefficients)
-    return total
+    if matrix.dtype not in (np.int16, np.int8):
+        return times(np.ascontiguousarray(matrix.T), coefficients)
+    limbs = np.concatenate([limb[None] for limb in _limbs(coefficients)])
+    total = np.zeros((len(limbs), matrix.shape[1]), np.int64)
+    rows = max(1, _BLOCK // max(1, matrix.shape[1]))
+    for start in range(0, matrix.shape[0], rows):
+        block = slice(start, start + rows)
+        total += (limbs[:, block] @ matrix[block].astype(np.float64)).astype(np.int64)
+    reduced_total: np.ndarray = _joined(total.reshape(1, -1), len(limbs))[0] % ORDER
+    return reduced_total
 
 
 def byte_length(values: np.ndarray) -> int:
