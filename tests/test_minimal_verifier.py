@@ -75,6 +75,7 @@ def unusual() -> Opening:
     rows = np.random.default_rng(3).integers(-2047, 2048, (sum(n for _, n in parts), 7)).astype(np.int16)
     layout = replace(
         owner.layout,
+        recipe=replace(owner.layout.recipe, layers="9,-2"),
         n_layers=12,
         width=7,
         norm=column_norm(rows),
@@ -173,7 +174,7 @@ MUTANTS: dict[str, tuple[Callable[[Files], Files], str]] = {
     "the other kind": (in_proof(lambda h: h.update(kind="compare", peer="00" * 32)), "pair's seed"),
     "no kind": (in_proof(lambda h: h.update(kind="inference")), "neither"),
     "another root": (in_proof(lambda h: h.update(root="00" * 32)), "another commitment"),
-    "another seed": (in_proof(lambda h: h.update(seed="huref/2")), "recipe's signs"),
+    "another seed": (in_proof(lambda h: h.update(seed="huref/2")), "other signs"),
     "true for a number": (in_proof(lambda h: h.update(bytes=True)), "bytes out of range"),
     "a float": (in_proof(lambda h: h.update(rows=8.0)), "rows out of range"),
     "no rows": (in_proof(lambda h: h.update(rows=0)), "rows out of range"),
@@ -297,3 +298,18 @@ def test_it_runs_on_files(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"ICS {ics:.6f}"
     assert minimal().main([paths[0], paths[3]]) == minimal().main(paths[:3]) == minimal().main([str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize(
+    "layers", ["last2", "all", "9", "9,10,11", "-13", "10,09,x", " 9,10", "", "9,-2,10", "+9,10"]
+)
+def test_terms_of_other_layers_than_the_recipes_are_refused(layers: str) -> None:
+    """The recipe names layers; its commitment has terms of 9 and 10 of 12."""
+    owner = unusual()
+    recipe = replace(owner.layout.recipe, layers=layers)
+    owner = replace(owner, layout=replace(owner.layout, recipe=recipe))
+    commitment = kit.committed(owner)
+    files = (commitment.to_bytes(), kit.prove_fingerprint(owner, commitment).to_bytes())
+    is_right = layers == "9,-2,10"
+    assert isinstance(main_verdict(files), Verified) is is_right
+    assert isinstance(minimal_verdict(files), str) is not is_right

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import proof_kit as kit
-from huref.errors import HurefError
+from huref import api
+from huref.artefact import Recipe
+from huref.errors import HurefError, UsageError
 from huref.proof.opening_check import opens
 from huref.proof.proving import prove_fingerprint
 
@@ -43,3 +45,10 @@ def test_rows_exchanged_are_noticed() -> None:
     rows[[3, 4]] = rows[[4, 3]]
     assert np.array_equal(rows.sum(axis=0), opening.rows.sum(axis=0))
     assert not opens(points, [rows], opening.blindings())
+
+
+def test_layers_that_verifiers_do_not_read_are_refused_before_work(models: dict[str, Path], tmp_path: Path) -> None:
+    for purpose in ("fingerprint", "inference"):
+        with pytest.raises(UsageError, match="verifiers do not read"):
+            api.commit(models["base"], tmp_path / "x", Recipe(layers="1, 2"), purpose=purpose)
+    assert not (tmp_path / "x" / "opening").exists()

@@ -357,17 +357,15 @@ def read_proof(data: bytes, commitment: Commitment) -> Proof:
 def check_claim(header: dict[str, Any], commitment: Commitment) -> None:
     """A proof's header against the commitment and section 1 [5.3] [9.3]."""
     root, recipe = commitment.root, commitment.header["recipe"]
-    require(
-        header["schema"] == "huref.proof/1" and isinstance(header["version"], str), "another schema, or no version"
-    )
+    require(header["schema"] == "huref.proof/1" and isinstance(header["version"], str), "another schema")
     require(header["root"] == root.hex(), "a proof about another commitment")
     require(is_number(header["rows"], 8, 512) and header["rows"] % 4 == 0, "rows out of range")
     require(is_number(header["bytes"], 1, 31), "bytes out of range")
     if header["kind"] == "fingerprint":
         require(header["peer"] is None, "a fingerprint with a peer")
-        require(
-            header["seed"] == recipe["seed"] and header["rows"] == recipe["sketch_rows"], "not the recipe's signs"
-        )
+        require(header["seed"] == recipe["seed"] and header["rows"] == recipe["sketch_rows"], "other signs")
+        layers = layers_of(recipe["layers"], commitment.header["n_layers"])
+        require({int(term.key.split(".")[0]) for term in commitment.terms} == layers, "not the recipe's layers")
         return
     require(header["kind"] == "compare" and is_text(header["peer"]), "neither a fingerprint nor a comparison")
     require(re.fullmatch("[0-9a-f]{64}", header["peer"]) is not None, "a peer that is not a root")
@@ -375,6 +373,16 @@ def check_claim(header: dict[str, Any], commitment: Commitment) -> None:
     require(peer != root, "one commitment twice")
     digest = hashlib.sha256(b"huref/pair/1" + min(root, peer) + max(root, peer)).hexdigest()
     require(header["seed"] == "huref/pair/1/" + digest, "not the pair's seed")
+
+
+def layers_of(text: str, n: int) -> set[int]:
+    """The layers that a recipe names, of n [9.3]."""
+    usual = {"all": range(n), "last2": range(max(0, n - 2), n)}
+    is_list = re.fullmatch("-?[0-9]{1,9}(,-?[0-9]{1,9})*", text) is not None
+    require(text in usual or is_list, "no list of layers")
+    listed = usual[text][: 1 << 16] if text in usual else [int(part) for part in text.split(",")]
+    require(all(-n <= i < n for i in listed), "no such layer")
+    return {i % n for i in listed}
 
 
 def check_encodings(proof: Proof, n_tokens: int) -> None:
@@ -573,9 +581,8 @@ def main(paths: Sequence[str]) -> int:
                 print(f"proof of kind {proof.header['kind']}: holds")
             if proof is not None and proof.header["kind"] == "fingerprint":
                 numbers = vector(commitment, proof)
-                print(
-                    f"sha256 of the vector as little-endian float32: {hashlib.sha256(numbers.tobytes()).hexdigest()}"
-                )
+                digest = hashlib.sha256(numbers.tobytes()).hexdigest()
+                print(f"sha256 of the vector as little-endian float32: {digest}")
                 print("vector", " ".join(f"{number:.6g}" for number in numbers.tolist()))
         if len(sides) == 2:
             (a, proof_a), (b, proof_b) = sides

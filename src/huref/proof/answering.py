@@ -19,7 +19,7 @@ from huref.errors import InputError, OutputError, UsageError
 from huref.pipeline import Report, open_model
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment
-from huref.proof.committing import CommitOptions, RowsToCommit, commit_points, commit_rows
+from huref.proof.committing import CommitOptions, RowsToCommit, commit_points, commit_rows, require_plain_layers
 from huref.proof.container import read_file
 from huref.proof.fingerprint_part import fingerprint_part
 from huref.proof.inference.commitment import NAME as INFERENCE
@@ -66,6 +66,7 @@ def commit_for_inference(
             got=LINK,
             next_step="choose another folder: an opening that is lost cannot be made again",
         )
+    require_plain_layers(recipe)
     made, tokens, integer, name = _read(reference, recipe, arch_file, report)
     commitment = _fingerprint(made, folder, options, report)
     _, opening = read_own(folder, options.passphrase)

@@ -16,6 +16,7 @@ from huref.pipeline import Report
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment, commitment_root
 from huref.proof.curve import POINT_BYTES, ShortCommitter
+from huref.proof.layout import is_plain
 from huref.proof.no_wrap import prove_no_wrap
 from huref.proof.opening_file import NAME as OPENING
 from huref.proof.opening_file import Opening, read_opening, write_opening
@@ -62,6 +63,7 @@ def commit_model(
         HurefError: see `huref.errors`.
     """
     require_free(folder)
+    require_plain_layers(recipe)
     made = quantise_model(reference, recipe, ranking=ranking, arch_file=arch_file, report=report)
     return commit_rows(made, folder, options, report)
 
@@ -110,6 +112,21 @@ def _spoilt(folder: Path, error: HurefError) -> InputError:
         got=error.what,
         next_step="run the same command again: it makes all points anew, the opening is kept",
     )
+
+
+def require_plain_layers(recipe: Recipe) -> None:
+    """Refuse, before long work, a list of layers that no verifier would accept.
+
+    Raises:
+        UsageError: it has spaces, say.
+    """
+    if not is_plain(recipe.layers):
+        raise UsageError(
+            "a list of layers that verifiers do not read",
+            where="--layers",
+            expected="last2, all, or numbers with commas and nothing else between them, such as 0,5,-1",
+            got=recipe.layers,
+        )
 
 
 def require_free(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -218,6 +219,11 @@ class Layout:
         _require((head == 0) if g_left == g_right == 1 else is_fit, "a term's heads")
         _require(0 <= term.layer < self.n_layers and _is_word(term.kind), "a term's key")
         _require(term.key == f"{term.layer}.{term.kind}", "a term's key")
+
+
+def is_plain(layers: str) -> bool:
+    """Whether a recipe's layers are written as section 9 wants them."""
+    return layers in ("all", "last2") or re.fullmatch("-?[0-9]{1,9}(,-?[0-9]{1,9})*", layers) is not None
 
 
 def _require(is_right: bool, what: str) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from py_arkworks_bls12381 import G1Point
 
-from huref.errors import HurefError, RejectedError
+from huref.errors import HurefError, RejectedError, UsageError
 from huref.proof.commitment_file import Commitment
 from huref.proof.curve import decode_points
 from huref.proof.equations import PointEquations
+from huref.proof.layout import Layout, is_plain
 from huref.proof.no_wrap import require_no_wrap
 from huref.proof.proof_file import SketchProof
 from huref.proof.signs import FEWEST_TOKENS, pair_seed
 from huref.proof.sketch_proof import require_sketches
 from huref.proof.sketches import vector_of
+
+MOST_LAYERS = 1 << 16
 
 Decode = Callable[[bytes, str], list[G1Point]]
 
@@ -82,11 +86,28 @@ def _require_claim(commitment: Commitment, proof: SketchProof) -> None:
             raise _rejected(
                 "the proof is not of the commitment's recipe", "seed, rows, tokens", str(expected), str(got)
             )
+        _require_recipe(commitment.layout)
         return
     seed = pair_seed(claim.root, claim.peer or b"")
     if claim.seed != seed or claim.root == claim.peer or proof.chosen.sum() < FEWEST_TOKENS:
         expected_text = f"{seed}, two commitments, at least {FEWEST_TOKENS} tokens"
         raise _rejected("signs that are not those of the pair", "seed, tokens", expected_text, claim.seed)
+
+
+def _require_recipe(layout: Layout) -> None:
+    """The terms are of the recipe's layers."""
+    layers, depth = layout.recipe.layers, layout.n_layers
+    named: set[int] = set()
+    if is_plain(layers):
+        with contextlib.suppress(UsageError):
+            named = set(layout.recipe.layer_indices(min(depth, MOST_LAYERS) if layers == "all" else depth))
+    if {term.layer for term in layout.terms} != named or (layers == "all" and depth > MOST_LAYERS):
+        raise _rejected(
+            "the commitment is not of its recipe",
+            "terms",
+            f"layers {layers} of {depth}",
+            ", ".join(term.key for term in layout.terms[:12]),
+        )
 
 
 def _require_commitment(commitment: Commitment, equations: PointEquations, decode: Decode) -> int:
