@@ -40,6 +40,7 @@ from huref.proof.curve import (
 )
 from huref.proof.equations import Combination, PointEquations
 from huref.proof.field import ORDER
+from huref.proof.fixed_point import quantised
 from huref.proof.layout import PROJECTIONS, Layout, Matrix, Term
 from huref.proof.no_wrap import column_norm, projections, prove_no_wrap, require_no_wrap
 from huref.proof.opening_file import Opening
@@ -53,7 +54,7 @@ from huref.proof.quadratic import (
     prove_quadratic,
     require_quadratic,
 )
-from huref.proof.quantising import quantise_model, quantised
+from huref.proof.quantising import quantise_model
 from huref.proof.signs import centred_signs, pack_choice, pair_seed, token_coefficients, unpack_choice
 from huref.proof.sketches import exact_sketches, factor, float_sketches, vector_of
 from huref.proof.transcript import Transcript
@@ -363,7 +364,7 @@ VALUES = st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_si
 
 @given(values=VALUES, bits=st.sampled_from([12, 15, 16]))
 def test_quantising_takes_the_largest_exponent_and_rounds_half_to_even(values: list[float], bits: int) -> None:
-    found, exponent = quantised(torch.tensor(values, dtype=torch.float32)[None], bits)
+    found, exponent = quantised(np.array([values], dtype=np.float32), bits)
     limit = 2 ** (bits - 1) - 1
     scaled = [float(np.ldexp(np.float64(np.float32(value)), exponent)) for value in values]
     assert found.dtype == np.int16
@@ -378,13 +379,13 @@ def test_quantising_takes_the_largest_exponent_and_rounds_half_to_even(values: l
 @pytest.mark.parametrize("largest", [1e-45, 1e-38, 3.4e38, 1.0, 32767.0, 32767.5, 32768.0, 2.0**-100])
 @pytest.mark.parametrize("bits", [12, 13, 14, 15, 16])
 def test_extreme_weights_keep_all_their_bits(largest: float, bits: int) -> None:
-    matrix = torch.zeros(3, 4)
+    matrix = np.zeros((3, 4), np.float32)
     matrix[1, 2] = -largest
     found, exponent = quantised(matrix, bits)
     value, limit = int(found[1, 2]), 2 ** (bits - 1) - 1
     assert limit / 2 < -value <= limit
     assert np.count_nonzero(found) == 1
-    assert abs(value * 2.0**-exponent + float(torch.tensor(largest))) <= 2.0 ** (-exponent - 1)
+    assert abs(value * 2.0**-exponent + float(np.float32(largest))) <= 2.0 ** (-exponent - 1)
     assert abs(exponent) < 256
 
 
@@ -397,7 +398,7 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_zeros_are_committed_as_zeros() -> None:
-    found, exponent = quantised(torch.zeros(2, 3), 16)
+    found, exponent = quantised(np.zeros((2, 3)), 16)
     assert not found.any() and exponent == 0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,3 +54,11 @@ def test_layers_that_verifiers_do_not_read_are_refused_before_work(models: dict[
         with pytest.raises(UsageError, match="verifiers do not read"):
             api.commit(models["base"], tmp_path / "x", Recipe(layers="1, 2"), purpose=purpose)
     assert not (tmp_path / "x" / "opening").exists()
+
+
+def test_options_that_would_be_ignored_are_refused(cli: Callable[..., Any], folder: Path) -> None:
+    assert cli("compare", "--private", folder, folder, "--expect", "derived").code == 2
+    assert cli("compare", "--private", folder, folder, "--layers", "all").code == 2
+    proof = ("prove", "fingerprint", "--commitment", folder, "-o", folder / "proof")
+    assert cli(*proof, "--arch-file", folder / "x.yaml").code == 2
+    assert cli(*proof).code == 0

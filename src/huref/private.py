@@ -82,6 +82,10 @@ def prove_fingerprint(
     from huref.proof import proving
 
     require_place(out)
+    if arch_file is not None and model is None:
+        raise UsageError(
+            "an architecture file without use", where="--arch-file", expected="a MODEL to check", got="none"
+        )
     if model is not None:
         proving.require_model(model, folder, passphrase, arch_file)
     made = proving.prove_fingerprint(folder, passphrase, report)

@@ -14,7 +14,6 @@ from typing import Any
 from huref.artefact import Progress
 from huref.atomic import write_atomically
 from huref.errors import InputError, UsageError
-from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment, read_commitment
 from huref.proof.container import read_file
 from huref.proof.opening_file import NAME as OPENING
@@ -126,11 +125,6 @@ def compare_private(
 def proof_name(peer: Commitment) -> str:
     """What the proof for a comparison with `peer` is called in its owner's folder."""
     return f"compare-{peer.root.hex()[:16]}.proof"
-
-
-def to_send(folder: Path, peer: Commitment) -> tuple[Path, Path]:
-    """The files that an owner hands over: all public."""
-    return folder / COMMITMENT, folder / proof_name(peer)
 
 
 def _require_rows(paths: tuple[Path, ...], rows: int) -> None:

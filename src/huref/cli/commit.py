@@ -41,12 +41,14 @@ def commit(
     with output.progress() as report:
         made = api.commit(model, out, sought, chosen, purpose, report=report, **files)
     layout = made.layout
+    public = ("commitment", "inference-commitment", "link") if purpose == "inference" else ("commitment",)
     document = {
         "schema_version": "huref.committed/1.0",
         "root": made.root.hex(),
         "model": layout.model,
         "architecture": layout.architecture,
         "commitment_file": str(out / "commitment"),
+        "publish": [str(out / name) for name in public],
         "opening_file": str(out / "opening"),
         "encrypted": encrypt or chosen.passphrase is not None,
         "integers": layout.n_rows * layout.width,
@@ -55,9 +57,10 @@ def commit(
     if as_json:
         output.print_json(document)
         return
+    publish = "".join(f"  publish     {out / name}\n" for name in public)
     output.say(
         f"{layout.model} ({layout.architecture}): {document['integers']:,} integers of {layout.bits} bits committed\n"
         f"  root        {document['root']}\n"
-        f"  publish     {document['commitment_file']}\n"
+        f"{publish}"
         f"  keep secret {document['opening_file']}{' (encrypted)' if document['encrypted'] else ''}"
     )

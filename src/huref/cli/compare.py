@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from huref.cli import options, output, passphrases
+
+if TYPE_CHECKING:
+    from huref.errors import HurefError
 
 
 def compare(
@@ -32,6 +35,9 @@ def compare(
 ) -> None:
     """Compare two models: every score, its background, a verdict; exit code 0 for a verdict, 3 for inconclusive."""
     if private:
+        ignored = (layers != "last2", method != "all", n_tokens != 4096, tokens, arch_file, encoder_weights, expect)
+        if any(ignored) or any((report, sarif, hash_files, evidence)):
+            raise _private_takes_no_option()
         _compare_private(Path(a), Path(b), as_json)
     from huref import api
     from huref.artefact import CompareOptions
@@ -48,6 +54,18 @@ def compare(
     else:
         output.say("\n".join([output.comparison_text(found), *(f"  written: {path}" for path in wanted.paths)]))
     raise typer.Exit(chosen.exit_code(found))
+
+
+def _private_takes_no_option() -> HurefError:
+    from huref.errors import UsageError
+
+    return UsageError(
+        "a private comparison compares what was committed",
+        where="huref compare --private",
+        expected="two folders, and --json at most",
+        got="an option about models that are read",
+        next_step="recipe, layers and tokens are chosen by huref commit",
+    )
 
 
 def _compare_private(a: Path, b: Path, as_json: bool) -> NoReturn:

@@ -209,14 +209,17 @@ def _fingerprint(made: Quantised, folder: Path, options: CommitOptions, report: 
 
 
 def _inference_opening(opening: Opening, inference: InferenceCommitment, integer: IntegerModel) -> InferenceOpening:
-    seed = hashlib.shake_256(_SEED_DOMAIN + opening.seed).digest(32)
-    return InferenceOpening(inference.root, seed, weights_digest(integer))
+    return InferenceOpening(inference.root, _seed(opening), weights_digest(integer))
+
+
+def _seed(opening: Opening) -> bytes:
+    """Of the inference commitment's blindings: proof-inference-v1, 9.2."""
+    return hashlib.shake_256(_SEED_DOMAIN + opening.seed).digest(32)
 
 
 def _blindings(opening: Opening, integer: IntegerModel) -> np.ndarray:
     """Of every row of the inference commitment, in order: (rows,) objects."""
-    seed = hashlib.shake_256(_SEED_DOMAIN + opening.seed).digest(32)
-    by_matrix = InferenceOpening(b"", seed, b"").blindings(integer.shape)
+    by_matrix = InferenceOpening(b"", _seed(opening), b"").blindings(integer.shape)
     return np.concatenate(list(by_matrix.values()))
 
 

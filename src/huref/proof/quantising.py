@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from huref.artefact import Progress, Recipe
 from huref.errors import InputError, UsageError
 from huref.invariants import Bilinear, layer_terms, require_finite, token_embeddings
 from huref.pipeline import Model, Report, choose_tokens, open_model, ranking_digest
+from huref.proof.fixed_point import quantised
 from huref.proof.layout import BITS, EMBEDDING, Layout, Matrix, Term
 from huref.proof.no_wrap import column_norm
 from huref.tokens import Ranking
@@ -96,7 +95,7 @@ def same_integers(
         chosen = np.array([ids[string] for string in strings])
         start, matrices = 0, list(layout.matrices)
         for name, weights in _matrices(model, chosen, layout.recipe, None):
-            found, exponent = quantised(weights, layout.bits)
+            found, exponent = quantised(weights.numpy(), layout.bits)
             own = rows[start : start + len(found)]
             if matrices[:1] != [Matrix(name, len(found), exponent)] or own.shape != found.shape:
                 return False
@@ -108,24 +107,12 @@ def same_integers(
     return not matrices
 
 
-def quantised(matrix: Tensor, bits: int) -> tuple[np.ndarray, int]:
-    """`round(W 2^e)` as int16, half to even, with the largest e for which it fits; and e."""
-    limit = 2 ** (bits - 1) - 1
-    largest = float(matrix.abs().max())
-    if largest == 0:
-        return matrix.to(torch.int16).numpy(), 0
-    exponent = math.floor(math.log2(limit / largest)) + 1
-    while round(math.ldexp(largest, exponent)) > limit:
-        exponent -= 1
-    return torch.round(matrix.double() * 2.0**exponent).to(torch.int16).numpy(), exponent
-
-
 def _quantise(model: Model, recipe: Recipe, ranking: Ranking | None, bits: int, report: Report | None) -> Quantised:
     tokens = choose_tokens(model, recipe, ranking)
     matrices: list[Matrix] = []
     blocks: list[np.ndarray] = []
     for name, weights in _matrices(model, tokens.ids, recipe, report):
-        rows, exponent = quantised(weights, bits)
+        rows, exponent = quantised(weights.numpy(), bits)
         matrices.append(Matrix(name, rows.shape[0], exponent))
         blocks.append(rows)
     _require_distinct(tokens.strings, model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -59,11 +59,6 @@ def vector_of(layout: Layout, exact: Mapping[str, np.ndarray]) -> np.ndarray:
 def bilinear_value(Y: np.ndarray, left: np.ndarray, right: np.ndarray) -> int:
     """`left^T Y right` for field elements; not reduced."""
     return int(left @ (Y @ right))
-
-
-def stacked(exact: Mapping[str, np.ndarray], keys: Sequence[str]) -> np.ndarray:
-    """(terms, m, m) objects."""
-    return np.stack([exact[key] for key in keys])
 
 
 def _floats(Y: np.ndarray) -> np.ndarray:

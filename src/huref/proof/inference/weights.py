@@ -15,10 +15,11 @@ import numpy as np
 
 from huref.arch.weights import CanonicalWeights
 from huref.errors import ArchitectureError, NotFiniteError
+from huref.proof.fixed_point import quantised
 from huref.proof.inference.model import IntegerModel, Step
 from huref.proof.inference.precision import MATRICES, PRECISIONS, Scales, Shape
 
-_LARGEST = (1 << 15) - 1
+_BITS = 16
 _NORMS = {"attention_norm", "feed_forward_norm"}
 
 
@@ -39,7 +40,9 @@ def integer_model(weights: CanonicalWeights, step: Step | None = None) -> Intege
     exponents: dict[str, int] = {}
     count = 2 + (not is_tied) + len(MATRICES) * g.n_layers
     for name, matrix in _gauged(weights, is_tied):
-        exponents[name], matrices[name] = quantised(matrix, name)
+        if not np.isfinite(matrix).all():
+            raise NotFiniteError("NaN or infinity in a weight", where=name, expected="finite weights")
+        matrices[name], exponents[name] = quantised(matrix, _BITS)
         if step:
             step(len(matrices), count)
     sizes = (g.n_layers, g.d_model, g.n_heads, g.n_kv_heads, g.head_dim, g.d_ff, g.vocab_size)
@@ -50,19 +53,6 @@ def integer_model(weights: CanonicalWeights, step: Step | None = None) -> Intege
     except ValueError as error:
         raise _refusal(weights, str(error)) from None
     return IntegerModel(shape, matrices)
-
-
-def quantised(matrix: np.ndarray, name: str) -> tuple[int, np.ndarray]:
-    """The largest exponent e for which `round(matrix 2^e)`, half to even, fits in 16 bits; and those integers."""
-    largest = float(np.abs(matrix).max(initial=0.0))
-    if not np.isfinite(largest):
-        raise NotFiniteError("NaN or infinity in a weight", where=name, expected="finite weights")
-    if largest == 0.0:
-        return 0, np.zeros(matrix.shape, np.int16)
-    exponent = int(np.floor(np.log2(_LARGEST / largest))) + 1
-    while np.rint(np.ldexp(largest, exponent)) > _LARGEST:
-        exponent -= 1
-    return exponent, np.rint(np.ldexp(matrix.astype(np.float64), exponent)).astype(np.int16)
 
 
 def _gauged(weights: CanonicalWeights, is_tied: bool) -> Iterator[tuple[str, np.ndarray]]:
