@@ -450,7 +450,7 @@ def test_a_reader_that_goes_away_is_no_error(models: dict[str, Path], tmp_path: 
 
 
 def test_version_and_help(cli: Cli) -> None:
-    assert cli("--version").out == f"huref {huref.__version__}\n"
+    assert cli("--version").out == f"huref {huref.version.__version__}\n"
     assert cli("--help").code == 0 and "fingerprint" in cli("--help").out
     assert cli().code == 2
 

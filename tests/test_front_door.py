@@ -50,7 +50,7 @@ def _loaded(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "forbidden"),
     [
-        ("import huref; huref.__version__", {"torch", "numpy", "safetensors", "PIL", "rich", "typer"}),
+        ("import huref; huref.version.__version__", {"torch", "numpy", "safetensors", "PIL", "rich", "typer"}),
         ("import huref; huref.HurefError", {"torch", "numpy"}),
         (
             "from huref.cli.app import main; sys.argv = ['huref', '--help']; main()",

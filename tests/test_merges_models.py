@@ -12,9 +12,9 @@ import torch
 import merge_formulas as formulas
 from conftest import TinyLlama
 from huref.api import parents
-from huref.artefact import Progress
 from huref.errors import InputError, MissingFileError, NotFiniteError, UsageError
 from huref.merges.parentage import KINDS, Candidate, Parentage
+from huref.progress import Progress
 from merge_formulas import State, base_state, save, tuned
 
 BASE = base_state()

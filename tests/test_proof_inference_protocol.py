@@ -12,8 +12,8 @@ import pytest
 from py_arkworks_bls12381 import G1Point
 
 from huref.arch.canonical import Geometry
-from huref.artefact import Progress
 from huref.errors import CorruptFileError, HurefError, RejectedError, UsageError
+from huref.progress import Progress
 from huref.proof.curve import decode_scalars
 from huref.proof.field import ORDER, integers
 from huref.proof.inference import proving

@@ -16,8 +16,9 @@ import pytest
 import proof_kit as kit
 from conftest import Outcome
 from huref import api
-from huref.artefact import Progress, Recipe
+from huref.artefact import Recipe
 from huref.errors import CorruptFileError, HurefError, OutputError, UsageError
+from huref.progress import Progress
 from huref.proof import committing, opening_file, secret_file
 from huref.proof.committing import CommitOptions, RowsToCommit
 from huref.proof.opening_file import Opening, is_encrypted, read_opening, write_opening

@@ -11,7 +11,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from huref.artefact import Progress
 from huref.cli.app import app
 from huref.errors import CorruptFileError, HurefError, MissingFileError, UsageError
 from huref.lab import zoo as zoo_module
@@ -22,6 +21,7 @@ from huref.lab.zoo_models import MANIFEST, save_zoo
 from huref.lab.zoo_plan import FULL, OTHER, SMALL, digests
 from huref.lab.zoo_stored import layer_of, read_stored
 from huref.pipeline import open_model
+from huref.progress import Progress
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from huref import private
-from huref.artefact import CompareOptions, Comparison, Fingerprint, Progress, Recipe, model_name
+from huref.artefact import CompareOptions, Comparison, Fingerprint, Recipe, model_name
 from huref.errors import HurefError, OutputError, UsageError
 from huref.fingerprint_file import SUFFIX, is_fingerprint, load_fingerprint, save_fingerprint
+from huref.progress import Progress
 from huref.saved_comparison import compare_fingerprints
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from huref.evidence import ReportOptions
     from huref.explanation import Checked, CheckOptions, ExplainOptions, Explanation
     from huref.merges.parentage import Parentage
-    from huref.pipeline import Report
     from huref.portraits import PictureOptions
+    from huref.progress import Report
 
 commit = private.commit
 prove_fingerprint = private.prove_fingerprint

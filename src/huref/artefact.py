@@ -311,16 +311,6 @@ class CompareOptions:
         return 3 if found.verdict == "inconclusive" else 0
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One step of long work, handed to a callback: `done` of `total` units of `stage`."""
-
-    stage: str
-    done: int
-    total: int
-    unit: str = field(default="")
-
-
 def model_name(reference: str | Path) -> str:
     """What a model is called in every artefact: the folder's or the file's own name, as written, never a path.
 

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from huref import __version__
-from huref.artefact import CompareOptions, Comparison, Fingerprint, Progress
+from huref.artefact import CompareOptions, Comparison, Fingerprint
 from huref.atomic import require_place
 from huref.errors import HurefError, InputError, UsageError
 from huref.fingerprint_file import fingerprint_digest, is_fingerprint
 from huref.image import png_bytes
 from huref.portraits import PictureOptions, draw
+from huref.progress import Progress, Report
 from huref.report import Evidence, FileRecord, InputRecord
 from huref.report.numbers import share, size
 from huref.verdict import ACCUSED_FROM, FALSE_ACCUSATION_RATE
+from huref.version import __version__
 
 HASHED_UNASKED = 10**9
 """Bytes of both models together up to which every file is hashed without being asked for: a few seconds."""
@@ -30,8 +31,6 @@ HASHED_UNASKED = 10**9
 PORTRAIT_SIDE = 288
 _BLOCK = 1 << 22
 _FLAGS = {"tokens_file": "--tokens"}
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from huref.artefact import CompareOptions, Comparison, Recipe
 from huref.kinship import Relation, relate
-from huref.pipeline import Model, Report
+from huref.pipeline import Model
+from huref.progress import Report
 from huref.verdict import Decision, Facts, background_of, decide, load_calibration
 from huref.verdict.calibration import SCORES, Background
 from huref.verdict.decision import Side, scores_of

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from huref import __version__
 from huref.arch import open_weights
 from huref.arch.weights import CanonicalWeights
-from huref.artefact import Fingerprint, Progress, Recipe, model_name
+from huref.artefact import Fingerprint, Recipe, model_name
 from huref.errors import UsageError
 from huref.invariants import (
     Bilinear,
@@ -26,11 +25,11 @@ from huref.invariants import (
 from huref.nets.encoder_checkpoints import HOW_TO_GET, EncoderWeights, load_encoder
 from huref.nets.encoder_cnn import EncoderCNN, encode
 from huref.pooling import TOKEN_MULTIPLE, mean_pooling
+from huref.progress import Progress, Report
 from huref.sketch import project, token_signs, unit_rms
 from huref.source import open_checkpoint
 from huref.tokens import Ranking, TokenSelection, Vocabulary, load_vocabulary, rarest, sampled
-
-Report = Callable[[Progress], None]
+from huref.version import __version__
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from huref.errors import UsageError
 
 if TYPE_CHECKING:
     from huref.answer_checks import Verification
-    from huref.pipeline import Report
     from huref.private_comparison import PrivateComparison
+    from huref.progress import Report
     from huref.proof.answering import Prompt
     from huref.proof.commitment_file import Commitment
     from huref.proof.committing import CommitOptions

@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huref.artefact import Progress
 from huref.atomic import write_atomically
 from huref.errors import InputError, UsageError
+from huref.progress import Progress, Report
 from huref.proof.commitment_file import Commitment, read_commitment
 from huref.proof.container import read_file
 from huref.proof.opening_file import NAME as OPENING
 from huref.proof.pair import DEFAULT_ROWS, PrivateScore, score_pair
 from huref.proof.parallel import decode_many_points
 from huref.proof.proof_file import claim_of, parse_proof
-from huref.proof.proving import Report, prove_compare
+from huref.proof.proving import prove_compare
 from huref.proof.verification import Verified, verify_sketches
 from huref.verdict import FALSE_ACCUSATION_RATE, Background, background_of, load_calibration
 

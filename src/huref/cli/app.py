@@ -7,7 +7,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from huref import __version__
 from huref.cli import (
     attack,
     commit,
@@ -27,6 +26,7 @@ from huref.cli import (
     verify,
 )
 from huref.errors import HurefError, InputError, UsageError
+from huref.version import __version__
 
 # typer may carry its own copy of click: the root of its errors is reached through a class that it exports.
 _CommandLineFault: Any = typer.BadParameter.__mro__[2]

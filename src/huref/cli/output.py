@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from huref.artefact import Comparison, Fingerprint
     from huref.errors import HurefError
-    from huref.pipeline import Report
     from huref.private_comparison import PrivateComparison
+    from huref.progress import Report
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ def progress() -> Iterator[Report | None]:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from huref.artefact import Progress
+    from huref.progress import Progress
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, TaskID] = {}

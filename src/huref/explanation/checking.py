@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from huref.arch.weights import CanonicalWeights
-from huref.artefact import Progress
 from huref.errors import InputError
 from huref.explanation.digests import model_digest
 from huref.explanation.evidence_file import load_evidence
@@ -36,7 +35,8 @@ from huref.explanation.parts import (
 from huref.explanation.stream import Stream
 from huref.explanation.transform import Checked, Claim, Explanation, LayerTransform, Share
 from huref.explanation.undo import Rows, as_they_stand, attention_shares, end_shares, feed_forward_shares
-from huref.pipeline import Model, Report, open_model
+from huref.pipeline import Model, open_model
+from huref.progress import Progress, Report
 
 _NEAR = 0.01
 """A cosine by which another candidate may seem better on another machine, whose products are rounded otherwise."""

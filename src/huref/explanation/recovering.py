@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref import __version__
-from huref.artefact import Progress
 from huref.errors import InconclusiveError
 from huref.explanation.digests import count_weights, model_digest
 from huref.explanation.gains import compare_gains
@@ -41,7 +39,9 @@ from huref.explanation.undo import (
     feed_forward_shares,
 )
 from huref.kinship import Relation, relate
-from huref.pipeline import Model, Report, open_model
+from huref.pipeline import Model, open_model
+from huref.progress import Progress, Report
+from huref.version import __version__
 
 
 def explain_models(

@@ -9,14 +9,15 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from huref.artefact import LayerMatch, Progress
+from huref.artefact import LayerMatch
 from huref.kinship.aligned import AVERAGED, aligned_scores, operators, rotation_deviation
 from huref.kinship.layers import LayerPlan, match_layers, plan_layers
 from huref.kinship.neurons import Heads, Neurons, read_heads, read_neurons
 from huref.kinship.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers
 from huref.kinship.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
 from huref.kinship.weights_map import weights_map
-from huref.pipeline import Model, Report
+from huref.pipeline import Model
+from huref.progress import Progress, Report
 from huref.tokens import MIN_TOKENS
 
 CLEAR = 0.5

@@ -16,9 +16,10 @@ from huref.lab.bench_figures import SCHEMA_VERSION, figures
 from huref.lab.bench_methods import find_methods
 from huref.lab.bench_pairs import ATTACK, Pair, bases_of, choose_pairs, with_attacks
 from huref.lab.bench_report import as_text
-from huref.lab.bench_run import KnownAnswers, Report, run_methods
+from huref.lab.bench_run import KnownAnswers, run_methods
 from huref.lab.bench_saved import load_known, model_digest
 from huref.lab.zoo_models import Zoo, load_zoo
+from huref.progress import Report
 
 
 @dataclass(frozen=True)

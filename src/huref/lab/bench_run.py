@@ -7,17 +7,16 @@ import multiprocessing
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huref.artefact import Progress
 from huref.errors import HurefError
 from huref.lab.bench_methods import Method, open_method
+from huref.progress import Progress, Report
 
-Report = Callable[[Progress], None]
 _CHUNK = 24
 
 

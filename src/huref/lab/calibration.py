@@ -10,20 +10,20 @@ import contextlib
 import json
 import multiprocessing
 import random
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from huref import __version__, api
-from huref.artefact import Comparison, Progress
+from huref import api
+from huref.artefact import Comparison
 from huref.errors import InconclusiveError
 from huref.lab.zoo_models import Zoo, ZooModel, load_zoo
+from huref.progress import Progress, Report
 from huref.verdict.calibration import SCORES, Calibration, UnrelatedPair
+from huref.version import __version__
 
-Report = Callable[[Progress], None]
 _FEWEST = 20
 
 

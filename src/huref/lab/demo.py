@@ -9,7 +9,7 @@ import importlib.metadata
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from huref import api
 from huref.arch import open_weights
-from huref.artefact import CompareOptions, Fingerprint, Progress, Recipe, canonical_json
+from huref.artefact import CompareOptions, Fingerprint, Recipe, canonical_json
 from huref.atomic import write_atomically
 from huref.comparison import compare_models
 from huref.errors import InconclusiveError, MissingFileError, OutputError
@@ -30,6 +30,7 @@ from huref.lab.llama import Llama, load_llama, logits
 from huref.lab.rearrange import DEFAULT_KINDS, logit_error, rearrange
 from huref.lab.requantise import requantise
 from huref.pipeline import fingerprint
+from huref.progress import Progress, Report
 from huref.saved_comparison import compare_fingerprints
 from huref.source import open_checkpoint
 
@@ -40,8 +41,6 @@ DEMO_KINDS = tuple(kind for kind in DEFAULT_KINDS if kind != "flip_neurons")
 
 MAX_LOGIT_ERROR = 1e-3
 """Of the range of the logits; float32 gives about 2e-6."""
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)

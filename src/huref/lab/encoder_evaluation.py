@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from huref.artefact import Progress
 from huref.errors import UsageError
 from huref.lab.encoder_samples import SampleShape, draw_one, draw_triplets, stream
 from huref.nets.encoder_checkpoints import EncoderWeights, load_encoder, save_encoder
 from huref.nets.encoder_cnn import EncoderCNN, standardised_terms
-from huref.pipeline import Report
+from huref.progress import Progress, Report
 
 GRADES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.1, 0.0)
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 import math
 import random
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from huref.artefact import Progress
 from huref.compute import has_fast_bfloat16
 from huref.errors import NotFiniteError, UsageError
 from huref.lab.llama import Llama, next_token_loss
-
-Report = Callable[[Progress], None]
+from huref.progress import Progress, Report
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.artefact import Progress, Recipe
+from huref.artefact import Recipe
 from huref.lab.study_models import Study, StudyModel
 from huref.lab.study_offspring import Offspring
 from huref.lab.study_similarity import Terms, all_pairs
 from huref.lab.study_zoo import Family
 from huref.pipeline import choose_tokens, fingerprint, open_model
+from huref.progress import Progress, Report
 
 ACROSS = 512
 """Tokens over which strangers of different vocabularies are compared: enough to see that an ICS is near 0."""
 
-Report = Callable[[Progress], None]
 Encode = Callable[[Path], np.ndarray]
 """From a checkpoint to its (512,) vector."""
 

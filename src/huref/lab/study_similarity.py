@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from huref.arch import open_weights
-from huref.artefact import Progress, Recipe
+from huref.artefact import Recipe
 from huref.errors import TokenizerError
 from huref.invariants import Bilinear, centred, factors, layer_terms, token_embeddings
 from huref.pipeline import Model, choose_tokens, open_model
+from huref.progress import Progress, Report
 from huref.source.checkpoint import Checkpoint, Rows
 from huref.tokens import TokenSelection, shared
 
-Report = Callable[[Progress], None]
 Slot = tuple[int, str]
 """Which term: layer counted from the end (-1 is the last), and kind."""
 

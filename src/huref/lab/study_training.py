@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from huref.artefact import Progress
 from huref.compute import has_fast_bfloat16
 from huref.errors import NotFiniteError, UsageError
 from huref.lab.checkpoint_writer import write_folder
+from huref.progress import Progress, Report
 
-Report = Callable[[Progress], None]
 Loss = Callable[[Any, Tensor], Tensor]
 """From a model and sequences (b, length + 1) to the number that a step lowers."""
 RECORD = "training.json"

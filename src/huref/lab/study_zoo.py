@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from huref.arch import open_weights
-from huref.artefact import Progress
 from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.lab.demo import bundled_model
 from huref.lab.llama import load_llama
@@ -30,9 +29,9 @@ from huref.lab.study_training import (
     train_tokenizer,
     tune_further,
 )
+from huref.progress import Report
 from huref.source import open_checkpoint
 
-Report = Callable[[Progress], None]
 VOCABULARY = 2304
 BASE_CHARACTERS = 1_000_000
 TUNE_CHARACTERS = 300_000

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from huref.artefact import Progress
 from huref.errors import NotFiniteError, UsageError
 from huref.lab.llama import Llama, next_token_loss
+from huref.progress import Progress, Report
 
-Report = Callable[[Progress], None]
 Trace = Callable[[Llama, Llama], Tensor]
 """A child and its base -> a number to be driven to 0, differentiable in the child."""
 

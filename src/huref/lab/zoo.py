@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huref.artefact import Progress
 from huref.errors import InconclusiveError, UsageError
 from huref.lab.zoo_contents import full_plans, small_plans
 from huref.lab.zoo_making import find_model, make_model
 from huref.lab.zoo_models import MANIFEST, Truth, Zoo, ZooModel, load_zoo, save_zoo
 from huref.lab.zoo_plan import FULL, SMALL, Plan, Scale, digests
+from huref.progress import Progress, Report
 
 __all__ = ["Truth", "Zoo", "ZooModel", "ZooOptions", "build_zoo", "load_zoo"]
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from huref.artefact import Progress
 from huref.merges.explanations import held_out_residual, layer_labels
 from huref.merges.fits import simplex, task_system
 from huref.merges.inner_products import InnerProducts, gather
 from huref.merges.judgement import KIN, Judgement, judge, least_squares, weight_spread
 from huref.merges.members import Family, open_family
 from huref.merges.parentage import Candidate, LayerFit, Parentage
+from huref.progress import Progress, Report
 
-Report = Callable[[Progress], None]
 _TRIED_BASES = 6
 
 DIRECTION = "direction is taken from the question, not tested: a candidate may as well descend from the child"

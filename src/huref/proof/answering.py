@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.artefact import Progress, Recipe
+from huref.artefact import Recipe
 from huref.atomic import write_atomically
 from huref.errors import InputError, OutputError, UsageError
-from huref.pipeline import Report, open_model
+from huref.pipeline import open_model
+from huref.progress import Progress, Report
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment
 from huref.proof.committing import CommitOptions, RowsToCommit, commit_points, commit_rows, require_plain_layers

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.artefact import Progress, Recipe
+from huref.artefact import Recipe
 from huref.atomic import write_atomically
 from huref.errors import HurefError, InputError, OutputError, UsageError
-from huref.pipeline import Report
+from huref.progress import Progress, Report
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment, commitment_root
 from huref.proof.curve import POINT_BYTES, ShortCommitter

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from huref import __version__
-from huref.artefact import Progress, Recipe
+from huref.artefact import Recipe
 from huref.errors import UsageError
+from huref.progress import Progress, Report
 from huref.proof.commitment_file import Commitment, read_commitment
 from huref.proof.opened_rows import OpenedRows, open_rows
 from huref.proof.opening_check import opens
@@ -19,8 +18,7 @@ from huref.proof.opening_file import Opening, read_opening
 from huref.proof.pair import DEFAULT_ROWS, pair_claim
 from huref.proof.proof_file import Claim, SketchProof
 from huref.proof.sketch_proof import Secret, prove_sketches
-
-Report = Callable[[Progress], None]
+from huref.version import __version__
 
 _STEPS = 3
 

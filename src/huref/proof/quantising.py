@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from huref.artefact import Progress, Recipe
+from huref.artefact import Recipe
 from huref.errors import InputError, UsageError
 from huref.invariants import Bilinear, layer_terms, require_finite, token_embeddings
-from huref.pipeline import Model, Report, choose_tokens, open_model, ranking_digest
+from huref.pipeline import Model, choose_tokens, open_model, ranking_digest
+from huref.progress import Progress, Report
 from huref.proof.fixed_point import quantised
 from huref.proof.layout import BITS, EMBEDDING, Layout, Matrix, Term
 from huref.proof.no_wrap import column_norm

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from huref.arch import open_weights
 from huref.arch.weights import CanonicalWeights
-from huref.artefact import Progress, model_name
+from huref.artefact import model_name
 from huref.errors import InconclusiveError, OutputError, UsageError
 from huref.lab.attacks.kinds import apply
 from huref.lab.attacks.stored import layout_of, stored_config, stored_tensors
 from huref.lab.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
 from huref.lab.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
 from huref.lab.decoder import Decoder, load_decoder, logits
+from huref.progress import Progress, Report
 from huref.source import open_checkpoint
 from huref.source.checkpoint import Checkpoint
 
@@ -44,8 +45,6 @@ _CARRIED = (
     "preprocessor_config.json",
     "processor_config.json",
 )
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-import huref
 from huref.artefact import canonical_json
 from huref.proof.container import Reader, checked, pack
 from huref.proof.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
@@ -17,6 +16,7 @@ from huref.proof.inference.inventory import GROUPS, Inventory
 from huref.proof.inference.precision import PRECISIONS, Scales, Shape
 from huref.proof.inference.sumcheck import rounds
 from huref.proof.quadratic import QuadraticProof
+from huref.version import __version__
 
 SCHEMA = "huref.inference-proof/1"
 MAGIC = b"HUREFIP1"
@@ -65,7 +65,7 @@ class Statement:
     @classmethod
     def of(cls, root: bytes, precision: str, tokens: tuple[int, ...]) -> Statement:
         """Made by this huref."""
-        return cls(root, precision, tokens, huref.__version__)
+        return cls(root, precision, tokens, __version__)
 
 
 @dataclass(frozen=True)

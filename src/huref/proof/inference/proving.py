@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from py_arkworks_bls12381 import G1Point, Scalar
 
-from huref.artefact import Progress
 from huref.errors import UsageError
+from huref.progress import Progress, Report
 from huref.proof.curve import ShortCommitter, blinding_generator, commit, encode_points, generators, scalar
 from huref.proof.field import ORDER, combine, dot, integers, powers, random_scalar, random_vector
 from huref.proof.inference.challenges import Early, table_inverses
@@ -34,7 +34,6 @@ from huref.proof.quadratic import Opened, OpenedPair, Weights, prove_quadratic
 from huref.proof.transcript import Transcript
 from huref.proof.workers import available_cores
 
-Report = Callable[[Progress], None]
 _SHORT = 1 << 62
 
 

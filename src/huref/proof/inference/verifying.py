@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from huref.artefact import Progress
 from huref.errors import RejectedError
+from huref.progress import Progress, Report
 from huref.proof.curve import decode_points, generators
 from huref.proof.equations import Combination, PointEquations
 from huref.proof.field import ORDER, integers, powers
@@ -23,8 +23,6 @@ from huref.proof.inference.sumcheck import follow_sumcheck, rounds
 from huref.proof.parallel import decode_many_points
 from huref.proof.quadratic import CommittedPair, Weights, require_quadratic
 from huref.proof.transcript import Transcript
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
