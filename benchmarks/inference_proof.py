@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from huref.arch import open_weights
 from huref.lab.checkpoint_writer import tokenizer_files
 from huref.lab.demo import bundled_model, encode
 from huref.lab.fine_tune import standard_library_text
 from huref.lab.llama import Llama, load_llama, logits
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
 from huref.proof.inference.commitment import commit_model, parse_commitment, parse_opening
 from huref.proof.inference.model import IntegerModel, Run, exact_product, run_model
 from huref.proof.inference.precision import PRECISIONS, Precision, Scales
@@ -35,7 +36,6 @@ from huref.proof.inference.proof_file import Statement
 from huref.proof.inference.proving import prove_inference
 from huref.proof.inference.verifying import verify_inference
 from huref.proof.inference.weights import integer_model
-from huref.source import open_checkpoint
 from measure import machine
 
 STANDARD = PRECISIONS["standard"]

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from huref.arch.weights import CanonicalWeights
     from huref.artefact import Comparison
-    from huref.pipeline import Model
+    from huref.model.arch.weights import CanonicalWeights
+    from huref.model.model import Model
 
 K = 4096
 SCORES = ("pcs", "ics", "ics_canonical", "vectors")
@@ -65,7 +65,7 @@ def tiny_families(work: Path) -> list[bool]:
     from huref import pipeline
     from huref.artefact import CompareOptions, Recipe
     from huref.comparison import compare_models
-    from huref.tokens import read_ranking
+    from huref.model.tokens import read_ranking
 
     ranking = work / "ranking.txt"
     order = np.random.default_rng(3).permutation(np.arange(3, oracle.VOCAB))
@@ -100,7 +100,7 @@ def write_copy(source: Path, folder: Path, dtype: torch.dtype, noise: float = 0.
     from safetensors.torch import save_file
 
     from huref.lab.checkpoint_writer import stored_name, tokenizer_files
-    from huref.pipeline import open_model
+    from huref.model.model import open_model
 
     folder.mkdir()
     rng = torch.Generator().manual_seed(0)

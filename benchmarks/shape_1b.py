@@ -68,10 +68,10 @@ def huref() -> None:
     import torch  # noqa: F401
 
     from huref import api, image, pipeline  # noqa: F401
-    from huref.arch.schema import known_families  # noqa: F401
+    from huref.model.arch.schema import known_families  # noqa: F401
+    from huref.model.source.opening import formats
+    from huref.model.tokens import readers
     from huref.nets import checkpoints
-    from huref.source.opening import formats
-    from huref.tokens import readers
 
     PIL.Image.preinit()
     formats(), readers.readers()
@@ -92,8 +92,8 @@ def full_terms() -> None:
     from huref.artefact import Recipe
     from huref.compute import product
     from huref.invariants import factors, layer_terms, token_embeddings
-    from huref.source.opening import formats
-    from huref.tokens import read_ranking, readers
+    from huref.model.source.opening import formats
+    from huref.model.tokens import read_ranking, readers
 
     formats(), readers.readers()
     clock = Clock()

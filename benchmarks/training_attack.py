@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from attacks import SCORES, called, scores
-from huref.arch import open_weights
 from huref.atomic import write_atomically
 from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.lab.demo import encode
@@ -39,7 +38,8 @@ from huref.lab.training_attack import (
     with_fresh_weights,
     with_noise,
 )
-from huref.source import open_checkpoint
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
 from measure import machine
 
 WEIGHTS = {"pcs": (10.0, 100.0), "ics": (10.0, 100.0), "gates": (10.0, 100.0), "up_down": (10.0, 100.0)}

@@ -15,7 +15,8 @@ from huref import api
 from huref.artefact import Fingerprint, Recipe
 from huref.lab.study_offspring import Noise
 from huref.lab.study_similarity import changed
-from huref.pipeline import choose_tokens, open_model, sketch_model
+from huref.model.model import open_model
+from huref.pipeline import choose_tokens, sketch_model
 from huref.portraits import PictureOptions
 from huref.sketch import project
 

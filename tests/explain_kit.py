@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from huref.arch import open_weights
 from huref.explanation.options import ExplainOptions
 from huref.explanation.recovering import explain_opened
 from huref.explanation.transform import Explanation
@@ -21,8 +20,9 @@ from huref.lab.attacks import apply, parse_kinds
 from huref.lab.attacks.stored import Layout, layout_of, stored_config, stored_tensors
 from huref.lab.attacks.vocabulary import new_ids
 from huref.lab.decoder import Decoder, load_decoder
-from huref.pipeline import Model
-from huref.tokens import Vocabulary
+from huref.model.arch import open_weights
+from huref.model.model import Model
+from huref.model.tokens import Vocabulary
 from memory_checkpoint import MemoryCheckpoint
 from tiny_models import MODELS
 

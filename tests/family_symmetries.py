@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.arch import CanonicalWeights
-from huref.arch.canonical import Attention
+from huref.model.arch import CanonicalWeights
+from huref.model.arch.canonical import Attention
 
 Tensors = dict[str, Tensor]
 _NORMED = ("attention_norm", "feed_forward_norm")

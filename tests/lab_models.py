@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from conftest import tokenizer_json
-from huref.arch import open_weights
-from huref.arch.canonical import Geometry
-from huref.arch.weights import CanonicalWeights
 from huref.lab.checkpoint_writer import config_json, stored_name
 from huref.lab.llama import Llama, LlamaConfig
+from huref.model.arch import open_weights
+from huref.model.arch.canonical import Geometry
+from huref.model.arch.weights import CanonicalWeights
 from memory_checkpoint import MemoryCheckpoint
 
 GROUPED = Geometry(n_layers=2, d_model=36, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=48, vocab_size=400)

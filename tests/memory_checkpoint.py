@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from huref.errors import MissingTensorError
-from huref.source.checkpoint import Checkpoint, Rows, TensorInfo
+from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo
 
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 

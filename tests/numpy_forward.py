@@ -1,6 +1,6 @@
 """The forward pass of a decoder in plain numpy, float64, from canonical weights alone.
 
-It is the independent oracle for `huref.arch`: it knows no family names and no stored layouts. What a
+It is the independent oracle for `huref.model.arch`: it knows no family names and no stored layouts. What a
 configuration adds to the weights (epsilon, rotation base, scalings) comes in through `Settings`.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from huref.arch import CanonicalWeights
+from huref.model.arch import CanonicalWeights
 
 Array = np.ndarray
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.arch.canonical import Attention, Geometry
+from huref.model.arch.canonical import Attention, Geometry
 
 Layer = dict[str, Tensor | None]
 

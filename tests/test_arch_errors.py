@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from gguf_export import write_gguf
-from huref.arch import open_weights
-from huref.arch.schema import DATA, MAX_BYTES, known_families, load_family
 from huref.errors import ArchitectureError, MissingTensorError
-from huref.source import open_checkpoint
+from huref.model.arch import open_weights
+from huref.model.arch.schema import DATA, MAX_BYTES, known_families, load_family
+from huref.model.source import open_checkpoint
 from memory_checkpoint import MemoryCheckpoint
 from tiny_models import state_of
 

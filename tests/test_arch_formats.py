@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gguf_export import write_gguf
-from huref.arch import CanonicalWeights, open_weights
-from huref.source import open_checkpoint
+from huref.model.arch import CanonicalWeights, open_weights
+from huref.model.source import open_checkpoint
 from tiny_models import MODELS, saved, state_of
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from huref.arch import open_weights
+from huref.model.arch import open_weights
 from memory_checkpoint import MemoryCheckpoint
 from numpy_forward import logits, settings_of
 from tiny_models import MODELS, state_of, tiny_model

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from gguf_export import write_gguf
-from huref.arch import open_weights
-from huref.source import open_checkpoint
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
 from memory_checkpoint import MemoryCheckpoint
 from numpy_forward import Settings, logits
 

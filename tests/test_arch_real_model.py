@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from huref.arch import CanonicalWeights, open_weights
-from huref.arch.schema import DATA
-from huref.source import Checkpoint, open_checkpoint
+from huref.model.arch import CanonicalWeights, open_weights
+from huref.model.arch.schema import DATA
+from huref.model.source import Checkpoint, open_checkpoint
 from numpy_forward import Settings, logits
 
 SENTENCE = "The capital of France is Paris, and the capital of Germany is Berlin."

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from huref.arch import open_weights
-from huref.source import open_checkpoint
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
 from numpy_forward import logits, settings_of
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

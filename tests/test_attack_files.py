@@ -15,15 +15,15 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 
 from conftest import Outcome, TinyLlama
-from huref.arch import open_weights
 from huref.errors import InconclusiveError, OutputError, TokenizerError, UsageError
 from huref.lab.attacks import KINDS, AttackOptions, attack, kinds, logit_error
 from huref.lab.attacks.vocabulary import renumber_config, renumber_files, renumberable_ids
 from huref.lab.decoder import load_decoder, logits
 from huref.lab.llama import load_llama
 from huref.lab.llama import logits as llama_logits
-from huref.source import open_checkpoint
-from huref.tokens import load_vocabulary
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
+from huref.model.tokens import load_vocabulary
 from lab_models import write_tiny_gguf
 from tiny_models import saved, tiny_model
 from tiny_tokenizers import byte_level_bpe, converted_bpe, corpus_lines, unigram, wordpiece

@@ -18,7 +18,7 @@ from conftest import TinyLlama
 from huref.artefact import CompareOptions
 from huref.comparison import compare_models
 from huref.lab.bench_methods import Peer
-from huref.tokens import rarest
+from huref.model.tokens import rarest
 
 PEERS = Path(__file__).resolve().parent.parent / "benchmarks" / "peers"
 

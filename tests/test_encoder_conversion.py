@@ -17,10 +17,10 @@ from torch import nn
 from conftest import Outcome
 from hostile_files import Touch, assert_complete, write_zip_pickle
 from huref.errors import CorruptFileError, HurefError, MissingFileError, UnsafeFileError, UsageError, WeightsError
+from huref.model.source.pickle_modules import open_network
 from huref.nets.encoder_checkpoints import load_encoder
 from huref.nets.encoder_cnn import EncoderConfig
 from huref.nets.encoder_conversion import convert_encoder
-from huref.source.pickle_modules import open_network
 from tiny_encoders import OfficialLike, official_like
 
 TINY = EncoderConfig(inputs=2, channels=(3, 5), kernel=12, stride=4)

@@ -19,9 +19,10 @@ from huref.artefact import CompareOptions, Fingerprint, Recipe, cosine
 from huref.errors import CorruptFileError, InconclusiveError, UsageError, WeightsError
 from huref.fingerprint_file import load_fingerprint, save_fingerprint
 from huref.invariants import centred, factors, layer_terms, token_embeddings
+from huref.model.model import open_model
 from huref.nets.encoder_checkpoints import load_encoder
 from huref.nets.encoder_cnn import encode
-from huref.pipeline import choose_tokens, fingerprint, open_model
+from huref.pipeline import choose_tokens, fingerprint
 from huref.saved_comparison import compare_fingerprints
 from tiny_encoders import save_small
 

@@ -25,7 +25,7 @@ from huref.explanation.transform import Checked, Explanation, LayerTransform, Sh
 from huref.lab.attacks.stored import stored_config, stored_tensors
 from huref.lab.attacks.vocabulary import new_ids, renumber_files
 from huref.lab.decoder import Decoder
-from huref.pipeline import Model
+from huref.model.model import Model
 
 KINDS = "flip_residual+scale_residual+permute_neurons+scale_neurons+qk_map+vo_map+permute_heads+permute_vocabulary"
 

@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.arch import open_weights
 from huref.kinship import (
     Heads,
     Neurons,
@@ -38,8 +37,9 @@ from huref.lab.attacks import KINDS, apply, parse_kinds
 from huref.lab.attacks.stored import layout_of, stored_config, stored_tensors
 from huref.lab.attacks.vocabulary import new_ids
 from huref.lab.decoder import Decoder, load_decoder
-from huref.pipeline import Model
-from huref.tokens import Vocabulary
+from huref.model.arch import open_weights
+from huref.model.model import Model
+from huref.model.tokens import Vocabulary
 from memory_checkpoint import MemoryCheckpoint
 from tiny_models import VOCAB, state_of
 
@@ -64,7 +64,7 @@ ALIGNED_LESS: tuple[str, ...] = ()
 @pytest.fixture(autouse=True)
 def _few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny vocabularies: 90 tokens fix a map of 32 dimensions."""
-    monkeypatch.setattr("huref.tokens.selection.MIN_TOKENS", 64)
+    monkeypatch.setattr("huref.model.tokens.selection.MIN_TOKENS", 64)
 
 
 @cache
@@ -126,7 +126,7 @@ def test_a_stranger_of_the_same_shape_is_at_chance(name: str) -> None:
 @given(st.integers(0, 2**31), st.sampled_from(["llama", "gpt2", "mixtral"]))
 def test_any_seed_of_every_attack_at_once(seed: int, name: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("huref.tokens.selection.MIN_TOKENS", 64)
+        patch.setattr("huref.model.tokens.selection.MIN_TOKENS", 64)
         _, decoder = opened(name)
         found = related(model_of(name, decoder), model_of(name, apply(decoder, parse_kinds("all"), seed).model))
     assert found.agreement == 1.0

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from huref.arch import open_weights
 from huref.artefact import CompareOptions
 from huref.comparison import compare_models
 from huref.errors import ArchitectureError, InconclusiveError, MissingFileError, OutputError, UsageError
@@ -21,8 +20,9 @@ from huref.lab.fine_tune import TuneOptions, fine_tune, standard_library_text
 from huref.lab.llama import Llama, load_llama, logits
 from huref.lab.rearrange import logit_error
 from huref.lab.requantise import requantise
-from huref.source import open_checkpoint
-from huref.tokens import load_vocabulary
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
+from huref.model.tokens import load_vocabulary
 from lab_models import tiny_llama, write_tiny_gguf
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])

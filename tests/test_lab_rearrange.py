@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.arch.weights import CanonicalWeights
 from huref.artefact import Recipe
 from huref.errors import UsageError
 from huref.invariants import Factors, bilinear, centred, exact_ffn, factors, token_embeddings
 from huref.lab.llama import logits
 from huref.lab.rearrange import DEFAULT_KINDS, KINDS, logit_error, rearrange
+from huref.model.arch.weights import CanonicalWeights
 from huref.scores import pearson
 from lab_models import as_weights, tiny_llama
 

@@ -22,11 +22,11 @@ from conftest import Outcome
 from hostile_files import assert_complete
 from huref.errors import CorruptFileError, HurefError, InputError, NotFiniteError, UnsafeFileError, UsageError
 from huref.errors import WeightsError as Weights
+from huref.model.source.byte_source import LocalFile
 from huref.nets.checkpoints import open_generator, save_generator
 from huref.nets.generator_conversion import convert_generator
 from huref.nets.stylegan2 import Generator, StyleGAN2Config
 from huref.nets.stylegan_pickle import DESCRIPTION_LIMIT, Module, read_structure
-from huref.source.byte_source import LocalFile
 from official_pickles import Layer, Shape, contents, generator, pickled
 
 Cli = Callable[..., Outcome]

@@ -23,9 +23,9 @@ from huref import compute, pipeline
 from huref.artefact import CompareOptions, Recipe
 from huref.comparison import compare_models
 from huref.invariants import Bilinear, Factors, bilinear, centred, factors, sketch_term, token_embeddings
+from huref.model.tokens import read_ranking
 from huref.scores import pearson, pearson_from_dense, pearson_from_factors
 from huref.sketch import token_signs
-from huref.tokens import read_ranking
 
 Array = np.ndarray
 State = dict[str, torch.Tensor]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from checkpoints import save_llama, smollm2
 from huref.artefact import Recipe
 from huref.errors import NotFiniteError, UsageError
-from huref.pipeline import choose_tokens, fingerprint, open_model
+from huref.model.model import open_model
+from huref.pipeline import choose_tokens, fingerprint
 
 SMALL = Recipe(n_tokens=256)
 

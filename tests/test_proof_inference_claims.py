@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from huref.arch.canonical import Geometry
+from huref.model.arch.canonical import Geometry
 from huref.proof.field import ORDER, random_scalar
 from huref.proof.inference import model as model_module
 from huref.proof.inference import witness as witness_module

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from huref.arch import open_weights
-from huref.arch.canonical import Geometry
 from huref.errors import ArchitectureError, InconclusiveError
 from huref.lab.checkpoint_writer import config_json, stored_name
 from huref.lab.llama import logits
+from huref.model.arch import open_weights
+from huref.model.arch.canonical import Geometry
 from huref.proof.inference.model import IntegerModel, causal_pairs, divided, exact_product, run_model
 from huref.proof.inference.precision import PRECISIONS, Scales, Shape, limbs
 from huref.proof.inference.tables import exp_table, rope_tables, silu_table

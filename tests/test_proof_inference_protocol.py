@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from py_arkworks_bls12381 import G1Point
 
-from huref.arch.canonical import Geometry
 from huref.errors import CorruptFileError, HurefError, RejectedError, UsageError
+from huref.model.arch.canonical import Geometry
 from huref.progress import Progress
 from huref.proof.curve import decode_scalars
 from huref.proof.field import ORDER, integers

@@ -27,9 +27,9 @@ from huref.errors import (
     UnsafeFileError,
     UsageError,
 )
-from huref.source import open_checkpoint
-from huref.source.byte_source import ByteSource, LocalFile
-from huref.source.gguf_header import CHUNK, parse_header
+from huref.model.source import open_checkpoint
+from huref.model.source.byte_source import ByteSource, LocalFile
+from huref.model.source.gguf_header import CHUNK, parse_header
 
 Type = gguf.GGMLQuantizationType
 NATIVE = {Type.F32, Type.F16, Type.BF16, Type.F64, Type.I8, Type.I16, Type.I32, Type.I64}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import huref.source
+import huref.model.source
 from hostile_files import assert_complete, gguf_bytes, gguf_tensor
 from huref.errors import (
     CorruptFileError,
@@ -25,8 +25,8 @@ from huref.errors import (
     UnsafeFileError,
     UsageError,
 )
-from huref.source import open_checkpoint, opening
-from huref.source.checkpoint import Checkpoint
+from huref.model.source import open_checkpoint, opening
+from huref.model.source.checkpoint import Checkpoint
 
 A, B = torch.arange(12.0).reshape(4, 3), torch.ones(5)
 
@@ -240,7 +240,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
 
 
 def test_failed_opening_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huref.source import byte_source
+    from huref.model.source import byte_source
 
     paths = shard(tmp_path, ".safetensors")
     save(paths[1], {"other": B})
@@ -262,9 +262,9 @@ def test_every_format_offers_the_whole_protocol() -> None:
 NEW_FORMAT = """
 from pathlib import Path
 import numpy as np
-from huref.source.checkpoint import TensorInfo
-from huref.source.file_set import FileSet, file_set_of, find_file_set
-from huref.source.ranged_checkpoint import RangedCheckpoint, Shard, StoredTensor, open_all
+from huref.model.source.checkpoint import TensorInfo
+from huref.model.source.file_set import FileSet, file_set_of, find_file_set
+from huref.model.source.ranged_checkpoint import RangedCheckpoint, Shard, StoredTensor, open_all
 
 NAME, PREFERENCE, EXTENSIONS = "raw", 9, (".raw",)
 
@@ -285,7 +285,7 @@ def test_a_new_format_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """docs/add-a-format.md, done."""
     (tmp_path / "raw_format.py").write_text(NEW_FORMAT)
     (tmp_path / "weights.raw").write_bytes(np.arange(4, dtype="<f4").tobytes())
-    monkeypatch.setattr(huref.source, "__path__", [*huref.source.__path__, str(tmp_path)])
+    monkeypatch.setattr(huref.model.source, "__path__", [*huref.model.source.__path__, str(tmp_path)])
     importlib.invalidate_caches()
     opening.formats.cache_clear()
     try:
@@ -294,4 +294,4 @@ def test_a_new_format_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert checkpoint.read("all", slice(1, 3)).tolist() == [1, 2]
     finally:
         opening.formats.cache_clear()
-        sys.modules.pop("huref.source.raw_format", None)
+        sys.modules.pop("huref.model.source.raw_format", None)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from hostile_files import Touch, assert_complete, write_zip_pickle
 from huref.errors import CorruptFileError, HurefError, InputError, UnsafeFileError
-from huref.source import open_checkpoint
+from huref.model.source import open_checkpoint
 from typed_tensors import DTYPES, make_tensor
 
 KINDS = [True, False]  # torch.save's zip container, and the stream before torch 1.6

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from hostile_files import assert_complete, entry, safetensors_bytes
 from huref.errors import CorruptFileError, HurefError, InputError, MissingTensorError, UnsafeFileError
-from huref.source import open_checkpoint
+from huref.model.source import open_checkpoint
 from typed_tensors import DTYPES, make_tensor
 
 

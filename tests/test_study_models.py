@@ -35,11 +35,12 @@ from huref.lab.study_training import (
     unigram_loss,
 )
 from huref.lab.study_zoo import BASES, BaseSpec, ZooOptions, make_families
+from huref.model.model import open_model
+from huref.model.source import open_checkpoint
 from huref.nets.encoder_checkpoints import load_encoder, save_encoder
 from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig
 from huref.nets.encoder_cnn import encode as encode_terms
-from huref.pipeline import fingerprint, open_model
-from huref.source import open_checkpoint
+from huref.pipeline import fingerprint
 
 TINY = Shape(width=32, depth=2, heads=2, kv_heads=1, feed_forward=64)
 QUICK = TrainOptions(steps=60, batch=8, length=32, learning_rate=1e-2)

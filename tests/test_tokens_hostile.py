@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from huref.errors import TokenizerError
-from huref.tokens import load_encoder, load_vocabulary
-from huref.tokens.files import MAX_BYTES
+from huref.model.tokens import load_encoder, load_vocabulary
+from huref.model.tokens.files import MAX_BYTES
 from tiny_tokenizers import byte_level_bpe, gguf_metadata, sentencepiece_bytes, stub
 
 BPE = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}

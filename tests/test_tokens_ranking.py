@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from huref.errors import MissingFileError, OutputError, TokenizerError
-from huref.source.checkpoint import Checkpoint
-from huref.tokens import (
+from huref.model.source.checkpoint import Checkpoint
+from huref.model.tokens import (
     CountOptions,
     Vocabulary,
     count_tokens,
@@ -25,9 +25,9 @@ from huref.tokens import (
     read_ranking,
     write_ranking,
 )
-from huref.tokens import corpus as corpus_module
-from huref.tokens.corpus import is_latin_or_cyrillic, read_chunks, split_lines
-from huref.tokens.encoders import EncoderSpec, infer_split, open_encoder
+from huref.model.tokens import corpus as corpus_module
+from huref.model.tokens.corpus import is_latin_or_cyrillic, read_chunks, split_lines
+from huref.model.tokens.encoders import EncoderSpec, infer_split, open_encoder
 from tiny_tokenizers import (
     byte_level_bpe,
     corpus_lines,

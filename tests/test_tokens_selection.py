@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huref.errors import TokenizerError
-from huref.tokens import Ranking, Vocabulary, rarest, sampled, shared
+from huref.model.tokens import Ranking, Vocabulary, rarest, sampled, shared
 
 
 def vocabulary(strings: list[bytes | None], special: frozenset[int] = frozenset()) -> Vocabulary:

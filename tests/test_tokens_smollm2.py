@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from huref.source.byte_source import LocalFile
-from huref.source.checkpoint import Checkpoint
-from huref.source.gguf_header import parse_header
-from huref.tokens import CountOptions, count_tokens, load_vocabulary, rarest, sampled
+from huref.model.source.byte_source import LocalFile
+from huref.model.source.checkpoint import Checkpoint
+from huref.model.source.gguf_header import parse_header
+from huref.model.tokens import CountOptions, count_tokens, load_vocabulary, rarest, sampled
 from tiny_tokenizers import stub
 
 

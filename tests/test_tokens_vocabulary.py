@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from huref.tokens import Vocabulary, load_vocabulary
-from huref.tokens.sentencepiece_proto import parse_model
-from huref.tokens.special import is_special
-from huref.tokens.spelling import byte_alphabet
+from huref.model.tokens import Vocabulary, load_vocabulary
+from huref.model.tokens.sentencepiece_proto import parse_model
+from huref.model.tokens.special import is_special
+from huref.model.tokens.spelling import byte_alphabet
 from tiny_tokenizers import (
     byte_level_bpe,
     converted_bpe,

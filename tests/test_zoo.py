@@ -20,7 +20,7 @@ from huref.lab.zoo_making import MAKERS
 from huref.lab.zoo_models import MANIFEST, save_zoo
 from huref.lab.zoo_plan import FULL, OTHER, SMALL, digests
 from huref.lab.zoo_stored import layer_of, read_stored
-from huref.pipeline import open_model
+from huref.model.model import open_model
 from huref.progress import Progress
 
 

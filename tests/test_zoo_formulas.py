@@ -22,7 +22,7 @@ from huref.lab.zoo_shaping import extend_tokenizer, frequent_words
 from huref.lab.zoo_stored import Stored, is_projection, layer_of, read_stored, take_layers, with_rows, write_stored
 from huref.lab.zoo_training import save_model
 from huref.lab.zoo_tuning import add_low_rank, corrupted, merge_low_rank, preference_loss
-from huref.pipeline import open_model
+from huref.model.model import open_model
 
 VOCABULARY = 300
 TEXT = "def function(value):\n    return value + 1  # the quick brown fox\n" * 40

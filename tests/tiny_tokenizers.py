@@ -14,7 +14,7 @@ from typing import Any, cast
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from huref.source.checkpoint import Checkpoint
+from huref.model.source.checkpoint import Checkpoint
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_end|>"]
 BYTES = [f"<0x{b:02X}>" for b in range(256)]

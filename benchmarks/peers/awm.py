@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from huref.pipeline import open_model
-from huref.tokens import Vocabulary, shared
+from huref.model.model import open_model
+from huref.model.tokens import Vocabulary, shared
 
 NAME = "AWM"
 SOURCE = "ICLR 2026, arXiv 2510.06738; re-implemented from the paper"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.arch.weights import CanonicalWeights
-from huref.pipeline import open_model
-from huref.tokens import Vocabulary, rarest, shared
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.model import open_model
+from huref.model.tokens import Vocabulary, rarest, shared
 
 NAME = "ICS official"
 SOURCE = "HuRef, NeurIPS 2024, arXiv 2312.04828; re-implemented from the paper"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.pipeline import open_model
+from huref.model.model import open_model
 
 NAME = "PDF"
 SOURCE = "arXiv 2507.03014 (intrinsic fingerprint); re-implemented from the paper"

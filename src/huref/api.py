@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from huref import private
-from huref.artefact import CompareOptions, Comparison, Fingerprint, Recipe, model_name
+from huref.artefact import CompareOptions, Comparison, Fingerprint, Recipe
 from huref.errors import HurefError, OutputError, UsageError
 from huref.fingerprint_file import SUFFIX, is_fingerprint, load_fingerprint, save_fingerprint
+from huref.model.model import model_name
 from huref.progress import Progress
 from huref.saved_comparison import compare_fingerprints
 
@@ -81,7 +82,7 @@ def fingerprint(
         _require_same_recipe(saved, recipe, has_files=bool(tokens_file or arch_file or encoder_weights))
         return saved
     from huref import pipeline
-    from huref.tokens import read_ranking
+    from huref.model.tokens import read_ranking
 
     ranking = read_ranking(tokens_file) if tokens_file else None
     files = {"arch_file": arch_file, "encoder_weights": encoder_weights}
@@ -299,8 +300,8 @@ def rank_tokens(
     Raises:
         InputError: no tokenizer, or an unreadable corpus file.
     """
-    from huref.source import open_checkpoint
-    from huref.tokens import count_tokens, load_vocabulary, rank_by_count, write_ranking
+    from huref.model.source import open_checkpoint
+    from huref.model.tokens import count_tokens, load_vocabulary, rank_by_count, write_ranking
 
     def step(done: int, total: int) -> None:
         if report:

@@ -15,11 +15,12 @@ from huref.artefact import CompareOptions, Comparison, Recipe, TermScore, cosine
 from huref.errors import TokenizerError
 from huref.invariants import Factors, centred, exact_ffn, factors, kinds_of, layer_terms, token_embeddings
 from huref.kinship_verdict import with_kinship
-from huref.pipeline import Model, choose_tokens, open_model, sketch_model, token_notes
+from huref.model.model import Model, open_model
+from huref.model.tokens import TokenSelection, read_ranking, shared
+from huref.pipeline import choose_tokens, sketch_model, token_notes
 from huref.progress import Progress, Report
 from huref.scores import ParameterComparison, compare_parameters, pearson
 from huref.sketch import mean_cosine, project, split_key
-from huref.tokens import TokenSelection, read_ranking, shared
 
 
 def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report: Report | None = None) -> Comparison:

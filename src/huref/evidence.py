@@ -180,7 +180,7 @@ def _files(model: str | Path) -> tuple[Path, ...]:
     """The files that a reference stands for, in shard order."""
     if is_fingerprint(model):
         return (Path(model),)
-    from huref.source import open_checkpoint
+    from huref.model.source import open_checkpoint
 
     with open_checkpoint(model) as checkpoint:
         return tuple(checkpoint.folder / name for name in checkpoint.files)

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.arch.canonical import Attention
-from huref.arch.weights import CanonicalWeights
 from huref.artefact import Recipe
 from huref.compute import product, project_rows
-from huref.errors import NotFiniteError
+from huref.model.arch.canonical import Attention
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.finite import require_finite
 
 PAPER_KINDS = ("qk", "vo", "ffn")
 
@@ -147,19 +147,6 @@ def exact_ffn(weights: CanonicalWeights, layer: int, X: Tensor, recipe: Recipe) 
         U -= U.mean(dim=0, keepdim=True)
         V -= V.mean(dim=0, keepdim=True)
     return Factors(layer, "ffn_exact", U, V)
-
-
-def require_finite(tensor: Tensor, name: str, weights: CanonicalWeights) -> None:
-    """Refuse NaN and infinity in something computed from `name`."""
-    # A finite sum proves finite terms at a thirtieth of the cost; a sum may overflow, so only the full test refuses.
-    if not bool(torch.isfinite(tensor.sum())) and not bool(torch.isfinite(tensor).all()):
-        raise NotFiniteError(
-            "NaN or infinity in a tensor that the fingerprint uses",
-            where=f"{weights.checkpoint.reference}: {name}",
-            expected="finite weights",
-            got=f"{int((~torch.isfinite(tensor)).sum())} values that are not finite",
-            next_step="the checkpoint is damaged or its training diverged: use an earlier one",
-        )
 
 
 def _qk(attention: Attention, layer: int, recipe: Recipe) -> Bilinear:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from huref.artefact import CompareOptions, Comparison, Recipe
 from huref.kinship import Relation, relate
-from huref.pipeline import Model
+from huref.model.model import Model
 from huref.progress import Report
 from huref.verdict import Decision, Facts, background_of, decide, load_calibration
 from huref.verdict.calibration import SCORES, Background

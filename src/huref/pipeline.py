@@ -4,60 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from huref.arch import open_weights
-from huref.arch.weights import CanonicalWeights
-from huref.artefact import Fingerprint, Recipe, model_name
+from huref.artefact import Fingerprint, Recipe
 from huref.errors import UsageError
-from huref.invariants import (
-    Bilinear,
-    centred,
-    layer_terms,
-    require_finite,
-    sketch_term,
-    token_embeddings,
-)
+from huref.invariants import Bilinear, centred, layer_terms, sketch_term, token_embeddings
+from huref.model.finite import require_finite
+from huref.model.model import Model, open_model
+from huref.model.tokens import Ranking, TokenSelection, rarest, sampled
 from huref.nets.encoder_checkpoints import HOW_TO_GET, EncoderWeights, load_encoder
 from huref.nets.encoder_cnn import EncoderCNN, encode
 from huref.pooling import TOKEN_MULTIPLE, mean_pooling
 from huref.progress import Progress, Report
 from huref.sketch import project, token_signs, unit_rms
-from huref.source import open_checkpoint
-from huref.tokens import Ranking, TokenSelection, Vocabulary, load_vocabulary, rarest, sampled
 from huref.version import __version__
-
-
-@dataclass(frozen=True)
-class Model:
-    """An opened model: its weights in canonical form and its vocabulary."""
-
-    name: str
-    weights: CanonicalWeights
-    vocabulary: Vocabulary
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the embedding; padding may make it more than the vocabulary."""
-        return self.weights.shape("embedding")[0]
-
-
-def open_model(reference: str | Path, arch_file: Path | None = None) -> Model:
-    """Open a checkpoint without reading its matrices.
-
-    Raises:
-        InputError: no readable checkpoint, an unknown architecture, or no tokenizer.
-    """
-    checkpoint = open_checkpoint(reference)
-    try:
-        return Model(model_name(reference), open_weights(checkpoint, arch_file), load_vocabulary(checkpoint))
-    except BaseException:
-        checkpoint.close()
-        raise
 
 
 def choose_tokens(model: Model, recipe: Recipe, ranking: Ranking | None = None) -> TokenSelection:

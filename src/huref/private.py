@@ -40,8 +40,8 @@ def commit(
     Raises:
         HurefError: see `huref.errors`.
     """
+    from huref.model.tokens import read_ranking
     from huref.proof.committing import CommitOptions, commit_model
-    from huref.tokens import read_ranking
 
     chosen = options or CommitOptions()
     if purpose == "inference" and tokens_file is None:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.arch.weights import CanonicalWeights
 from huref.compute import has_fast_bfloat16, product
-from huref.invariants import Factors, require_finite
+from huref.invariants import Factors
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.finite import require_finite
 from huref.rounding import within_rounding
 
 _BLOCK_ELEMENTS = 1 << 24

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.arch.weights import CanonicalWeights
 from huref.errors import InputError
 from huref.explanation.digests import model_digest
 from huref.explanation.evidence_file import load_evidence
@@ -35,7 +34,8 @@ from huref.explanation.parts import (
 from huref.explanation.stream import Stream
 from huref.explanation.transform import Checked, Claim, Explanation, LayerTransform, Share
 from huref.explanation.undo import Rows, as_they_stand, attention_shares, end_shares, feed_forward_shares
-from huref.pipeline import Model, open_model
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.model import Model, open_model
 from huref.progress import Progress, Report
 
 _NEAR = 0.01

@@ -10,7 +10,7 @@ import hashlib
 
 import numpy as np
 
-from huref.pipeline import Model
+from huref.model.model import Model
 
 _DOMAIN = b"huref/evidence/model/1"
 _ROWS = 16

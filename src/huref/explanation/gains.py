@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from huref.arch.weights import CanonicalWeights
 from huref.explanation.transform import LayerTransform, ResidualTransform, Share
+from huref.model.arch.weights import CanonicalWeights
 
 _CLOSE = 1e-3
 _EVEN = 0.25

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from huref.arch.weights import Architecture
 from huref.explanation.partners import HeadPartners
 from huref.explanation.parts import AttentionRows, FeedForwardRows
 from huref.explanation.stream import Stream
+from huref.model.arch.weights import Architecture
 
 _WORSE = 1.25
 """How much more error a simpler map may leave on the other side and still be taken."""

@@ -16,8 +16,8 @@ from huref.explanation.stream import Stream, candidates
 from huref.explanation.transform import NONE, ROTATION, ResidualTransform
 from huref.kinship import Relation
 from huref.kinship.residual_map import polar
-from huref.pipeline import Model
-from huref.tokens import shared
+from huref.model.model import Model
+from huref.model.tokens import shared
 
 CLEAR_LAYER = 0.25
 """Share of a layer's neurons that must have one partner by both criteria: twice what networks reach that learned the

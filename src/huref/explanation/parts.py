@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.arch.weights import CanonicalWeights
-from huref.invariants import require_finite
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.finite import require_finite
 from huref.rounding import rounding_square
 
 _SAMPLED_ROWS = 64

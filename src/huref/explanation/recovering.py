@@ -39,7 +39,7 @@ from huref.explanation.undo import (
     feed_forward_shares,
 )
 from huref.kinship import Relation, relate
-from huref.pipeline import Model, open_model
+from huref.model.model import Model, open_model
 from huref.progress import Progress, Report
 from huref.version import __version__
 

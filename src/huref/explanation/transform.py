@@ -1,7 +1,7 @@
 """What was done to a model, as numbers: frozen, numpy and the standard library only.
 
 A is the reference and B is explained: every array goes from B's parts to the parts of A that they came from. Shapes
-use the letters of `huref.arch.canonical`, with `_a` and `_b` for the two models.
+use the letters of `huref.model.arch.canonical`, with `_a` and `_b` for the two models.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from huref.explanation.parts import (
 )
 from huref.explanation.stream import Stream
 from huref.explanation.transform import TOLERANCE, LayerTransform, Share
-from huref.pipeline import Model
+from huref.model.model import Model
 
 _ROUNDINGS = 4.0
 _CHUNK_ROWS = 4096

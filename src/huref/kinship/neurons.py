@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from huref.arch.weights import CanonicalWeights
-from huref.invariants import require_finite
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.finite import require_finite
 
 Criterion = tuple[Tensor, ...]
 """Matrices (n, d) whose rows belong to the same neurons: likeness is the product of the rows' cosines."""

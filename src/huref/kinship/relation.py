@@ -16,9 +16,9 @@ from huref.kinship.neurons import Heads, Neurons, read_heads, read_neurons
 from huref.kinship.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers
 from huref.kinship.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
 from huref.kinship.weights_map import weights_map
-from huref.pipeline import Model
+from huref.model.model import Model
+from huref.model.tokens import MIN_TOKENS
 from huref.progress import Progress, Report
-from huref.tokens import MIN_TOKENS
 
 CLEAR = 0.5
 """Agreement of the best half of the layers at which no other map is tried: strangers do not come near it."""

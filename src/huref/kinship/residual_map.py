@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from huref.errors import TokenizerError
-from huref.invariants import require_finite
-from huref.pipeline import Model
-from huref.tokens import shared
+from huref.model.finite import require_finite
+from huref.model.model import Model
+from huref.model.tokens import shared
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def reference_pair(folder: Path) -> tuple[Path, Path]:
     from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
     from huref.lab.demo import bundled_model
     from huref.lab.llama import load_llama
-    from huref.pipeline import open_model
+    from huref.model.model import open_model
 
     model = open_model(bundled_model())
     with model.weights.checkpoint as checkpoint:

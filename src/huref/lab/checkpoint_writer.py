@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from huref.errors import OutputError, TokenizerError
 from huref.lab.llama import Llama
-from huref.source.checkpoint import Checkpoint
-from huref.tokens import Vocabulary, load_encoder, load_vocabulary
+from huref.model.source.checkpoint import Checkpoint
+from huref.model.tokens import Vocabulary, load_encoder, load_vocabulary
 
 HUGGING_FACE_NAMES = {
     "embedding": "model.embed_tokens.weight",

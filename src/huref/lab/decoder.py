@@ -1,10 +1,10 @@
 """A decoder of any known family in one file, in PyTorch: weights by canonical name, and a forward pass.
 
 The attacks need it: they change canonical tensors, and must show that the logits stayed. It knows no family
-names and no stored layouts; `huref.arch` says what the structure is, `Settings` what the configuration adds.
+names and no stored layouts; `huref.model.arch` says what the structure is, `Settings` what the configuration adds.
 It is written for being right, not for speed. Training uses `huref.lab.llama`.
 
-Shapes: `b` sequences of `n` tokens, and the letters of `huref.arch.canonical`.
+Shapes: `b` sequences of `n` tokens, and the letters of `huref.model.arch.canonical`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from huref.arch.canonical import Geometry
-from huref.arch.roles import GLOBAL_ROLES, LAYER_ROLES
-from huref.arch.weights import Architecture, CanonicalWeights
 from huref.errors import ArchitectureError
 from huref.lab.decoder_settings import Settings, read_settings, rotary_frequencies
 from huref.lab.llama import Llama, LlamaConfig
+from huref.model.arch.canonical import Geometry
+from huref.model.arch.roles import GLOBAL_ROLES, LAYER_ROLES
+from huref.model.arch.weights import Architecture, CanonicalWeights
 
 LayerChange = Callable[[Mapping[str, Tensor], int], Mapping[str, Tensor]]
 """A layer's tensors by role, and its number -> those that change."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huref.arch.weights import Architecture, CanonicalWeights
 from huref.errors import ArchitectureError
+from huref.model.arch.weights import Architecture, CanonicalWeights
 
 EPSILON_KEYS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
 """Where families state the norms' epsilon; the first present counts."""

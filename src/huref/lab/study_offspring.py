@@ -23,9 +23,9 @@ from huref.artefact import Recipe
 from huref.errors import InconclusiveError
 from huref.lab.checkpoint_writer import TOKENIZER_FILES, write_folder
 from huref.lab.study_similarity import changed, self_ics
-from huref.pipeline import open_model
-from huref.source import open_checkpoint
-from huref.source.checkpoint import Checkpoint, Rows
+from huref.model.model import open_model
+from huref.model.source import open_checkpoint
+from huref.model.source.checkpoint import Checkpoint, Rows
 
 TOLERANCE = 0.004
 _SMALLEST, _LARGEST = 1e-3, 30.0

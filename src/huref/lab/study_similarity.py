@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.arch import open_weights
 from huref.artefact import Recipe
 from huref.errors import TokenizerError
 from huref.invariants import Bilinear, centred, factors, layer_terms, token_embeddings
-from huref.pipeline import Model, choose_tokens, open_model
+from huref.model.arch import open_weights
+from huref.model.model import Model, open_model
+from huref.model.source.checkpoint import Checkpoint, Rows
+from huref.model.tokens import TokenSelection, shared
+from huref.pipeline import choose_tokens
 from huref.progress import Progress, Report
-from huref.source.checkpoint import Checkpoint, Rows
-from huref.tokens import TokenSelection, shared
 
 Slot = tuple[int, str]
 """Which term: layer counted from the end (-1 is the last), and kind."""

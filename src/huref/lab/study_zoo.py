@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from huref.arch import open_weights
 from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.lab.demo import bundled_model
 from huref.lab.llama import load_llama
@@ -29,8 +28,9 @@ from huref.lab.study_training import (
     train_tokenizer,
     tune_further,
 )
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
 from huref.progress import Report
-from huref.source import open_checkpoint
 
 VOCABULARY = 2304
 BASE_CHARACTERS = 1_000_000

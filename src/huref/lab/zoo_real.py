@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from huref.arch import open_weights
 from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.lab.demo import bundled_model
 from huref.lab.llama import load_llama
@@ -28,7 +27,8 @@ from huref.lab.zoo_stored import read_stored, write_stored
 from huref.lab.zoo_task import Made, Task
 from huref.lab.zoo_training import ATTENTION, save_model, summary
 from huref.lab.zoo_tuning import add_low_rank, merge_low_rank
-from huref.source import open_checkpoint
+from huref.model.arch import open_weights
+from huref.model.source import open_checkpoint
 
 _CHARACTERS = 300_000
 

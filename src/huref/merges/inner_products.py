@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.invariants import require_finite
 from huref.merges.members import Family
+from huref.model.finite import require_finite
 from huref.rounding import rounding_bound, rounding_square
 
 _BLOCK_ELEMENTS = 1 << 24

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.arch import open_weights
-from huref.arch.weights import CanonicalWeights
-from huref.artefact import model_name
 from huref.errors import HurefError, UsageError
 from huref.fingerprint_file import is_fingerprint
-from huref.source import open_checkpoint
+from huref.model.arch import open_weights
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.model import model_name
+from huref.model.source import open_checkpoint
 
 _PROBED_ROWS = 64
 

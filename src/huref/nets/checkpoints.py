@@ -17,9 +17,9 @@ from torch import Tensor
 
 from huref.atomic import write_atomically
 from huref.errors import NotFiniteError, WeightsError
+from huref.model.source.byte_source import LocalFile
 from huref.nets.stylegan2 import Generator, StyleGAN2Config
 from huref.nets.stylegan_official import MAX_BYTES, read_official
-from huref.source.byte_source import LocalFile
 
 FORMAT = "huref-stylegan2-1"
 WEIGHTS = Path(__file__).parent / "weights"

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from huref.errors import CorruptFileError, HurefError, InputError, UnsafeFileError
-from huref.source.byte_source import FETCH_AGAIN, ByteSource
-from huref.source.pickle_container import read_container
-from huref.source.pickle_records import BYTES, StorageRecord
+from huref.model.source.byte_source import FETCH_AGAIN, ByteSource
+from huref.model.source.pickle_container import read_container
+from huref.model.source.pickle_records import BYTES, StorageRecord
 
 DESCRIPTION_LIMIT = 1 << 19
 """Bytes of the pickle besides texts and arrays; a network of 64 pixels needs 50 kB, with its discriminator."""

@@ -16,7 +16,10 @@ import numpy as np
 from huref.artefact import Recipe
 from huref.atomic import write_atomically
 from huref.errors import InputError, OutputError, UsageError
-from huref.pipeline import open_model
+from huref.model.model import open_model
+from huref.model.source.checkpoint import Checkpoint
+from huref.model.tokens import load_encoder
+from huref.model.tokens.encoders import open_encoder
 from huref.progress import Progress, Report
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment
@@ -35,9 +38,6 @@ from huref.proof.opening_check import opens
 from huref.proof.opening_file import Opening
 from huref.proof.proving import read_own
 from huref.proof.quantising import Quantised
-from huref.source.checkpoint import Checkpoint
-from huref.tokens import load_encoder
-from huref.tokens.encoders import open_encoder
 
 PARTIAL = "inference-points.partial"
 _SEED_DOMAIN = b"huref/inference-seed/1"
@@ -57,7 +57,7 @@ def commit_for_inference(
     Raises:
         OutputError: the folder is finished already, or cannot be written.
         UsageError: the folder has the opening of other weights, or of another passphrase.
-        InputError: no plain Llama; see `huref.pipeline.open_model`.
+        InputError: no plain Llama; see `huref.model.model.open_model`.
     """
     if (folder / LINK).exists():
         raise OutputError(

@@ -12,6 +12,7 @@ import numpy as np
 from huref.artefact import Recipe
 from huref.atomic import write_atomically
 from huref.errors import HurefError, InputError, OutputError, UsageError
+from huref.model.tokens import Ranking
 from huref.progress import Progress, Report
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment, commitment_root
@@ -23,7 +24,6 @@ from huref.proof.opening_file import Opening, read_opening, write_opening
 from huref.proof.quantising import Quantised, quantise_model
 from huref.proof.verification import verify_commitment
 from huref.proof.workers import COMMIT, available_cores, commit_chunk, commit_task, run_tasks
-from huref.tokens import Ranking
 
 PARTIAL = "points.partial"
 _CHUNK = 64

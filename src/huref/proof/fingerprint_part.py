@@ -6,7 +6,8 @@ import numpy as np
 
 from huref.artefact import Recipe
 from huref.errors import UsageError
-from huref.pipeline import Model, choose_tokens
+from huref.model.model import Model
+from huref.pipeline import choose_tokens
 from huref.proof.inference.model import IntegerModel
 from huref.proof.layout import EMBEDDING, Layout, Matrix
 from huref.proof.linking import layer_matrices, layer_terms

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from huref.artefact import Recipe
 from huref.errors import InputError, UsageError
-from huref.invariants import Bilinear, layer_terms, require_finite, token_embeddings
-from huref.pipeline import Model, choose_tokens, open_model, ranking_digest
+from huref.invariants import Bilinear, layer_terms, token_embeddings
+from huref.model.finite import require_finite
+from huref.model.model import Model, open_model
+from huref.model.tokens import Ranking
+from huref.pipeline import choose_tokens, ranking_digest
 from huref.progress import Progress, Report
 from huref.proof.fixed_point import quantised
 from huref.proof.layout import BITS, EMBEDDING, Layout, Matrix, Term
 from huref.proof.no_wrap import column_norm
-from huref.tokens import Ranking
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def quantise_model(
 
     Raises:
         UsageError: a recipe whose encoder is not linear.
-        InputError: see `huref.pipeline.open_model`; or a model too large for 12 bits.
+        InputError: see `huref.model.model.open_model`; or a model too large for 12 bits.
     """
     if recipe.encoder != "sketch":
         raise UsageError(
@@ -82,7 +84,7 @@ def same_integers(
         rows: (N, d) int16, or a masked array of which only some rows are to be compared.
 
     Raises:
-        InputError: see `huref.pipeline.open_model`.
+        InputError: see `huref.model.model.open_model`.
     """
     model = open_model(reference, arch_file)
     if model.weights.geometry.n_layers != layout.n_layers:

@@ -13,7 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from huref.arch.canonical import Geometry
+from huref.model.arch.canonical import Geometry
 from huref.proof.inference.closing import early_challenges, late_challenges, opened_transcript
 from huref.proof.inference.commitment import InferenceCommitment, commit_model
 from huref.proof.inference.precision import PRECISIONS, Shape

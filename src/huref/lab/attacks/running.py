@@ -16,18 +16,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from huref.arch import open_weights
-from huref.arch.weights import CanonicalWeights
-from huref.artefact import model_name
 from huref.errors import InconclusiveError, OutputError, UsageError
 from huref.lab.attacks.kinds import apply
 from huref.lab.attacks.stored import layout_of, stored_config, stored_tensors
 from huref.lab.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
 from huref.lab.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
 from huref.lab.decoder import Decoder, load_decoder, logits
+from huref.model.arch import open_weights
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.model import model_name
+from huref.model.source import open_checkpoint
+from huref.model.source.checkpoint import Checkpoint
 from huref.progress import Progress, Report
-from huref.source import open_checkpoint
-from huref.source.checkpoint import Checkpoint
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 """Largest difference of the logits, over their range, by the type that is written."""

@@ -1,4 +1,4 @@
-"""Canonical tensors back under their stored names: the inverse of what `huref.arch` does on reading.
+"""Canonical tensors back under their stored names: the inverse of what `huref.model.arch` does on reading.
 
 Fused matrices are fused again, Conv1D is turned back, 1 is taken off gammas, experts go to their own tensors.
 What the decoder does not use (a vision tower, masks) is carried along as it was.
@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from huref.arch.names import expand
-from huref.arch.schema import Family, NameSet, known_families, load_family
-from huref.arch.weights import CanonicalWeights
 from huref.errors import ArchitectureError
 from huref.lab.attacks.vocabulary import new_ids, renumber_config
 from huref.lab.checkpoint_writer import config_json, stored_name
 from huref.lab.decoder import Decoder, to_llama
 from huref.lab.decoder_settings import LAYER_COUNT_KEYS, PER_LAYER_KEYS
 from huref.lab.llama import read_config
+from huref.model.arch.names import expand
+from huref.model.arch.schema import Family, NameSet, known_families, load_family
+from huref.model.arch.weights import CanonicalWeights
 
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 

@@ -1,7 +1,8 @@
 """The integer reference model: a plain Llama whose every step is exact. proof-inference-v1, section 4.
 
 No floating-point rounding anywhere: products of integers run in float64 only where every partial sum is below 2^53.
-Shapes: n tokens, and the letters of `huref.arch.canonical`; T = n (n + 1) / 2 pairs (t, u) with u <= t, row by row.
+Shapes: n tokens, and the letters of `huref.model.arch.canonical`; T = n (n + 1) / 2 pairs (t, u) with u <= t, row
+by row.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""A model reference in, canonical weights and a vocabulary out."""

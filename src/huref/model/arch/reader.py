@@ -1,0 +1,131 @@
+"""Reading canonical tensors: rows of stored ones, turned round, put in order, and experts joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huref.errors import MissingTensorError
+from huref.model.arch.canonical import Piece, TensorRole
+from huref.model.source.checkpoint import Checkpoint, Rows
+
+_Wanted = slice | np.ndarray | None
+"""Rows to read, checked: a slice of step 1 within bounds, int64 indices within bounds, or None for all."""
+
+
+class Reader:
+    """Reads canonical tensors; a transposed fused matrix, whose parts cannot be read alone, only once."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.whole: dict[str, Tensor] = {}
+
+    def read(self, role: TensorRole, rows: Rows) -> Tensor:
+        """A canonical tensor, or some of its rows in the order asked for.
+
+        Raises:
+            MissingTensorError: it has no such row.
+        """
+        wanted = _checked(rows, role)
+        is_whole = len(role.pieces) == 1
+        tensor = self._piece(role, role.pieces[0], wanted) if is_whole else self._joined(role, wanted)
+        return tensor.float() + 1 if role.adds_one else tensor
+
+    def _joined(self, role: TensorRole, wanted: _Wanted) -> Tensor:
+        """All pieces in one tensor; beside it only one of them is in memory."""
+        n_rows = role.shape[0] if wanted is None else _count(wanted)
+        out: Tensor | None = None
+        for place, part in self._parts(role, wanted):
+            if out is None:
+                out = torch.empty((n_rows, *role.shape[1:]), dtype=part.dtype)
+            elif part.dtype != out.dtype:  # converters may leave a shared expert at a finer type
+                out = out.to(torch.promote_types(part.dtype, out.dtype))
+            out[place] = part.to(out.dtype)
+        return self._piece(role, role.pieces[0], slice(0, 0)) if out is None else out
+
+    def _parts(self, role: TensorRole, wanted: _Wanted) -> Iterator[tuple[_Place, Tensor]]:
+        """What the needed pieces give, and where it goes in the result."""
+        at = 0
+        for piece in role.pieces:
+            if role.axis == 1:
+                part = self._piece(role, piece, wanted)
+                yield (slice(None), slice(at, at + part.shape[1])), part
+                at += part.shape[1]
+            else:
+                place, rows = _share(wanted, at, piece.rows.n_rows)
+                if rows is None or _count(rows):
+                    yield (place,), self._piece(role, piece, rows)
+                at += piece.rows.n_rows
+
+    def _piece(self, role: TensorRole, piece: Piece, wanted: _Wanted) -> Tensor:
+        index = _within(piece.rows.index(), wanted)
+        if piece.is_table:
+            return self.checkpoint.read_table(piece.stored, index)
+        if not role.is_transposed:
+            return self._rows(piece.stored, index)
+        if piece.stored not in self.whole:
+            self.whole[piece.stored] = self.checkpoint.read(piece.stored)
+        return _take(self.whole[piece.stored].T, index)
+
+    def _rows(self, stored: str, index: slice | np.ndarray) -> Tensor:
+        """Rows of a stored tensor; a shuffled block is read in one piece and shuffled in memory."""
+        if isinstance(index, slice):
+            n = self.checkpoint.tensors[stored].shape[0]
+            return self.checkpoint.read(stored, None if index == slice(0, n) else index)
+        first, last = (int(index.min()), int(index.max()) + 1) if len(index) else (0, 0)
+        if last - first == len(index):
+            return self._rows(stored, slice(first, last))[torch.from_numpy(index - first)]
+        return self.checkpoint.read(stored, index)
+
+
+_Place = tuple[slice | Tensor, ...]
+
+
+def _checked(rows: Rows, role: TensorRole) -> _Wanted:
+    if rows is None:
+        return None
+    n = role.shape[0]
+    if isinstance(rows, slice):
+        start, stop, step = rows.indices(n)
+        return slice(start, max(start, stop)) if step == 1 else np.arange(start, stop, step, dtype=np.int64)
+    if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= n):
+        raise MissingTensorError(
+            f"{role.name} has no such row", expected=f"0 to {n - 1}", got=f"{rows.min()} to {rows.max()}"
+        )
+    return rows.astype(np.int64)
+
+
+def _share(wanted: _Wanted, start: int, n: int) -> tuple[slice | Tensor, _Wanted]:
+    """Of the wanted rows those from `start` on, `n` at most: their place in the result, and counted from `start`."""
+    if wanted is None:
+        return slice(start, start + n), None
+    if isinstance(wanted, slice):
+        low, high = max(wanted.start, start), min(wanted.stop, start + n)
+        high = max(low, high)
+        return slice(low - wanted.start, high - wanted.start), slice(low - start, high - start)
+    place = np.flatnonzero((wanted >= start) & (wanted < start + n))
+    return torch.from_numpy(place), wanted[place] - start
+
+
+def _within(index: slice | np.ndarray, wanted: _Wanted) -> slice | np.ndarray:
+    """The stored rows behind some of a piece's rows."""
+    if wanted is None:
+        return index
+    if not isinstance(index, slice):
+        chosen: np.ndarray = index[wanted]
+        return chosen
+    if isinstance(wanted, slice):
+        return slice(index.start + wanted.start, index.start + wanted.stop)
+    shifted: np.ndarray = index.start + wanted
+    return shifted
+
+
+def _count(wanted: slice | np.ndarray) -> int:
+    return wanted.stop - wanted.start if isinstance(wanted, slice) else len(wanted)
+
+
+def _take(tensor: Tensor, index: slice | np.ndarray) -> Tensor:
+    return tensor[index] if isinstance(index, slice) else tensor[torch.from_numpy(index)]

@@ -1,0 +1,253 @@
+"""CanonicalWeights: a checkpoint seen through its family's architecture file, read lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from huref.errors import ArchitectureError, MissingTensorError
+from huref.model.arch.canonical import Attention, FeedForward, Geometry, Roles, TensorRole
+from huref.model.arch.detect import choose_family
+from huref.model.arch.facts import Facts, Sizes, read_facts, read_sizes
+from huref.model.arch.plan import Planner
+from huref.model.arch.reader import Reader
+from huref.model.arch.schema import Family, NormKind, PositionKind, known_families, load_family
+from huref.model.source.checkpoint import Checkpoint, Rows
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a family's file says of one checkpoint, with everything conditional decided.
+
+    Attributes:
+        name: the family.
+        norm: `rms`, or `layer` (which also subtracts the mean).
+        gated: whether the feed-forward block has a gate.
+        activation: the usual one of the family; a configuration may say otherwise.
+        position: how positions enter: `rope_half` turns dimension i with i + rotary_dim / 2,
+            `rope_interleaved` 2 i with 2 i + 1, `rope_2d` within each half of a head (ChatGLM-6B).
+        rotary_dim: how many of a head's dimensions turn, from the first on; 0 where none do.
+        parallel: attention and feed-forward read the same residual stream.
+        norm_after_residual: norms act on the residual sum (OPT-350m), not in front of a branch.
+        unit_norms: the norms in front of branches have no parameters; their gain is 1.
+        is_tied: embedding and unembedding are one matrix.
+        n_experts: experts of a sparse layer; 0 in a dense family. `gate`, `up` and `down` of such a layer are
+            the union of all experts' neurons; a layer is sparse if it has a `router`.
+        expert_width: neurons of each expert; expert e's are `e * expert_width` up to the next one's.
+        shared_width: neurons of the shared expert, which come last; 0 where there is none.
+    """
+
+    name: str
+    norm: NormKind
+    gated: bool
+    activation: str
+    position: PositionKind
+    rotary_dim: int
+    parallel: bool
+    norm_after_residual: bool
+    unit_norms: bool
+    is_tied: bool
+    n_experts: int = 0
+    expert_width: int = 0
+    shared_width: int = 0
+
+
+def open_weights(checkpoint: Checkpoint, arch_file: Path | None = None) -> CanonicalWeights:
+    """See a checkpoint through the architecture file of its family.
+
+    Args:
+        checkpoint: open; it stays the caller's to close.
+        arch_file: an architecture file of the user's own, used instead of the known families.
+
+    Raises:
+        ArchitectureError: unknown family, bad architecture file, or shapes that contradict the configuration.
+        MissingTensorError: a tensor is missing, or one has no place in the family.
+    """
+    family = load_family(arch_file) if arch_file else choose_family(checkpoint, known_families())
+    names = family.name_set(checkpoint.format)
+    if names is None:
+        raise ArchitectureError(
+            f"the architecture file has no names for {checkpoint.format} files",
+            where=str(arch_file),
+            expected=f"a `{checkpoint.format}` section",
+        )
+    facts = read_facts(checkpoint, family, names)
+    names = names.for_which(facts.hold)
+    planner = Planner(names, checkpoint.tensors, checkpoint.reference)
+    is_gguf = checkpoint.format == "gguf"
+    sizes = read_sizes(facts, family, names, is_gguf, planner.vocab_rows())
+    roles = planner.roles(sizes)
+    if "unembedding" not in roles and (is_gguf or _says_tied(facts, family)):
+        roles["unembedding"] = replace(roles["embedding"], name="unembedding", is_alias=True)
+    architecture = _decide(facts, family, sizes, roles)
+    return CanonicalWeights(checkpoint, architecture, sizes.geometry, roles)
+
+
+class CanonicalWeights:
+    """Named canonical tensors of a decoder, read from its checkpoint only when asked for.
+
+    Attributes:
+        checkpoint: where the bytes come from; it counts those that were read.
+        architecture: the family and its structure.
+        geometry: the sizes.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, architecture: Architecture, geometry: Geometry, roles: Roles) -> None:
+        self.checkpoint = checkpoint
+        self.architecture = architecture
+        self.geometry = geometry
+        self._roles = roles
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._roles
+
+    def names(self) -> tuple[str, ...]:
+        """Canonical names in model order, each piece of data once.
+
+        Other names that mean the same data (a tied `unembedding`, a norm that serves two branches) are left
+        out, but can be read.
+        """
+        return tuple(name for name, role in self._roles.items() if not role.is_alias)
+
+    def layer_names(self, layer: int) -> tuple[str, ...]:
+        """The names of one layer's tensors."""
+        return tuple(name for name in self.names() if name.startswith(f"layers.{layer}."))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Canonical shape: projections (out, in), embeddings (vocabulary, width)."""
+        return self._role(name).shape
+
+    def stored_dtype(self, name: str) -> str:
+        """The type in the file, in the format's own spelling: `BF16`, `Q4_1`.
+
+        Where experts are stored apart, that of the first, which all but a shared expert have in common.
+        """
+        return self.checkpoint.tensors[self.stored_name(name)].dtype
+
+    def stored_name(self, name: str) -> str:
+        """The stored tensor that a canonical one is cut from, for messages and evidence; the first of several."""
+        return self.stored_names(name)[0]
+
+    def stored_names(self, name: str) -> tuple[str, ...]:
+        """Every stored tensor that a canonical one is put together from: several for experts stored apart."""
+        return tuple(dict.fromkeys(piece.stored for piece in self._role(name).pieces))
+
+    def read(self, name: str, rows: Rows = None) -> Tensor:
+        """One canonical tensor, or some of its rows, in its stored type.
+
+        Only norms whose family stores gamma for 1 + gamma change type: they come as float32.
+
+        Raises:
+            MissingTensorError: this checkpoint has no such tensor.
+        """
+        return Reader(self.checkpoint).read(self._role(name), rows)
+
+    def embedding(self, rows: Rows = None) -> Tensor:
+        """Token embeddings (n, d) as they enter the residual stream, without the family's scaling.
+
+        Where embeddings are narrower than the residual stream (OPT-350m) they are projected up, in float32.
+        """
+        X = self.read("embedding", rows)
+        if "project_in" not in self._roles:
+            return X
+        return X.float() @ self.read("project_in").float().T
+
+    def attention(self, layer: int) -> Attention:
+        """One layer's attention matrices, split by head (views, no copies)."""
+        g = self.geometry
+        read = self._layer_reader(layer)
+        return Attention(
+            Wq=read("q").reshape(g.n_heads, g.head_dim, g.d_model),
+            Wk=read("k").reshape(g.n_kv_heads, g.head_dim, g.d_model),
+            Wv=read("v").reshape(g.n_kv_heads, g.head_dim, g.d_model),
+            Wo=read("o").reshape(g.d_model, g.n_heads, g.head_dim).permute(1, 0, 2),
+            gain=self._front(read.maybe("attention_norm")),
+            q_gain=_by_head(read.maybe("q_norm"), g.head_dim),
+            k_gain=_by_head(read.maybe("k_norm"), g.head_dim),
+        )
+
+    def feed_forward(self, layer: int) -> FeedForward:
+        """One layer's feed-forward matrices."""
+        read = self._layer_reader(layer)
+        return FeedForward(
+            gate=read.maybe("gate"),
+            up=read("up"),
+            down=read("down"),
+            gain=self._front(read.maybe("feed_forward_norm")),
+        )
+
+    def _front(self, gain: Tensor | None) -> Tensor | None:
+        if self.architecture.unit_norms and gain is None:
+            return torch.ones(self.geometry.d_model)
+        return None if self.architecture.norm_after_residual else gain
+
+    def _layer_reader(self, layer: int) -> _LayerReader:
+        if not 0 <= layer < self.geometry.n_layers:
+            raise MissingTensorError(
+                f"there is no layer {layer}",
+                where=self.checkpoint.reference,
+                expected=f"0 to {self.geometry.n_layers - 1}",
+            )
+        return _LayerReader(self._roles, layer, Reader(self.checkpoint))
+
+    def role(self, name: str) -> TensorRole:
+        """Where a canonical tensor is stored, for those who write a checkpoint back.
+
+        Raises:
+            MissingTensorError: this checkpoint has no such tensor.
+        """
+        return self._role(name)
+
+    def _role(self, name: str) -> TensorRole:
+        if name not in self._roles:
+            raise MissingTensorError(f"there is no canonical tensor {name}", where=self.checkpoint.reference)
+        return self._roles[name]
+
+
+class _LayerReader:
+    """Reads roles of one layer."""
+
+    def __init__(self, roles: Roles, layer: int, reader: Reader) -> None:
+        self.roles = roles
+        self.layer = layer
+        self.reader = reader
+
+    def __call__(self, role: str) -> Tensor:
+        """A role that every layer has: the planner saw to that."""
+        return self.reader.read(self.roles[f"layers.{self.layer}.{role}"], None)
+
+    def maybe(self, role: str) -> Tensor | None:
+        """A role that only some families have."""
+        return self(role) if f"layers.{self.layer}.{role}" in self.roles else None
+
+
+def _by_head(gain: Tensor | None, head_dim: int) -> Tensor | None:
+    """(e,) stays; a gain for all heads becomes (heads, e)."""
+    return gain if gain is None or gain.shape == (head_dim,) else gain.reshape(-1, head_dim)
+
+
+def _says_tied(facts: Facts, family: Family) -> bool:
+    said = facts.get("tie_word_embeddings")
+    return family.tied if said is None else bool(said)
+
+
+def _decide(facts: Facts, family: Family, sizes: Sizes, roles: Roles) -> Architecture:
+    position = facts.choose(family.position, "the position scheme")
+    return Architecture(
+        name=family.name,
+        norm=facts.choose(family.norm, "the norm"),
+        gated=family.gated,
+        activation=family.activation,
+        position=position,
+        rotary_dim=sizes.rotary if position.startswith("rope") else 0,
+        parallel=facts.choose(family.parallel, "whether blocks are parallel"),
+        norm_after_residual=family.norm_after_residual,
+        unit_norms=facts.choose(family.unit_norms, "whether norms have parameters"),
+        is_tied="unembedding" in roles and roles["unembedding"].is_alias,
+        n_experts=sizes.experts.n,
+        expert_width=sizes.experts.width,
+        shared_width=sizes.experts.shared,
+    )

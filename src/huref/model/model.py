@@ -1,0 +1,51 @@
+"""A reference becomes an opened model: its weights in canonical form, its vocabulary, and what it is called."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from huref.model.arch import open_weights
+from huref.model.arch.weights import CanonicalWeights
+from huref.model.source import open_checkpoint
+from huref.model.tokens import Vocabulary, load_vocabulary
+
+
+@dataclass(frozen=True)
+class Model:
+    """An opened model: its weights in canonical form and its vocabulary."""
+
+    name: str
+    weights: CanonicalWeights
+    vocabulary: Vocabulary
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the embedding; padding may make it more than the vocabulary."""
+        return self.weights.shape("embedding")[0]
+
+
+def open_model(reference: str | Path, arch_file: Path | None = None) -> Model:
+    """Open a checkpoint without reading its matrices.
+
+    Raises:
+        InputError: no readable checkpoint, an unknown architecture, or no tokenizer.
+    """
+    checkpoint = open_checkpoint(reference)
+    try:
+        return Model(model_name(reference), open_weights(checkpoint, arch_file), load_vocabulary(checkpoint))
+    except BaseException:
+        checkpoint.close()
+        raise
+
+
+def model_name(reference: str | Path) -> str:
+    """What a model is called in every artefact: the folder's or the file's own name, as written, never a path.
+
+    Links are not followed: who links `my-model` to a cache means `my-model`. Bytes that are no UTF-8 (surrogates,
+    to Python) fit in no file's metadata and become question marks.
+    """
+    path = Path(os.path.abspath(reference))  # noqa: PTH100 (resolve() would follow links)
+    name = path.stem if path.is_file() else path.name
+    return name.encode("utf-8", "replace").decode() or "model"

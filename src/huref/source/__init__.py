@@ -1,9 +1,0 @@
-"""Checkpoints: bytes on disk in, named lazy tensors out. Knows file formats and not model families.
-
-`open_checkpoint` is the way in. A format is one module here, named `*_format`; see docs/add-a-format.md.
-"""
-
-from huref.source.checkpoint import Checkpoint, Rows, TensorInfo, torch_dtype
-from huref.source.opening import open_checkpoint
-
-__all__ = ["Checkpoint", "Rows", "TensorInfo", "open_checkpoint", "torch_dtype"]
