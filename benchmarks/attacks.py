@@ -17,8 +17,8 @@ from typing import Any
 
 from huref import api
 from huref.artefact import CompareOptions
-from huref.atomic import write_atomically
 from huref.errors import UsageError
+from huref.files.atomic import write_atomically
 from huref.lab.attacks import ALL, KINDS, AttackOptions, attack, parse_kinds
 from measure import machine
 

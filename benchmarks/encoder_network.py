@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from huref.fingerprints.encoder.network import EncoderCNN, FoldedConv2d, unfold
 from huref.lab.encoder_samples import draw_triplets, stream
 from huref.lab.encoder_training import EncoderTraining, Trainer
-from huref.nets.encoder_cnn import EncoderCNN, FoldedConv2d, unfold
 from measure import machine, median, spread, verdict
 
 

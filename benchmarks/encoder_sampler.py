@@ -25,8 +25,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig, standardised_terms
 from huref.lab.encoder_samples import SampleShape, draw_naively, draw_one, draw_pair, draw_plainly, stream
-from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig, standardised_terms
 from measure import machine, median, spread, verdict
 
 WAYS: dict[str, Callable[[SampleShape, torch.Generator], tuple[Tensor, Tensor]]] = {

@@ -26,14 +26,14 @@ import torch
 
 import encoder_tables as tables
 import isotropic
-from huref.artefact import Recipe
+from huref.fingerprints.encoder.file import load_encoder
+from huref.fingerprints.encoder.network import EncoderCNN, encode
+from huref.fingerprints.recipe import Recipe
 from huref.lab.study_measuring import Encode, by_recipe, by_terms, measure, study_recipes
 from huref.lab.study_models import Study, load_study, save_study
 from huref.lab.study_offspring import random_copy
 from huref.lab.study_similarity import all_pairs
 from huref.lab.study_zoo import BASES, Family, ZooOptions, make_families
-from huref.nets.encoder_checkpoints import load_encoder
-from huref.nets.encoder_cnn import EncoderCNN, encode
 from huref.progress import Progress
 from measure import machine
 

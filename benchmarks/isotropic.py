@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from huref.artefact import cosine
-from huref.sketch import project, token_signs, unit_rms
+from huref.fingerprints.sketch import project, token_signs, unit_rms
+from huref.numerics.cosine import cosine
 
 SIDE = 256
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)

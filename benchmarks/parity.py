@@ -62,9 +62,10 @@ def tiny_families(work: Path) -> list[bool]:
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
     import test_parity as oracle
-    from huref import pipeline
-    from huref.artefact import CompareOptions, Recipe
+    from huref.artefact import CompareOptions
     from huref.comparison import compare_models
+    from huref.fingerprints import pipeline
+    from huref.fingerprints.recipe import Recipe
     from huref.model.tokens import read_ranking
 
     ranking = work / "ranking.txt"
@@ -140,7 +141,7 @@ def real_size(source: Path, work: Path) -> list[bool]:
     import numpy as np
     import torch
 
-    from huref.compute import has_fast_bfloat16
+    from huref.numerics.products import has_fast_bfloat16
 
     copy = write_copy(source, work / "noisy", torch.float32, noise=0.3)
     found = compare(source, copy)
@@ -160,8 +161,8 @@ def _exact_scores(a: Path, b: Path) -> list[float]:
     """Pearson of each of the six paper terms from full K x K matrices in float64; KV heads are repeated."""
     import numpy as np
 
-    from huref import pipeline
-    from huref.artefact import Recipe
+    from huref.fingerprints import pipeline
+    from huref.fingerprints.recipe import Recipe
 
     models = [pipeline.open_model(path) for path in (a, b)]
     tokens = pipeline.choose_tokens(models[0], Recipe(name="paper", n_tokens=K))

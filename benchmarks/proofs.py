@@ -48,7 +48,7 @@ class Step:
 
 def child(step: str, shape: str, folder: Path) -> None:
     """In a process of its own: one step."""
-    from huref.artefact import Recipe
+    from huref.fingerprints.recipe import Recipe
     from huref.proof.committing import CommitOptions, commit_model, commit_rows
     from huref.proof.proving import prove_fingerprint
     from huref.proof_checks import verify_file
@@ -88,7 +88,7 @@ def _synthetic(shape: str) -> Any:
     """Random int16 rows of a shape: normal, the largest of each matrix at 16 bits, as `quantised` leaves them."""
     import numpy as np
 
-    from huref.artefact import Recipe
+    from huref.fingerprints.recipe import Recipe
     from huref.proof.layout import Layout, Matrix, Term
     from huref.proof.no_wrap import column_norm
     from huref.proof.quantising import Quantised

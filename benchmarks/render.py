@@ -30,9 +30,10 @@ def write() -> None:
     """Child: a fingerprint of random numbers."""
     import numpy as np
 
-    from huref.artefact import Fingerprint, Recipe
-    from huref.fingerprint_file import save_fingerprint
-    from huref.sketch import unit_rms
+    from huref.fingerprints.file import save_fingerprint
+    from huref.fingerprints.recipe import Recipe
+    from huref.fingerprints.record import Fingerprint
+    from huref.fingerprints.sketch import unit_rms
 
     clock = Clock()
     random = np.random.default_rng(0)
@@ -52,7 +53,7 @@ def draw() -> None:
     import numpy as np
     import torch
 
-    from huref.fingerprint_file import load_fingerprint
+    from huref.fingerprints.file import load_fingerprint
     from huref.image import render, resize, save_png
     from huref.nets.checkpoints import SHIPPED, SHIPPED_SHA256, load_generator
 

@@ -67,7 +67,7 @@ def huref() -> None:
     import safetensors.numpy  # noqa: F401
     import torch  # noqa: F401
 
-    from huref import api, image, pipeline  # noqa: F401
+    from huref import api, image  # noqa: F401
     from huref.model.arch.schema import known_families  # noqa: F401
     from huref.model.source.opening import formats
     from huref.model.tokens import readers
@@ -88,12 +88,12 @@ def full_terms() -> None:
     """Child: six K x K terms from huref's matrices, the cheaper of `(X L^T)(X R^T)^T` and `X (L^T R) X^T` each."""
     import torch
 
-    from huref import pipeline
-    from huref.artefact import Recipe
-    from huref.compute import product
-    from huref.invariants import factors, layer_terms, token_embeddings
+    from huref.fingerprints import pipeline
+    from huref.fingerprints.recipe import Recipe
+    from huref.fingerprints.terms import factors, layer_terms, token_embeddings
     from huref.model.source.opening import formats
     from huref.model.tokens import read_ranking, readers
+    from huref.numerics.products import product
 
     formats(), readers.readers()
     clock = Clock()

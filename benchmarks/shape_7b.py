@@ -37,7 +37,7 @@ def huref() -> None:
     """Child: fingerprint and image; counted are the seconds after the imports."""
     import torch  # noqa: F401
 
-    from huref import api, image, pipeline  # noqa: F401
+    from huref import api, image  # noqa: F401
     from huref.nets import checkpoints
 
     if len(sys.argv) > 3:

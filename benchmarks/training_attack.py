@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from attacks import SCORES, called, scores
-from huref.atomic import write_atomically
+from huref.files.atomic import write_atomically
 from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.lab.demo import encode
 from huref.lab.fine_tune import standard_library_text

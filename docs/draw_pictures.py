@@ -12,13 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from huref import api
-from huref.artefact import Fingerprint, Recipe
+from huref.fingerprints.pipeline import choose_tokens, sketch_model
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.sketch import project
 from huref.lab.study_offspring import Noise
 from huref.lab.study_similarity import changed
 from huref.model.model import open_model
-from huref.pipeline import choose_tokens, sketch_model
 from huref.portraits import PictureOptions
-from huref.sketch import project
 
 IMAGES = Path(__file__).with_name("images")
 NOISE = (0.15, 0.3, 0.5, 0.8, 4.0)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import Fingerprint, Recipe
-from huref.sketch import unit_rms
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.sketch import unit_rms
 
 KINDS = ("qk", "vo", "gate_down")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.artefact import Recipe
+from huref.fingerprints.recipe import Recipe
 from huref.proof.commitment_file import NAME as COMMITMENT
 from huref.proof.commitment_file import Commitment, commitment_root
 from huref.proof.curve import ShortCommitter, encode_points

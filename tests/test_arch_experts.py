@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from checkpoints import VOCAB, write_tokenizer
 from gguf_export import write_gguf
-from huref.artefact import Recipe
 from huref.cli.app import app, main
 from huref.errors import ArchitectureError, MissingTensorError
-from huref.invariants import bilinear, exact_ffn, factors
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.terms import bilinear, exact_ffn, factors
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.arch.schema import DATA, load_family
 from huref.model.source import open_checkpoint

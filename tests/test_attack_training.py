@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from huref.artefact import Recipe
 from huref.errors import NotFiniteError, UsageError
-from huref.invariants import bilinear, centred, factors
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.terms import bilinear, centred, factors
 from huref.lab import training_attack as attacks
 from huref.lab.llama import Llama
 from huref.lab.rearrange import rearrange

@@ -22,9 +22,11 @@ from PIL import Image
 import huref
 from conftest import Outcome, TinyLlama
 from huref import tables
-from huref.artefact import VERDICTS, Recipe, cosine
-from huref.fingerprint_file import SUFFIX, load_fingerprint, save_fingerprint
+from huref.artefact import VERDICTS
+from huref.fingerprints.file import SUFFIX, load_fingerprint, save_fingerprint
+from huref.fingerprints.recipe import Recipe
 from huref.image import read_png_metadata
+from huref.numerics.cosine import cosine
 
 Cli = Callable[..., Outcome]
 

@@ -20,7 +20,7 @@ import pytest
 import huref
 from bad_input_files import CASES, Booby, Case, case, fingerprinted, tiny, with_tensor
 from conftest import Outcome, TinyLlama, tokenizer_json
-from huref.fingerprint_file import SUFFIX, load_fingerprint, save_fingerprint
+from huref.fingerprints.file import SUFFIX, load_fingerprint, save_fingerprint
 
 Cli = Callable[..., Outcome]
 
@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_the_old_files(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if moment == "write":
-        monkeypatch.setattr("huref.atomic.os.fdopen", fail)
+        monkeypatch.setattr("huref.files.atomic.os.fdopen", fail)
     else:
         monkeypatch.setattr(Path, "replace", fail)
         monkeypatch.setattr(os, "replace", fail)

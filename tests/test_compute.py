@@ -8,18 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref import compute
-from huref.compute import product, project_rows
-from huref.invariants import Factors
+from huref.fingerprints.terms import Factors
+from huref.numerics import products
+from huref.numerics.products import product, project_rows
 from huref.scores import pearson, pearson_from_dense, pearson_from_factors
 
 
 @pytest.fixture(params=[True, False], ids=["bfloat16", "float32"])
 def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Both paths run on every machine: bfloat16 products exist everywhere, fast or not."""
-    monkeypatch.setattr(compute, "has_fast_bfloat16", lambda: request.param)
-    monkeypatch.setattr(compute, "device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(compute, "LARGE_PRODUCT", 0)
+    monkeypatch.setattr(products, "has_fast_bfloat16", lambda: request.param)
+    monkeypatch.setattr(products, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 0)
     return bool(request.param)
 
 
@@ -45,7 +45,7 @@ def test_pearson_error(fast: bool, rho: float) -> None:
 
 
 def test_small_products_are_float32_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(products, "has_fast_bfloat16", lambda: True)
     a, b = torch.randn(64, 64), torch.randn(64, 64)
     assert torch.equal(product(a, b), a @ b)
 

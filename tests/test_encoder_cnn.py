@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from hostile_files import assert_complete
 from huref.errors import OutputError, UsageError, WeightsError
-from huref.nets.encoder_checkpoints import load_encoder, save_encoder, trained_side
-from huref.nets.encoder_cnn import (
+from huref.fingerprints.encoder.file import load_encoder, save_encoder, trained_side
+from huref.fingerprints.encoder.network import (
     EncoderCNN,
     EncoderConfig,
     FoldedConv2d,

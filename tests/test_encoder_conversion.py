@@ -17,10 +17,10 @@ from torch import nn
 from conftest import Outcome
 from hostile_files import Touch, assert_complete, write_zip_pickle
 from huref.errors import CorruptFileError, HurefError, MissingFileError, UnsafeFileError, UsageError, WeightsError
+from huref.fingerprints.encoder.conversion import convert_encoder
+from huref.fingerprints.encoder.file import load_encoder
+from huref.fingerprints.encoder.network import EncoderConfig
 from huref.model.source.pickle_modules import open_network
-from huref.nets.encoder_checkpoints import load_encoder
-from huref.nets.encoder_cnn import EncoderConfig
-from huref.nets.encoder_conversion import convert_encoder
 from tiny_encoders import OfficialLike, official_like
 
 TINY = EncoderConfig(inputs=2, channels=(3, 5), kernel=12, stride=4)
@@ -246,9 +246,9 @@ def test_targets_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
-    from huref.nets import encoder_conversion
+    from huref.fingerprints.encoder import conversion
 
-    monkeypatch.setattr(encoder_conversion, "EncoderConfig", lambda: TINY)
+    monkeypatch.setattr(conversion, "EncoderConfig", lambda: TINY)
     source = saved(tmp_path / "encoder.pth", official_like(TINY))
     done = cli("encoder", "convert", source, tmp_path / "e.safetensors", "--json")
     assert done.code == 0 and done.document["layers"] == ["cnn0", "bn0", "cnn1", "bn1"]

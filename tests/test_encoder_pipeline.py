@@ -15,14 +15,17 @@ import huref
 from checkpoints import save_llama
 from conftest import Outcome
 from hostile_files import assert_complete
-from huref.artefact import CompareOptions, Fingerprint, Recipe, cosine
+from huref.artefact import CompareOptions
 from huref.errors import CorruptFileError, InconclusiveError, UsageError, WeightsError
-from huref.fingerprint_file import load_fingerprint, save_fingerprint
-from huref.invariants import centred, factors, layer_terms, token_embeddings
+from huref.fingerprints.encoder.file import load_encoder
+from huref.fingerprints.encoder.network import encode
+from huref.fingerprints.file import load_fingerprint, save_fingerprint
+from huref.fingerprints.pipeline import choose_tokens, fingerprint
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.terms import centred, factors, layer_terms, token_embeddings
 from huref.model.model import open_model
-from huref.nets.encoder_checkpoints import load_encoder
-from huref.nets.encoder_cnn import encode
-from huref.pipeline import choose_tokens, fingerprint
+from huref.numerics.cosine import cosine
 from huref.saved_comparison import compare_fingerprints
 from tiny_encoders import save_small
 

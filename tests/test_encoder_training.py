@@ -16,12 +16,12 @@ import torch
 from conftest import Outcome
 from hostile_files import assert_complete
 from huref.errors import CorruptFileError, OutputError, UsageError
+from huref.fingerprints.encoder.file import load_encoder
+from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
 from huref.lab import encoder_training
 from huref.lab.encoder_evaluation import evaluate_encoder, measure_statistics
 from huref.lab.encoder_samples import SampleShape, draw_triplets, stream
 from huref.lab.encoder_training import Critic, EncoderTraining, Trainer, similarities, train_encoder
-from huref.nets.encoder_checkpoints import load_encoder
-from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig
 from tiny_encoders import SMALL
 
 TINY = EncoderConfig(inputs=2, channels=(4, 16), kernel=12, stride=4)

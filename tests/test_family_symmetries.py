@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from family_symmetries import SYMMETRIES, Changed, flip_neurons, permute_experts
-from huref.artefact import Recipe
-from huref.invariants import bilinear, centred, exact_ffn, factors, kinds_of, token_embeddings
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.terms import bilinear, centred, exact_ffn, factors, kinds_of, token_embeddings
 from huref.model.arch import open_weights
 from memory_checkpoint import MemoryCheckpoint
 from numpy_forward import logits, settings_of

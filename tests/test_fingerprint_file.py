@@ -16,10 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from huref.artefact import SCHEMA_VERSION, Fingerprint, Recipe, canonical_json
 from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError, OutputError
-from huref.fingerprint_file import SUFFIX, _digest, is_fingerprint, load_fingerprint, save_fingerprint
-from huref.sketch import unit_rms
+from huref.files.canonical_json import canonical_json
+from huref.fingerprints.file import SUFFIX, _digest, is_fingerprint, load_fingerprint, save_fingerprint
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import SCHEMA_VERSION, Fingerprint
+from huref.fingerprints.sketch import unit_rms
 
 
 def make(side: int = 8, **changes: Any) -> Fingerprint:

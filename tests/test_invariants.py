@@ -10,12 +10,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from huref import compute
-from huref.artefact import Recipe
 from huref.errors import NotFiniteError
-from huref.invariants import bilinear, centred, exact_ffn, factors, kinds_of, sketch_term, token_embeddings
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.sketch import token_signs
+from huref.fingerprints.terms import bilinear, centred, exact_ffn, factors, kinds_of, sketch_term, token_embeddings
+from huref.numerics import products
 from huref.scores import pearson, pearson_from_dense, pearson_from_factors
-from huref.sketch import token_signs
 from symmetries import (
     SYMMETRIES,
     ArrayWeights,
@@ -31,7 +31,7 @@ CANONICAL, PAPER = Recipe(), Recipe(name="paper")
 @pytest.fixture(autouse=True)
 def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32 products: the laws are algebra; what bfloat16 costs is measured in test_compute.py."""
-    monkeypatch.setattr(compute, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(products, "has_fast_bfloat16", lambda: False)
 
 
 def matrix(weights: ArrayWeights, kind: str, layer: int, recipe: Recipe) -> np.ndarray:

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.artefact import Recipe
 from huref.errors import UsageError
-from huref.invariants import Factors, bilinear, centred, exact_ffn, factors, token_embeddings
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.terms import Factors, bilinear, centred, exact_ffn, factors, token_embeddings
 from huref.lab.llama import logits
 from huref.lab.rearrange import DEFAULT_KINDS, KINDS, logit_error, rearrange
 from huref.model.arch.weights import CanonicalWeights

@@ -15,7 +15,7 @@ import huref
 import official_pickles as official
 from conftest import Outcome
 from huref.errors import UsageError, WeightsError
-from huref.fingerprint_file import save_fingerprint
+from huref.fingerprints.file import save_fingerprint
 from huref.image import render
 from huref.model.source.byte_source import LocalFile
 from huref.nets.checkpoints import load_generator, open_generator, read_metadata, save_generator

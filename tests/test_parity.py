@@ -19,13 +19,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from huref import compute, pipeline
-from huref.artefact import CompareOptions, Recipe
+from huref.artefact import CompareOptions
 from huref.comparison import compare_models
-from huref.invariants import Bilinear, Factors, bilinear, centred, factors, sketch_term, token_embeddings
+from huref.fingerprints import pipeline
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.sketch import token_signs
+from huref.fingerprints.terms import Bilinear, Factors, bilinear, centred, factors, sketch_term, token_embeddings
 from huref.model.tokens import read_ranking
+from huref.numerics import products
 from huref.scores import pearson, pearson_from_dense, pearson_from_factors
-from huref.sketch import token_signs
 
 Array = np.ndarray
 State = dict[str, torch.Tensor]
@@ -435,8 +437,8 @@ def test_pearson_error_of_fast_products(
     rank: int, width: int, is_fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against float64: at most 2e-3 between strangers and 1e-4 between near copies; float32 at most 1e-5."""
-    monkeypatch.setattr(compute, "has_fast_bfloat16", lambda: is_fast)
-    monkeypatch.setattr(compute, "LARGE_PRODUCT", 0)
+    monkeypatch.setattr(products, "has_fast_bfloat16", lambda: is_fast)
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 0)
     rng = np.random.default_rng(rank)
     X = torch.from_numpy(rng.normal(size=(1024, width)).astype(np.float32))
     a, stranger = random_term(rng, rank, width), random_term(rng, rank, width)
@@ -451,11 +453,11 @@ def test_pearson_error_of_fast_products(
 
 def test_product_error_of_bfloat16_operands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative to the result's size: two rounded operands and a rounded result, each 2^-9 / sqrt(3) or less."""
-    monkeypatch.setattr(compute, "has_fast_bfloat16", lambda: True)
-    monkeypatch.setattr(compute, "LARGE_PRODUCT", 0)
+    monkeypatch.setattr(products, "has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 0)
     rng = np.random.default_rng(0)
     left, right = rng.normal(size=(300, 700)), rng.normal(size=(700, 200))
-    found = compute.product(torch.from_numpy(left).float(), torch.from_numpy(right).float()).numpy()
+    found = products.product(torch.from_numpy(left).float(), torch.from_numpy(right).float()).numpy()
     error = np.linalg.norm(found - left @ right) / np.linalg.norm(left @ right)
     assert 1e-4 < error < 3 * 2.0**-9
 
@@ -493,8 +495,8 @@ def test_routes_agree_with_float64_also_where_the_mean_is_large(
     offset: float, route: Any, is_fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SmolLM2's raw terms have means of twice their standard deviation, which must not eat the digits."""
-    monkeypatch.setattr(compute, "has_fast_bfloat16", lambda: is_fast)
-    monkeypatch.setattr(compute, "LARGE_PRODUCT", 0)
+    monkeypatch.setattr(products, "has_fast_bfloat16", lambda: is_fast)
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 0)
     rng = np.random.default_rng(9)
     U, V, noise = (rng.normal(size=(512, 48)) + offset for _ in range(3))
     sides = ((U, V), (U, V + 0.3 * noise))

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from checkpoints import save_llama, smollm2
-from huref.artefact import Recipe
 from huref.errors import NotFiniteError, UsageError
+from huref.fingerprints.pipeline import choose_tokens, fingerprint
+from huref.fingerprints.recipe import Recipe
 from huref.model.model import open_model
-from huref.pipeline import choose_tokens, fingerprint
 
 SMALL = Recipe(n_tokens=256)
 

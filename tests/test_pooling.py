@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.artefact import Recipe
 from huref.errors import UsageError
-from huref.invariants import layer_terms, token_embeddings
-from huref.pooling import mean_pooling, row_means
+from huref.fingerprints.pooling import mean_pooling, row_means
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.terms import layer_terms, token_embeddings
 from symmetries import random_weights
 
 PAPER = Recipe(name="paper", encoder="mean")

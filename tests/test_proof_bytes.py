@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import proof_kit as kit
-from huref.artefact import Recipe, canonical_json
 from huref.errors import CorruptFileError, HurefError, InputError, RejectedError, UsageError
+from huref.files.canonical_json import canonical_json
+from huref.fingerprints.recipe import Recipe
 from huref.proof import curve, sketch_proof, verification
 from huref.proof.commitment_file import Commitment, parse_commitment
 from huref.proof.container import MAX_HEADER, Reader, checked

@@ -17,9 +17,9 @@ import proof_cheats as cheats
 import proof_kit as kit
 from conftest import Outcome, TinyLlama, tokenizer_json
 from huref import api
-from huref.artefact import Recipe
 from huref.errors import CorruptFileError
-from huref.fingerprint_file import save_fingerprint
+from huref.fingerprints.file import save_fingerprint
+from huref.fingerprints.recipe import Recipe
 from huref.proof import committing, parallel
 from huref.proof.commitment_file import read_commitment
 from huref.proof.committing import CommitOptions

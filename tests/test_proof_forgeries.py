@@ -15,8 +15,8 @@ import pytest
 
 import proof_cheats as cheats
 import proof_kit as kit
-from huref.artefact import Recipe
 from huref.errors import CorruptFileError, HurefError, InconclusiveError, RejectedError, UsageError
+from huref.fingerprints.recipe import Recipe
 from huref.proof import field, no_wrap, sketch_proof, verification
 from huref.proof.commitment_file import Commitment, NoWrapProof, commitment_root, parse_commitment
 from huref.proof.curve import commit, decode_points, encode_points, multiply_sum

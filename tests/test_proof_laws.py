@@ -20,10 +20,12 @@ from scipy import stats
 
 import proof_kit as kit
 from explain_kit import opened
-from huref.artefact import Recipe, cosine
 from huref.errors import CorruptFileError, HurefError, InputError, NotFiniteError
-from huref.invariants import Bilinear, sketch_term
-from huref.pipeline import fingerprint
+from huref.fingerprints.pipeline import fingerprint
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.sketch import token_signs
+from huref.fingerprints.terms import Bilinear, sketch_term
+from huref.numerics.cosine import cosine
 from huref.proof import field
 from huref.proof import signs as signs_module
 from huref.proof.commitment_file import NoWrapProof
@@ -59,7 +61,6 @@ from huref.proof.signs import centred_signs, pack_choice, pair_seed, token_coeff
 from huref.proof.sketches import exact_sketches, factor, float_sketches, vector_of
 from huref.proof.transcript import Transcript
 from huref.proof.verification import verify_commitment, verify_sketches
-from huref.sketch import token_signs
 
 ENTRIES = st.one_of(
     st.integers(-(1 << 15), (1 << 15) - 1),
@@ -404,7 +405,7 @@ def test_zeros_are_committed_as_zeros() -> None:
 
 def serve(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     """Whatever is opened is this model."""
-    for place in ("huref.pipeline", "huref.proof.quantising"):
+    for place in ("huref.fingerprints.pipeline", "huref.proof.quantising"):
         monkeypatch.setattr(f"{place}.open_model", lambda *_: model)
 
 

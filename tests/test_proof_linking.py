@@ -14,8 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from huref import api
-from huref.artefact import Recipe, cosine
 from huref.errors import CorruptFileError, OutputError, RejectedError, UsageError
+from huref.fingerprints.recipe import Recipe
+from huref.numerics.cosine import cosine
 from huref.proof import answering
 from huref.proof.answering import Prompt, read_inference
 from huref.proof.commitment_file import read_commitment

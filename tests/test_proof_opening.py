@@ -12,8 +12,8 @@ import pytest
 
 import proof_kit as kit
 from huref import api
-from huref.artefact import Recipe
 from huref.errors import HurefError, UsageError
+from huref.fingerprints.recipe import Recipe
 from huref.proof.opening_check import opens
 from huref.proof.proving import prove_fingerprint
 

@@ -16,8 +16,8 @@ import pytest
 import proof_kit as kit
 from conftest import Outcome
 from huref import api
-from huref.artefact import Recipe
 from huref.errors import CorruptFileError, HurefError, OutputError, UsageError
+from huref.fingerprints.recipe import Recipe
 from huref.progress import Progress
 from huref.proof import committing, opening_file, secret_file
 from huref.proof.committing import CommitOptions, RowsToCommit

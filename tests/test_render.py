@@ -22,7 +22,7 @@ from conftest import Outcome
 from fingerprint_kit import kin, made
 from huref import api
 from huref.errors import HurefError, InconclusiveError, UsageError
-from huref.fingerprint_file import SUFFIX, fingerprint_digest, load_fingerprint, save_fingerprint
+from huref.fingerprints.file import SUFFIX, fingerprint_digest, load_fingerprint, save_fingerprint
 from huref.image import read_png_metadata, read_svg_metadata, render, resize
 from huref.image.page import PAPER
 from huref.nets.checkpoints import SHIPPED_SHA256, save_generator

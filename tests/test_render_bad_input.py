@@ -13,8 +13,9 @@ from safetensors.numpy import load, save
 
 from conftest import Outcome
 from fingerprint_kit import kin, made
-from huref.artefact import Recipe, canonical_json
-from huref.fingerprint_file import SUFFIX, _digest, save_fingerprint
+from huref.files.canonical_json import canonical_json
+from huref.fingerprints.file import SUFFIX, _digest, save_fingerprint
+from huref.fingerprints.recipe import Recipe
 from huref.nets import checkpoints
 from test_render import generator_file
 

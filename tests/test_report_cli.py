@@ -16,7 +16,7 @@ from huref import api, evidence
 from huref.artefact import CompareOptions
 from huref.errors import UsageError
 from huref.evidence import ReportOptions, command, shown
-from huref.fingerprint_file import SUFFIX, save_fingerprint
+from huref.fingerprints.file import SUFFIX, save_fingerprint
 from test_report import Outline
 
 Cli = Callable[..., Outcome]

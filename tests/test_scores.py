@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huref.errors import NotFiniteError
-from huref.rounding import within_rounding
+from huref.numerics.rounding import within_rounding
 from huref.scores import ParameterComparison, compare_parameters
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.artefact import cosine
-from huref.sketch import mean_cosine, project, slot_projection, token_signs, unit_rms
+from huref.fingerprints.sketch import mean_cosine, project, slot_projection, token_signs, unit_rms
+from huref.numerics.cosine import cosine
 
 
 def test_token_signs_follow_the_format_page_bit_by_bit() -> None:

@@ -14,9 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.artefact import CompareOptions, Recipe
+from huref.artefact import CompareOptions
 from huref.comparison import compare_models
 from huref.errors import CorruptFileError, InconclusiveError, MissingFileError, NotFiniteError, UsageError
+from huref.fingerprints.encoder.file import load_encoder, save_encoder
+from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
+from huref.fingerprints.encoder.network import encode as encode_terms
+from huref.fingerprints.pipeline import fingerprint
+from huref.fingerprints.recipe import Recipe
 from huref.lab.study_measuring import by_recipe, by_terms, measure, study_recipes
 from huref.lab.study_models import Study, StudyModel, load_study, save_study
 from huref.lab.study_offspring import TOLERANCE, Noise, make_noisy, make_requantised, noise_levels
@@ -37,10 +42,6 @@ from huref.lab.study_training import (
 from huref.lab.study_zoo import BASES, BaseSpec, ZooOptions, make_families
 from huref.model.model import open_model
 from huref.model.source import open_checkpoint
-from huref.nets.encoder_checkpoints import load_encoder, save_encoder
-from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig
-from huref.nets.encoder_cnn import encode as encode_terms
-from huref.pipeline import fingerprint
 
 TINY = Shape(width=32, depth=2, heads=2, kv_heads=1, feed_forward=64)
 QUICK = TrainOptions(steps=60, batch=8, length=32, learning_rate=1e-2)

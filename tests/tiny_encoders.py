@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from huref.nets.encoder_checkpoints import save_encoder
-from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig
+from huref.fingerprints.encoder.file import save_encoder
+from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
 
 SMALL = EncoderConfig(inputs=6, channels=(2, 512), kernel=12, stride=4)
 """Takes what `--encoder cnn` gives it, in milliseconds."""

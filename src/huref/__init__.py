@@ -30,23 +30,25 @@ if TYPE_CHECKING:
         rank_tokens,
         render,
     )
-    from huref.artefact import Comparison, Fingerprint, Recipe
+    from huref.artefact import Comparison
     from huref.errors import HurefError
-    from huref.fingerprint_file import load_fingerprint, save_fingerprint
+    from huref.fingerprints.file import load_fingerprint, save_fingerprint
+    from huref.fingerprints.recipe import Recipe
+    from huref.fingerprints.record import Fingerprint
 
 _HOMES = {
     "Comparison": "artefact",
-    "Fingerprint": "artefact",
+    "Fingerprint": "fingerprints.record",
     "HurefError": "errors",
-    "Recipe": "artefact",
+    "Recipe": "fingerprints.recipe",
     "compare": "api",
     "explain": "api",
     "fingerprint": "api",
-    "load_fingerprint": "fingerprint_file",
+    "load_fingerprint": "fingerprints.file",
     "matrix": "api",
     "rank_tokens": "api",
     "render": "api",
-    "save_fingerprint": "fingerprint_file",
+    "save_fingerprint": "fingerprints.file",
 }
 
 __all__ = [

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from huref import private
-from huref.artefact import CompareOptions, Comparison, Fingerprint, Recipe
+from huref.artefact import CompareOptions, Comparison
 from huref.errors import HurefError, OutputError, UsageError
-from huref.fingerprint_file import SUFFIX, is_fingerprint, load_fingerprint, save_fingerprint
+from huref.fingerprints.file import SUFFIX, is_fingerprint, load_fingerprint, save_fingerprint
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import Fingerprint
 from huref.model.model import model_name
 from huref.progress import Progress
 from huref.saved_comparison import compare_fingerprints
@@ -81,7 +83,7 @@ def fingerprint(
         saved = load_fingerprint(model)
         _require_same_recipe(saved, recipe, has_files=bool(tokens_file or arch_file or encoder_weights))
         return saved
-    from huref import pipeline
+    from huref.fingerprints import pipeline
     from huref.model.tokens import read_ranking
 
     ranking = read_ranking(tokens_file) if tokens_file else None
@@ -134,8 +136,8 @@ def save_reports(
         OutputError: a file cannot be written.
         InputError: a file of the models cannot be read any more.
     """
-    from huref.atomic import write_atomically
     from huref.evidence import gather
+    from huref.files.atomic import write_atomically
     from huref.report import html_page, sarif_log
 
     options = options or CompareOptions()
@@ -218,9 +220,9 @@ def explain(
         InconclusiveError: nothing of B agrees with anything of A; nothing is written.
         HurefError: see `huref.errors`.
     """
-    from huref.atomic import require_place
     from huref.explanation import save_evidence
     from huref.explanation.recovering import explain_models
+    from huref.files.atomic import require_place
 
     if out is not None:
         require_place(out)

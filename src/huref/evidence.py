@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from huref.artefact import CompareOptions, Comparison, Fingerprint
-from huref.atomic import require_place
+from huref.artefact import CompareOptions, Comparison
 from huref.errors import HurefError, InputError, UsageError
-from huref.fingerprint_file import fingerprint_digest, is_fingerprint
+from huref.files.atomic import require_place
+from huref.fingerprints.file import fingerprint_digest, is_fingerprint
+from huref.fingerprints.record import Fingerprint
 from huref.image import png_bytes
 from huref.portraits import PictureOptions, draw
 from huref.progress import Progress, Report

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from huref.artefact import CompareOptions, Comparison, Recipe
+from huref.artefact import CompareOptions, Comparison
+from huref.fingerprints.recipe import Recipe
 from huref.kinship import Relation, relate
 from huref.model.model import Model
 from huref.progress import Report

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from huref.artefact import Fingerprint, canonical_json
-from huref.atomic import write_atomically
 from huref.errors import UsageError
-from huref.fingerprint_file import fingerprint_digest
+from huref.files.atomic import write_atomically
+from huref.files.canonical_json import canonical_json
+from huref.fingerprints.file import fingerprint_digest
+from huref.fingerprints.record import Fingerprint
 from huref.image import contact_sheet, graded_row, png_bytes, render, resize, side_by_side
 from huref.image.pixels import Pixels, require_side
 from huref.image.rendering import CUTOFF, require_psi, usual_psi

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huref.artefact import Recipe
 from huref.errors import UsageError
+from huref.fingerprints.recipe import Recipe
 
 if TYPE_CHECKING:
     from huref.answer_checks import Verification
@@ -78,7 +78,7 @@ def prove_fingerprint(
     Raises:
         HurefError: see `huref.errors`.
     """
-    from huref.atomic import require_place, write_atomically
+    from huref.files.atomic import require_place, write_atomically
     from huref.proof import proving
 
     require_place(out)
@@ -101,7 +101,7 @@ def prove_compare(
     Raises:
         HurefError: see `huref.errors`.
     """
-    from huref.atomic import require_place, write_atomically
+    from huref.files.atomic import require_place, write_atomically
     from huref.proof import proving
     from huref.proof.commitment_file import read_commitment
 
@@ -126,7 +126,7 @@ def prove_inference(
     Raises:
         HurefError: see `huref.errors`.
     """
-    from huref.atomic import require_place, write_atomically
+    from huref.files.atomic import require_place, write_atomically
     from huref.proof import answering
 
     require_place(out)
@@ -141,7 +141,7 @@ def prove_rows(folder: Path, out: Path, nonce: bytes, count: int, passphrase: st
     Raises:
         HurefError: see `huref.errors`.
     """
-    from huref.atomic import require_place, write_atomically
+    from huref.files.atomic import require_place, write_atomically
     from huref.proof import proving
 
     require_place(out)

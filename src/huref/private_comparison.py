@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huref.atomic import write_atomically
 from huref.errors import InputError, UsageError
+from huref.files.atomic import write_atomically
 from huref.progress import Progress, Report
 from huref.proof.commitment_file import Commitment, read_commitment
 from huref.proof.container import read_file

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from huref.answer_checks import WEIGHTS_KIND, Verification, check_answer, check_weights
-from huref.artefact import Fingerprint, cosine
 from huref.errors import RejectedError, UsageError
-from huref.fingerprint_file import load_fingerprint
+from huref.fingerprints.file import load_fingerprint
+from huref.fingerprints.record import Fingerprint
+from huref.numerics.cosine import cosine
 from huref.proof.commitment_file import MAGIC as COMMITMENT
 from huref.proof.commitment_file import Commitment, parse_commitment, read_commitment
 from huref.proof.container import read_file

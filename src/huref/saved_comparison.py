@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from huref.artefact import NO_WEIGHTS, Comparison, Fingerprint, TermScore, cosine
+from huref.artefact import NO_WEIGHTS, Comparison, TermScore
 from huref.errors import InconclusiveError
-from huref.sketch import split_key
+from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.sketch import split_key
+from huref.numerics.cosine import cosine
 
 
 def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:

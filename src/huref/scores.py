@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.compute import has_fast_bfloat16, product
-from huref.invariants import Factors
+from huref.fingerprints.terms import Factors
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
-from huref.rounding import within_rounding
+from huref.numerics.products import has_fast_bfloat16, product
+from huref.numerics.rounding import within_rounding
 
 _BLOCK_ELEMENTS = 1 << 24
 

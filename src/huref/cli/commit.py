@@ -32,7 +32,7 @@ def commit(
 ) -> None:
     """Commit to a model's weights: writes a public commitment and a secret opening; run again to resume."""
     from huref import api
-    from huref.artefact import Recipe
+    from huref.fingerprints.recipe import Recipe
     from huref.proof.committing import CommitOptions
 
     chosen = CommitOptions(jobs, passphrases.to_set(out) if encrypt else passphrases.to_resume(out))

@@ -28,7 +28,7 @@ def convert(
     as_json: options.AsJson = False,
 ) -> None:
     """Convert an official CNN encoder to safetensors; no code in the pickle is run."""
-    from huref.nets.encoder_conversion import convert_encoder
+    from huref.fingerprints.encoder.conversion import convert_encoder
 
     done = convert_encoder(source, target, side)
     if as_json:
@@ -68,9 +68,9 @@ def evaluate(
     as_json: options.AsJson = False,
 ) -> None:
     """Measure an encoder on held-out synthetic triplets and on pairs of graded kinship."""
+    from huref.fingerprints.encoder.file import load_encoder
     from huref.lab.encoder_evaluation import evaluate_encoder
     from huref.lab.encoder_samples import SampleShape
-    from huref.nets.encoder_checkpoints import load_encoder
 
     found = load_encoder(weights)
     K = side or found.side or 1024

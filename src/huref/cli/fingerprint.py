@@ -28,7 +28,7 @@ def fingerprint(
     as_json: options.AsJson = False,
 ) -> None:
     """Fingerprint models: writes NAME.huref.safetensors and NAME.png."""
-    from huref.artefact import Recipe
+    from huref.fingerprints.recipe import Recipe
 
     chosen = Recipe(name=recipe, encoder=encoder, layers=layers, n_tokens=n_tokens or _usual(encoder_weights))
     _require_distinct(models)
@@ -65,7 +65,7 @@ def _usual(encoder_weights: Path | None) -> int:
     """K: 4096, or for the CNN encoder what its weights were trained at, 1024 where they do not say."""
     if encoder_weights is None:
         return 4096
-    from huref.nets.encoder_checkpoints import trained_side
+    from huref.fingerprints.encoder.file import trained_side
 
     return trained_side(encoder_weights) or 1024
 

@@ -31,7 +31,7 @@ def study(
     as_json: options.AsJson = False,
 ) -> None:
     """Write a page with which people try to read portraits: one file, offline, that scores itself."""
-    from huref.atomic import write_atomically
+    from huref.files.atomic import write_atomically
     from huref.lab.reading_form import FormOptions, make_form
     from huref.lab.study_models import load_study
     from huref.nets.checkpoints import open_generator

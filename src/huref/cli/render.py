@@ -29,7 +29,7 @@ def render(
 ) -> None:
     """Draw the picture of a fingerprint again; several make a labelled sheet, a row or a difference."""
     from huref import api, portraits
-    from huref.fingerprint_file import load_fingerprint
+    from huref.fingerprints.file import load_fingerprint
 
     prints = [load_fingerprint(path) for path in fingerprints]
     chosen = portraits.PictureOptions(

@@ -17,8 +17,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from huref.artefact import canonical_json
-from huref.atomic import write_atomically
 from huref.errors import CorruptFileError, InputError, MissingFileError, UnsafeFileError
 from huref.explanation.transform import (
     IDENTITY,
@@ -34,6 +32,8 @@ from huref.explanation.transform import (
     Share,
     Side,
 )
+from huref.files.atomic import write_atomically
+from huref.files.canonical_json import canonical_json
 
 SUFFIX = ".evidence.safetensors"
 MAX_BYTES = 1 << 31

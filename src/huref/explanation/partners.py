@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.compute import product
 from huref.explanation.parts import AttentionRows, FeedForwardRows
 from huref.explanation.stream import Stream
 from huref.explanation.transform import NONE
+from huref.numerics.products import product
 
 _CHUNK = 1024
 _MOST_LEFT = 1 << 25

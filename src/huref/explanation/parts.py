@@ -16,7 +16,7 @@ from torch import Tensor
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
-from huref.rounding import rounding_square
+from huref.numerics.rounding import rounding_square
 
 _SAMPLED_ROWS = 64
 

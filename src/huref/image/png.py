@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from huref.atomic import write_atomically
 from huref.errors import CorruptFileError
+from huref.files.atomic import write_atomically
 from huref.image.pixels import Pixels
 
 _LEVEL = 2

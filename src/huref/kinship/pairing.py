@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from huref.compute import has_fast_bfloat16, product
 from huref.kinship.neurons import Criterion, Heads, Neurons
+from huref.numerics.products import has_fast_bfloat16, product
 
 MIN_NEURONS = 32
 """Fewer neurons than this say nothing."""

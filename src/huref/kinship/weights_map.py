@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from huref.compute import product
 from huref.kinship.neurons import Neurons
 from huref.kinship.residual_map import ResidualMap, polar
+from huref.numerics.products import product
 
 _QUANTILES, _EXTREMES = 48, 12
 _MOST_NEURONS = 3072

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huref.atomic import write_atomically
 from huref.errors import UsageError
+from huref.files.atomic import write_atomically
 from huref.lab.bench_cost import machine, measure_costs, reference_pair
 from huref.lab.bench_figures import SCHEMA_VERSION, figures
 from huref.lab.bench_methods import find_methods

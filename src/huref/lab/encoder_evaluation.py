@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from huref.errors import UsageError
+from huref.fingerprints.encoder.file import EncoderWeights, load_encoder, save_encoder
+from huref.fingerprints.encoder.network import EncoderCNN, standardised_terms
 from huref.lab.encoder_samples import SampleShape, draw_one, draw_triplets, stream
-from huref.nets.encoder_checkpoints import EncoderWeights, load_encoder, save_encoder
-from huref.nets.encoder_cnn import EncoderCNN, standardised_terms
 from huref.progress import Progress, Report
 
 GRADES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.1, 0.0)

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.compute import has_fast_bfloat16
-from huref.nets.encoder_cnn import N_TERMS, standardised_terms
+from huref.fingerprints.encoder.network import N_TERMS, standardised_terms
+from huref.numerics.products import has_fast_bfloat16
 
 
 @dataclass(frozen=True)

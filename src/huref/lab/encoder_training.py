@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from huref.compute import has_fast_bfloat16
 from huref.errors import CorruptFileError, OutputError, UsageError
+from huref.fingerprints.encoder.file import save_encoder, write_large
+from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
 from huref.lab.encoder_samples import SampleShape, draw_triplets, stream
 from huref.lab.interrupt import noted_interrupt
-from huref.nets.encoder_checkpoints import save_encoder, write_large
-from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig
+from huref.numerics.products import has_fast_bfloat16
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from huref.atomic import write_atomically
 from huref.errors import OutputError, UsageError
+from huref.files.atomic import write_atomically
 from huref.image.pixels import Pixels, resize
 from huref.image.png import save_png
 from huref.image.rendering import CUTOFF, PAPER_PSI, render

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from huref.atomic import write_atomically
+from huref.files.atomic import write_atomically
 from huref.image.png import save_png
 from huref.image.rendering import to_pixels
 from huref.nets.checkpoints import save_generator

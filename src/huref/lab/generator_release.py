@@ -12,8 +12,8 @@ import re
 import sys
 from pathlib import Path
 
-from huref.atomic import write_atomically
 from huref.errors import UsageError
+from huref.files.atomic import write_atomically
 from huref.nets import checkpoints
 
 PIN = re.compile(r'^SHIPPED_SHA256 = "[^"]*"$', re.MULTILINE)

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from huref.atomic import write_atomically
 from huref.errors import CorruptFileError, OutputError, UsageError
+from huref.files.atomic import write_atomically
 from huref.lab.augment import augment
 from huref.lab.critics import Critic, PixelCritic, ProjectedCritic, gradient_penalty
 from huref.lab.efficientnet_lite import load_efficientnet

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from huref.artefact import VECTOR_LENGTH
 from huref.errors import UsageError
+from huref.fingerprints.record import VECTOR_LENGTH
 from huref.image import Pixels, render
 from huref.lab.reading_bands import BANDS, Band, Share
 

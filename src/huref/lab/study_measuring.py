@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.artefact import Recipe
+from huref.fingerprints.pipeline import choose_tokens, fingerprint
+from huref.fingerprints.recipe import Recipe
 from huref.lab.study_models import Study, StudyModel
 from huref.lab.study_offspring import Offspring
 from huref.lab.study_similarity import Terms, all_pairs
 from huref.lab.study_zoo import Family
 from huref.model.model import open_model
-from huref.pipeline import choose_tokens, fingerprint
 from huref.progress import Progress, Report
 
 ACROSS = 512
@@ -35,7 +35,7 @@ def by_terms(recipe: Recipe, encode: Callable[[Tensor], np.ndarray]) -> Encode:
     """An encoder of the six K x K terms themselves, over the tokens that the recipe chooses.
 
     Args:
-        encode: from (6, K, K), in the order of `huref.invariants.layer_terms`, to (512,).
+        encode: from (6, K, K), in the order of `huref.fingerprints.terms.layer_terms`, to (512,).
     """
 
     def vector(path: Path) -> np.ndarray:

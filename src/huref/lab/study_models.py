@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import VECTOR_LENGTH
-from huref.atomic import write_atomically
 from huref.errors import CorruptFileError, MissingFileError
+from huref.files.atomic import write_atomically
+from huref.fingerprints.record import VECTOR_LENGTH
 
 SCHEMA_VERSION = "huref.study/1.0"
 KINDS = ("base", "fine-tune", "noise", "requantised")

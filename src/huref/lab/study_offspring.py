@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from huref.artefact import Recipe
 from huref.errors import InconclusiveError
+from huref.fingerprints.recipe import Recipe
 from huref.lab.checkpoint_writer import TOKENIZER_FILES, write_folder
 from huref.lab.study_similarity import changed, self_ics
 from huref.model.model import open_model

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.artefact import Recipe
 from huref.errors import TokenizerError
-from huref.invariants import Bilinear, centred, factors, layer_terms, token_embeddings
+from huref.fingerprints.pipeline import choose_tokens
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.terms import Bilinear, centred, factors, layer_terms, token_embeddings
 from huref.model.arch import open_weights
 from huref.model.model import Model, open_model
 from huref.model.source.checkpoint import Checkpoint, Rows
 from huref.model.tokens import TokenSelection, shared
-from huref.pipeline import choose_tokens
 from huref.progress import Progress, Report
 
 Slot = tuple[int, str]

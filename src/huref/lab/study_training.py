@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from huref.compute import has_fast_bfloat16
 from huref.errors import NotFiniteError, UsageError
 from huref.lab.checkpoint_writer import write_folder
+from huref.numerics.products import has_fast_bfloat16
 from huref.progress import Progress, Report
 
 Loss = Callable[[Any, Tensor], Tensor]

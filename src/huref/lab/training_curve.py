@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from huref.atomic import write_atomically
 from huref.errors import CorruptFileError
+from huref.files.atomic import write_atomically
 from huref.lab.sample_distances import Estimate
 
 LOG = "log.jsonl"

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from huref.atomic import write_atomically
+from huref.files.atomic import write_atomically
 from huref.lab import zoo_real, zoo_shaping, zoo_training, zoo_tuning
 from huref.lab.zoo_models import ZooModel
 from huref.lab.zoo_plan import Plan, Scale

@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from huref.atomic import write_atomically
 from huref.errors import CorruptFileError, MissingFileError, UsageError
+from huref.files.atomic import write_atomically
 
 SCHEMA_VERSION = "huref.zoo/1.0"
 MANIFEST = "zoo.json"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.atomic import write_atomically
+from huref.files.atomic import write_atomically
 from huref.lab.study_texts import read_text
 from huref.lab.study_training import encode, train_tokenizer
 from huref.lab.zoo_plan import Scale

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from huref.merges.members import Family
 from huref.model.finite import require_finite
-from huref.rounding import rounding_bound, rounding_square
+from huref.numerics.rounding import rounding_bound, rounding_square
 
 _BLOCK_ELEMENTS = 1 << 24
 """Of all models together: 64 MB of float32, twice."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from huref.errors import HurefError, UsageError
-from huref.fingerprint_file import is_fingerprint
+from huref.fingerprints.file import is_fingerprint
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.model import model_name

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from huref.atomic import write_atomically
 from huref.errors import NotFiniteError, WeightsError
+from huref.files.atomic import write_atomically
 from huref.model.source.byte_source import LocalFile
 from huref.nets.stylegan2 import Generator, StyleGAN2Config
 from huref.nets.stylegan_official import MAX_BYTES, read_official

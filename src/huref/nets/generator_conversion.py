@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from huref.atomic import write_atomically
 from huref.errors import UsageError
+from huref.files.atomic import write_atomically
 from huref.nets.checkpoints import open_generator, save_generator
 from huref.nets.stylegan2 import StyleGAN2Config
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.artefact import Recipe
-from huref.atomic import write_atomically
 from huref.errors import InputError, OutputError, UsageError
+from huref.files.atomic import write_atomically
+from huref.fingerprints.recipe import Recipe
 from huref.model.model import open_model
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.tokens import load_encoder

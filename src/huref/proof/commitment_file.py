@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.artefact import canonical_json
+from huref.files.canonical_json import canonical_json
 from huref.proof.container import Reader, checked, pack, read_file
 from huref.proof.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
 from huref.proof.field import from_bytes, to_bytes

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.artefact import Recipe
-from huref.atomic import write_atomically
 from huref.errors import HurefError, InputError, OutputError, UsageError
+from huref.files.atomic import write_atomically
+from huref.fingerprints.recipe import Recipe
 from huref.model.tokens import Ranking
 from huref.progress import Progress, Report
 from huref.proof.commitment_file import NAME as COMMITMENT

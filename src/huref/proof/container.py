@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huref.artefact import canonical_json
 from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError, UnsafeFileError
+from huref.files.canonical_json import canonical_json
 
 MAX_HEADER = 1 << 20
 MAX_FILE = 1 << 31

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from huref.artefact import Recipe
 from huref.errors import UsageError
+from huref.fingerprints.pipeline import choose_tokens
+from huref.fingerprints.recipe import Recipe
 from huref.model.model import Model
-from huref.pipeline import choose_tokens
 from huref.proof.inference.model import IntegerModel
 from huref.proof.layout import EMBEDDING, Layout, Matrix
 from huref.proof.linking import layer_matrices, layer_terms

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import Recipe
+from huref.fingerprints.recipe import Recipe
 from huref.proof.field import ORDER
 
 SCHEMA = "huref.commitment/1"

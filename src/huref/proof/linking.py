@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import canonical_json
 from huref.errors import RejectedError
+from huref.files.canonical_json import canonical_json
 from huref.proof.commitment_file import Commitment
 from huref.proof.container import Reader, checked, pack
 from huref.proof.curve import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.artefact import canonical_json
+from huref.files.canonical_json import canonical_json
 from huref.proof.commitment_file import pack_strings, take_strings
 from huref.proof.container import Reader, checked
 from huref.proof.field import ORDER, integers

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import canonical_json
+from huref.files.canonical_json import canonical_json
 from huref.proof.container import Reader, checked, pack
 from huref.proof.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
 from huref.proof.field import byte_length, from_bytes, to_bytes

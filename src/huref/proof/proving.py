@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.artefact import Recipe
 from huref.errors import UsageError
+from huref.fingerprints.recipe import Recipe
 from huref.progress import Progress, Report
 from huref.proof.commitment_file import Commitment, read_commitment
 from huref.proof.opened_rows import OpenedRows, open_rows

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from huref.artefact import Recipe
 from huref.errors import InputError, UsageError
-from huref.invariants import Bilinear, layer_terms, token_embeddings
+from huref.fingerprints.pipeline import choose_tokens, ranking_digest
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.terms import Bilinear, layer_terms, token_embeddings
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
 from huref.model.tokens import Ranking
-from huref.pipeline import choose_tokens, ranking_digest
 from huref.progress import Progress, Report
 from huref.proof.fixed_point import quantised
 from huref.proof.layout import BITS, EMBEDDING, Layout, Matrix, Term

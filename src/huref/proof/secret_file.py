@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huref.artefact import canonical_json
 from huref.errors import OutputError, UsageError
+from huref.files.canonical_json import canonical_json
 from huref.proof.container import MAX_FILE, Reader, checked, pack, read_file
 
 PIECE = 1 << 20

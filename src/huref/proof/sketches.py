@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from huref.fingerprints.sketch import project, unit_rms
 from huref.proof.field import matmul
 from huref.proof.layout import EMBEDDING, Layout, Term
-from huref.sketch import project, unit_rms
 
 
 def embedding(layout: Layout, rows: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from huref.atomic import write_atomically
 from huref.errors import CorruptFileError, MissingFileError
+from huref.files.atomic import write_atomically
 
 SCHEMA_VERSION = "huref.calibration/1.0"
 SCORES = ("agreement", "aligned", "ics_canonical", "ics", "pcs")

@@ -13,6 +13,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import proof_kit as kit
+from huref.fingerprints.sketch import token_signs
 from huref.proof.curve import blinding_generator, encode_points, generators
 from huref.proof.no_wrap import projections
 from huref.proof.opening_file import write_opening
@@ -20,7 +21,6 @@ from huref.proof.pair import score_pair
 from huref.proof.signs import centred_signs
 from huref.proof.transcript import Transcript
 from huref.proof.verification import verify_sketches
-from huref.sketch import token_signs
 
 
 def transcript_answers() -> dict[str, str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.atomic import write_atomically
 from huref.errors import TokenizerError
+from huref.files.atomic import write_atomically
 from huref.model.tokens.files import read_capped
 from huref.model.tokens.vocabulary import MAX_IDS, Vocabulary
 

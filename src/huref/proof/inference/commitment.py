@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import canonical_json
 from huref.errors import UsageError
+from huref.files.canonical_json import canonical_json
 from huref.proof.container import Reader, checked, pack
 from huref.proof.curve import POINT_BYTES, ShortCommitter, encode_points
 from huref.proof.field import integers, reduced

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from huref.errors import UsageError, WeightsError
+from huref.fingerprints.encoder.file import save_encoder
+from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig, fold
 from huref.model.source.pickle_modules import open_network
 from huref.model.source.ranged_checkpoint import RangedCheckpoint
-from huref.nets.encoder_checkpoints import save_encoder
-from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig, fold
 
 _EPS = 1e-5
 _LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}

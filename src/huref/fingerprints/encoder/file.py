@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from huref.errors import OutputError, WeightsError
-from huref.nets.encoder_cnn import EncoderCNN, EncoderConfig
+from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
 
 FORMAT = "huref-encoder-cnn-1"
 HOW_TO_GET = "train them with `huref train encoder`, or convert your own with `huref encoder convert`"

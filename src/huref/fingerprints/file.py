@@ -17,9 +17,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from huref.artefact import SCHEMA_VERSION, VECTOR_LENGTH, Fingerprint, Recipe, canonical_json
-from huref.atomic import write_atomically
 from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError
+from huref.files.atomic import write_atomically
+from huref.files.canonical_json import canonical_json
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import SCHEMA_VERSION, VECTOR_LENGTH, Fingerprint
 
 SUFFIX = ".huref.safetensors"
 _MAX_BYTES = 1 << 28

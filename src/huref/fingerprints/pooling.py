@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.artefact import VECTOR_LENGTH
 from huref.errors import UsageError
-from huref.invariants import Bilinear
+from huref.fingerprints.record import VECTOR_LENGTH
+from huref.fingerprints.terms import Bilinear
 
 TOKEN_MULTIPLE = 256
 """Six terms of K rows fall into 512 bands of whole rows when K is a multiple of 256."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from huref.artefact import VECTOR_LENGTH
+from huref.fingerprints.record import VECTOR_LENGTH
 
 _TOKEN_DOMAIN = b"huref/sketch/1"
 _SLOT_DOMAIN = b"huref/project/1"

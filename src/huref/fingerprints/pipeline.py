@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from huref.artefact import Fingerprint, Recipe
 from huref.errors import UsageError
-from huref.invariants import Bilinear, centred, layer_terms, sketch_term, token_embeddings
+from huref.fingerprints.encoder.file import HOW_TO_GET, EncoderWeights, load_encoder
+from huref.fingerprints.encoder.network import EncoderCNN, encode
+from huref.fingerprints.pooling import TOKEN_MULTIPLE, mean_pooling
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.sketch import project, token_signs, unit_rms
+from huref.fingerprints.terms import Bilinear, centred, layer_terms, sketch_term, token_embeddings
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
 from huref.model.tokens import Ranking, TokenSelection, rarest, sampled
-from huref.nets.encoder_checkpoints import HOW_TO_GET, EncoderWeights, load_encoder
-from huref.nets.encoder_cnn import EncoderCNN, encode
-from huref.pooling import TOKEN_MULTIPLE, mean_pooling
 from huref.progress import Progress, Report
-from huref.sketch import project, token_signs, unit_rms
 from huref.version import __version__
 
 

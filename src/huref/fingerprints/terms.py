@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.artefact import Recipe
-from huref.compute import product, project_rows
+from huref.fingerprints.recipe import Recipe
 from huref.model.arch.canonical import Attention
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.numerics.products import product, project_rows
 
 PAPER_KINDS = ("qk", "vo", "ffn")
 

@@ -1,0 +1,1 @@
+"""What every file that huref writes or reads has in common."""

@@ -1,0 +1,1 @@
+"""The official CNN encoder: network, weights file, conversion."""

@@ -1,0 +1,1 @@
+"""Products, rounding and cosines of arrays."""
