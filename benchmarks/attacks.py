@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from huref import api
-from huref.artefact import CompareOptions
 from huref.errors import UsageError
 from huref.files.atomic import write_atomically
+from huref.kinship.record import CompareOptions
 from huref.lab.attacks import ALL, KINDS, AttackOptions, attack, parse_kinds
 from measure import machine
 

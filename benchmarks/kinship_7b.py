@@ -33,8 +33,8 @@ def compare() -> None:
     """Child: compare two checkpoints by pairing agreement alone."""
     import torch  # noqa: F401
 
-    from huref import api, kinship  # noqa: F401
-    from huref.artefact import CompareOptions
+    from huref import api
+    from huref.kinship.record import CompareOptions
 
     clock = Clock()
     options = CompareOptions(method="agreement", layers=sys.argv[4])

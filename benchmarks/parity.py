@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from huref.artefact import Comparison
+    from huref.kinship.record import Comparison
     from huref.model.arch.weights import CanonicalWeights
     from huref.model.model import Model
 
@@ -62,10 +62,10 @@ def tiny_families(work: Path) -> list[bool]:
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
     import test_parity as oracle
-    from huref.artefact import CompareOptions
-    from huref.comparison import compare_models
     from huref.fingerprints import pipeline
     from huref.fingerprints.recipe import Recipe
+    from huref.kinship.comparison import compare_models
+    from huref.kinship.record import CompareOptions
     from huref.model.tokens import read_ranking
 
     ranking = work / "ranking.txt"
@@ -240,8 +240,8 @@ def start_up() -> list[bool]:
 
 def compare(a: Path, b: Path) -> Comparison:
     """`huref compare` with its defaults."""
-    from huref.artefact import CompareOptions
-    from huref.comparison import compare_models
+    from huref.kinship.comparison import compare_models
+    from huref.kinship.record import CompareOptions
 
     return compare_models(a, b, CompareOptions())
 

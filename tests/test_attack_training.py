@@ -8,11 +8,11 @@ import torch
 from huref.errors import NotFiniteError, UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import bilinear, centred, factors
+from huref.kinship.correlation import pearson
 from huref.lab import training_attack as attacks
 from huref.lab.llama import Llama
 from huref.lab.rearrange import rearrange
 from huref.lab.training_attack import TRACES, TrainingOptions, train_away
-from huref.scores import pearson
 from lab_models import as_weights, tiny_llama
 
 TOKENS = torch.arange(400).repeat(8)

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import TinyLlama
-from huref.artefact import CompareOptions
-from huref.comparison import compare_models
+from huref.kinship.comparison import compare_models
+from huref.kinship.record import CompareOptions
 from huref.lab.bench_methods import Peer
 from huref.model.tokens import rarest
 

@@ -12,9 +12,9 @@ import huref
 from checkpoints import llama_state, save_llama
 from huref.cli.app import app
 from huref.errors import InconclusiveError
+from huref.kinship.verdict import load_calibration
 from huref.lab.calibration import CalibrationOptions, calibrate, unrelated_pairs
 from huref.lab.zoo_models import Zoo, ZooModel, save_zoo
-from huref.verdict import load_calibration
 
 
 def base(name: str, text: str = "t", init: str = "") -> ZooModel:

@@ -22,10 +22,10 @@ from PIL import Image
 import huref
 from conftest import Outcome, TinyLlama
 from huref import tables
-from huref.artefact import VERDICTS
 from huref.fingerprints.file import SUFFIX, load_fingerprint, save_fingerprint
 from huref.fingerprints.recipe import Recipe
 from huref.image import read_png_metadata
+from huref.kinship.record import VERDICTS
 from huref.numerics.cosine import cosine
 
 Cli = Callable[..., Outcome]

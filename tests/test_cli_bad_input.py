@@ -287,7 +287,9 @@ def test_two_models_with_nothing_in_common_are_inconclusive(cli: Cli, tmp_path: 
 
 
 def test_an_interrupt_ends_with_130(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huref.api.fingerprint", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(
+        "huref.fingerprints.references.fingerprint", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+    )
     assert cli(*fingerprinted(tmp_path, tmp_path), "--json") == Outcome(130, "", "huref: interrupted\n")
 
 

@@ -9,8 +9,8 @@ import torch
 
 import huref
 from checkpoints import VOCAB, llama_state, save_llama
-from huref.artefact import CompareOptions, Comparison
 from huref.errors import InconclusiveError
+from huref.kinship.record import CompareOptions, Comparison
 
 SMALL = CompareOptions(n_tokens=256)
 

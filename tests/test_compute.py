@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huref.fingerprints.terms import Factors
+from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.numerics import products
 from huref.numerics.products import product, project_rows
-from huref.scores import pearson, pearson_from_dense, pearson_from_factors
 
 
 @pytest.fixture(params=[True, False], ids=["bfloat16", "float32"])

@@ -15,7 +15,6 @@ import huref
 from checkpoints import save_llama
 from conftest import Outcome
 from hostile_files import assert_complete
-from huref.artefact import CompareOptions
 from huref.errors import CorruptFileError, InconclusiveError, UsageError, WeightsError
 from huref.fingerprints.encoder.file import load_encoder
 from huref.fingerprints.encoder.network import encode
@@ -24,9 +23,10 @@ from huref.fingerprints.pipeline import choose_tokens, fingerprint
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
 from huref.fingerprints.terms import centred, factors, layer_terms, token_embeddings
+from huref.kinship.record import CompareOptions
+from huref.kinship.saved import compare_fingerprints
 from huref.model.model import open_model
 from huref.numerics.cosine import cosine
-from huref.saved_comparison import compare_fingerprints
 from tiny_encoders import save_small
 
 CNN = Recipe(encoder="cnn", n_tokens=256)

@@ -14,8 +14,8 @@ from huref.errors import NotFiniteError
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
 from huref.fingerprints.terms import bilinear, centred, exact_ffn, factors, kinds_of, sketch_term, token_embeddings
+from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.numerics import products
-from huref.scores import pearson, pearson_from_dense, pearson_from_factors
 from symmetries import (
     SYMMETRIES,
     ArrayWeights,

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.kinship import (
+from huref.kinship.alignment import (
     Heads,
     Neurons,
     Relation,
@@ -32,7 +32,7 @@ from huref.kinship import (
     rotation_deviation,
     weights_map,
 )
-from huref.kinship import relation as relation_module
+from huref.kinship.alignment import relation as relation_module
 from huref.lab.attacks import KINDS, apply, parse_kinds
 from huref.lab.attacks.stored import layout_of, stored_config, stored_tensors
 from huref.lab.attacks.vocabulary import new_ids
@@ -292,7 +292,7 @@ def test_aligned_scores_are_what_numpy_says_and_probes_come_near(monkeypatch: py
         A, B = (M - np.trace(M) / d * np.eye(d) for M in (A, B))
         assert exact[kind] == pytest.approx((A * B).sum() / np.linalg.norm(A) / np.linalg.norm(B), abs=1e-4)
     assert exact["gate_down"] > 0.5 and abs(exact["qk"]) < 0.1
-    monkeypatch.setattr("huref.kinship.aligned.PROBES", 64)
+    monkeypatch.setattr("huref.kinship.alignment.aligned.PROBES", 64)
     probed = aligned_scores(operators(x, a), operators(y, b), where)
     assert all(probed[kind] == pytest.approx(exact[kind], abs=4 / 64) for kind in exact)
 
@@ -365,7 +365,7 @@ def test_too_few_neurons_and_nothing_in_common_are_told(monkeypatch: pytest.Monk
     monkeypatch.setattr(relation_module, "MIN_NEURONS", 1000)
     assert "fewer than 1000 feed-forward neurons" in str(relate(base, base))
     monkeypatch.undo()
-    monkeypatch.setattr("huref.kinship.relation.weights_map", lambda a, b: None)
+    monkeypatch.setattr("huref.kinship.alignment.relation.weights_map", lambda a, b: None)
     other = model_of("llama", opened("llama")[1], spelling="other")
     assert isinstance(relate(base, other), Relation)  # of equal width: the identity is a map
     wide = model_of("gpt2", opened("gpt2")[1], spelling="other")
@@ -383,7 +383,7 @@ def _parts(x: Neurons, y: Neurons) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def test_a_wide_layer_is_aligned_by_its_outstanding_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["huref.kinship.weights_map"], "_MOST_NEURONS", 80)
+    monkeypatch.setattr(sys.modules["huref.kinship.alignment.weights_map"], "_MOST_NEURONS", 80)
     dice = torch.Generator().manual_seed(8)
     layers = [_random_neurons(200, 16, dice) for _ in range(3)]
     turn = torch.linalg.qr(torch.randn(16, 16, generator=dice))[0]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from huref.artefact import CompareOptions
-from huref.comparison import compare_models
 from huref.errors import ArchitectureError, InconclusiveError, MissingFileError, OutputError, UsageError
+from huref.kinship.comparison import compare_models
+from huref.kinship.record import CompareOptions
 from huref.lab import demo
 from huref.lab.checkpoint_writer import config_json, tokenizer_files, write_checkpoint
 from huref.lab.demo import DemoOptions, bundled_model, encode, run_demo

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from huref.errors import UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import Factors, bilinear, centred, exact_ffn, factors, token_embeddings
+from huref.kinship.correlation import pearson
 from huref.lab.llama import logits
 from huref.lab.rearrange import DEFAULT_KINDS, KINDS, logit_error, rearrange
 from huref.model.arch.weights import CanonicalWeights
-from huref.scores import pearson
 from lab_models import as_weights, tiny_llama
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7, 9, 3]])

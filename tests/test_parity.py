@@ -19,15 +19,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from huref.artefact import CompareOptions
-from huref.comparison import compare_models
 from huref.fingerprints import pipeline
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
 from huref.fingerprints.terms import Bilinear, Factors, bilinear, centred, factors, sketch_term, token_embeddings
+from huref.kinship.comparison import compare_models
+from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
+from huref.kinship.record import CompareOptions
 from huref.model.tokens import read_ranking
 from huref.numerics import products
-from huref.scores import pearson, pearson_from_dense, pearson_from_factors
 
 Array = np.ndarray
 State = dict[str, torch.Tensor]

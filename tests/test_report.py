@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import report_kit as kit
-from huref.artefact import NO_WEIGHTS, VERDICTS, Comparison
+from huref.kinship.record import NO_WEIGHTS, VERDICTS, Comparison
 from huref.report import Evidence, html_page, words
 from huref.report.charts import LEVELS
 from huref.report.markup import Markup, element, filled, join, name, plain

@@ -13,10 +13,10 @@ import pytest
 
 from conftest import Outcome
 from huref import api, evidence
-from huref.artefact import CompareOptions
 from huref.errors import UsageError
 from huref.evidence import ReportOptions, command, shown
 from huref.fingerprints.file import SUFFIX, save_fingerprint
+from huref.kinship.record import CompareOptions
 from test_report import Outline
 
 Cli = Callable[..., Outcome]

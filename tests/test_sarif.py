@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import report_kit as kit
-from huref.artefact import VERDICTS, Comparison
+from huref.kinship.record import VERDICTS, Comparison
 from huref.report import Evidence, sarif_log
 from huref.report.sarif import message_text, severity
 from test_report import CASES

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huref.errors import NotFiniteError
+from huref.kinship.parameters import ParameterComparison, compare_parameters
 from huref.numerics.rounding import within_rounding
-from huref.scores import ParameterComparison, compare_parameters
 
 
 class Named:
@@ -61,7 +61,7 @@ def test_pcs_equals_numpy(seed: int, noise: float) -> None:
 def test_pcs_in_blocks_equals_pcs_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = Named(random_tensors(1)), Named(random_tensors(2))
     whole = compared(a, b).pcs
-    monkeypatch.setattr("huref.scores._BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr("huref.kinship.parameters._BLOCK_ELEMENTS", 100)
     assert compared(a, b).pcs == pytest.approx(whole, abs=1e-7)
 
 

@@ -14,14 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.artefact import CompareOptions
-from huref.comparison import compare_models
 from huref.errors import CorruptFileError, InconclusiveError, MissingFileError, NotFiniteError, UsageError
 from huref.fingerprints.encoder.file import load_encoder, save_encoder
 from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
 from huref.fingerprints.encoder.network import encode as encode_terms
 from huref.fingerprints.pipeline import fingerprint
 from huref.fingerprints.recipe import Recipe
+from huref.kinship.comparison import compare_models
+from huref.kinship.record import CompareOptions
 from huref.lab.study_measuring import by_recipe, by_terms, measure, study_recipes
 from huref.lab.study_models import Study, StudyModel, load_study, save_study
 from huref.lab.study_offspring import TOLERANCE, Noise, make_noisy, make_requantised, noise_levels

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.artefact import VERDICTS, LayerMatch
 from huref.errors import CorruptFileError, MissingFileError
-from huref.verdict import (
+from huref.kinship.record import VERDICTS, LayerMatch
+from huref.kinship.verdict import (
     ACCUSED_FROM,
     FALSE_ACCUSATION_RATE,
     Background,
@@ -27,7 +27,7 @@ from huref.verdict import (
     load_calibration,
     save_calibration,
 )
-from huref.verdict.decision import Side
+from huref.kinship.verdict.decision import Side
 
 
 def pair(score: float, *, same: bool = True, n: int = 0, **others: float | None) -> UnrelatedPair:
@@ -179,7 +179,7 @@ def test_bytes_that_are_no_calibration_are_refused(tmp_path: Path, content: byte
 def test_a_missing_or_enormous_calibration_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingFileError, match="huref lab calibrate"):
         load_calibration(tmp_path / "none.json")
-    monkeypatch.setattr("huref.verdict.calibration._LARGEST_FILE", 10)
+    monkeypatch.setattr("huref.kinship.verdict.calibration._LARGEST_FILE", 10)
     (tmp_path / "large.json").write_bytes(b"{}" + b" " * 20)
     with pytest.raises(CorruptFileError, match="at most 10 bytes"):
         load_calibration(tmp_path / "large.json")

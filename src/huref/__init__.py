@@ -22,31 +22,28 @@ from typing import TYPE_CHECKING, Any
 from huref.version import __version__
 
 if TYPE_CHECKING:
-    from huref.api import (
-        compare,
-        explain,
-        fingerprint,
-        matrix,
-        rank_tokens,
-        render,
-    )
-    from huref.artefact import Comparison
+    from huref.api import explain, render
     from huref.errors import HurefError
     from huref.fingerprints.file import load_fingerprint, save_fingerprint
     from huref.fingerprints.recipe import Recipe
     from huref.fingerprints.record import Fingerprint
+    from huref.fingerprints.references import fingerprint
+    from huref.kinship.matrix import matrix
+    from huref.kinship.record import Comparison
+    from huref.kinship.references import compare
+    from huref.model.token_ranking import rank_tokens
 
 _HOMES = {
-    "Comparison": "artefact",
+    "Comparison": "kinship.record",
     "Fingerprint": "fingerprints.record",
     "HurefError": "errors",
     "Recipe": "fingerprints.recipe",
-    "compare": "api",
+    "compare": "kinship.references",
     "explain": "api",
-    "fingerprint": "api",
+    "fingerprint": "fingerprints.references",
     "load_fingerprint": "fingerprints.file",
-    "matrix": "api",
-    "rank_tokens": "api",
+    "matrix": "kinship.matrix",
+    "rank_tokens": "model.token_ranking",
     "render": "api",
     "save_fingerprint": "fingerprints.file",
 }

@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from huref.artefact import CompareOptions, Comparison
 from huref.errors import HurefError, InputError, UsageError
 from huref.files.atomic import require_place
 from huref.fingerprints.file import fingerprint_digest, is_fingerprint
 from huref.fingerprints.record import Fingerprint
 from huref.image import png_bytes
+from huref.kinship.record import CompareOptions, Comparison
+from huref.kinship.verdict import ACCUSED_FROM, FALSE_ACCUSATION_RATE
 from huref.portraits import PictureOptions, draw
 from huref.progress import Progress, Report
 from huref.report import Evidence, FileRecord, InputRecord
 from huref.report.numbers import share, size
-from huref.verdict import ACCUSED_FROM, FALSE_ACCUSATION_RATE
 from huref.version import __version__
 
 HASHED_UNASKED = 10**9

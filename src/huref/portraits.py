@@ -23,7 +23,7 @@ from huref.image import contact_sheet, graded_row, png_bytes, render, resize, si
 from huref.image.pixels import Pixels, require_side
 from huref.image.rendering import CUTOFF, require_psi, usual_psi
 from huref.image.svg import BadgeText, badge
-from huref.saved_comparison import compare_fingerprints
+from huref.kinship.saved import compare_fingerprints
 
 if TYPE_CHECKING:
     from huref.nets.stylegan2 import Generator

@@ -13,6 +13,7 @@ from typing import Any
 
 from huref.errors import InputError, UsageError
 from huref.files.atomic import write_atomically
+from huref.kinship.verdict import FALSE_ACCUSATION_RATE, Background, background_of, load_calibration
 from huref.progress import Progress, Report
 from huref.proof.commitment_file import Commitment, read_commitment
 from huref.proof.container import read_file
@@ -22,7 +23,6 @@ from huref.proof.parallel import decode_many_points
 from huref.proof.proof_file import claim_of, parse_proof
 from huref.proof.proving import prove_compare
 from huref.proof.verification import Verified, verify_sketches
-from huref.verdict import FALSE_ACCUSATION_RATE, Background, background_of, load_calibration
 
 ACCUSED_FROM = 0.75
 """An ICS that may be lower than this accuses nobody: unrelated pairs reach 0.64 (docs/proofs.md)."""

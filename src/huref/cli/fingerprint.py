@@ -72,7 +72,7 @@ def _usual(encoder_weights: Path | None) -> int:
 
 def _require_distinct(models: list[str]) -> None:
     from huref.errors import UsageError
-    from huref.model.model import model_name
+    from huref.model.name import model_name
 
     names = [model_name(model) for model in models]
     twice = sorted({name for name in names if names.count(name) > 1})

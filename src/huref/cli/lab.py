@@ -126,8 +126,8 @@ def calibrate(
     as_json: options.AsJson = False,
 ) -> None:
     """Compare the unrelated pairs of a zoo: the background that verdicts are held against. Resumable."""
+    from huref.kinship.verdict import save_calibration
     from huref.lab.calibration import CalibrationOptions, calibrate
-    from huref.verdict import save_calibration
 
     with output.progress() as report:
         journal = out.with_name(f"{out.name}.partial")

@@ -25,7 +25,7 @@ def matrix(
 ) -> None:
     """Compare every pair of models: the paper's tables 1, 2, 3 and 7."""
     from huref import api, tables
-    from huref.artefact import CompareOptions
+    from huref.kinship.record import CompareOptions
 
     tables.require_style(style)
     chosen = CompareOptions(layers=layers, n_tokens=n_tokens, tokens_file=tokens, arch_file=arch_file)

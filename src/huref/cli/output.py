@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from huref.artefact import Comparison
     from huref.errors import HurefError
     from huref.fingerprints.record import Fingerprint
+    from huref.kinship.record import Comparison
     from huref.private_comparison import PrivateComparison
     from huref.progress import Report
 

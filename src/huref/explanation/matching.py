@@ -1,4 +1,4 @@
-"""Which stream, which layers: the coarse part of a transform, from what `huref.kinship` found."""
+"""Which stream, which layers: the coarse part of a transform, from what `huref.kinship.alignment` found."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from huref.explanation.partners import NeuronPartners, carried, pair, pair_heads
 from huref.explanation.parts import FeedForwardRows, read_attention, read_embedding, read_feed_forward
 from huref.explanation.stream import Stream, candidates
 from huref.explanation.transform import NONE, ROTATION, ResidualTransform
-from huref.kinship import Relation
-from huref.kinship.residual_map import polar
+from huref.kinship.alignment import Relation
+from huref.kinship.alignment.residual_map import polar
 from huref.model.model import Model
 from huref.model.tokens import shared
 

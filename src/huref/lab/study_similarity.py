@@ -1,8 +1,8 @@
 """The true similarity of many models at once: ICS of all pairs, and of a model with a changed copy of itself.
 
-`huref.comparison` answers for two checkpoints from their factors. Among hundreds, each matrix takes part in hundreds
-of correlations: here it is formed once, standardised and flattened, and the ICS are inner products. Terms, tokens
-and layers are chosen by the same code, so both ways agree (a test holds them together).
+`huref.kinship.comparison` answers for two checkpoints from their factors. Among hundreds, each matrix takes part in
+hundreds of correlations: here it is formed once, standardised and flattened, and the ICS are inner products. Terms,
+tokens and layers are chosen by the same code, so both ways agree (a test holds them together).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from huref.errors import HurefError, UsageError
 from huref.fingerprints.file import is_fingerprint
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
-from huref.model.model import model_name
+from huref.model.name import model_name
 from huref.model.source import open_checkpoint
 
 _PROBED_ROWS = 64

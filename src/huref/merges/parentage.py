@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from huref.artefact import VERDICTS
 from huref.errors import UsageError
+from huref.kinship.record import VERDICTS
 
 SCHEMA_VERSION = "huref.parents/1.0"
 KINDS = ("linear", "per-layer", "sparse", "single parent", "none")
@@ -68,7 +68,7 @@ class Parentage:
         child: the model in question.
         base: the candidate that task vectors start from, or None: then weights themselves are fitted.
         base_source: `given`, `chosen` (the others lie round it) or `none`.
-        verdict: one of `huref.artefact.VERDICTS`.
+        verdict: one of `huref.kinship.record.VERDICTS`.
         kind: one of `KINDS`.
         parents: names, the largest weight first.
         candidates: everyone compared, in the order given. "The fit" below is the one that `kind` rests on: weights

@@ -1,13 +1,13 @@
-"""A reference becomes an opened model: its weights in canonical form, its vocabulary, and what it is called."""
+"""A reference becomes an opened model: its weights in canonical form, its vocabulary."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
+from huref.model.name import model_name
 from huref.model.source import open_checkpoint
 from huref.model.tokens import Vocabulary, load_vocabulary
 
@@ -38,14 +38,3 @@ def open_model(reference: str | Path, arch_file: Path | None = None) -> Model:
     except BaseException:
         checkpoint.close()
         raise
-
-
-def model_name(reference: str | Path) -> str:
-    """What a model is called in every artefact: the folder's or the file's own name, as written, never a path.
-
-    Links are not followed: who links `my-model` to a cache means `my-model`. Bytes that are no UTF-8 (surrogates,
-    to Python) fit in no file's metadata and become question marks.
-    """
-    path = Path(os.path.abspath(reference))  # noqa: PTH100 (resolve() would follow links)
-    name = path.stem if path.is_file() else path.name
-    return name.encode("utf-8", "replace").decode() or "model"

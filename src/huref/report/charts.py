@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from huref.artefact import Comparison
+from huref.kinship.record import Comparison
 from huref.report.markup import Markup, element, join, plain
 from huref.report.numbers import finite, percent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from huref.artefact import Comparison
+from huref.kinship.record import Comparison
 from huref.report import words
 from huref.report.markup import (
     Markup,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import Comparison, LayerMatch
+from huref.kinship.record import Comparison, LayerMatch
 from huref.report import charts, words
 from huref.report.markup import (
     LONG,

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from pathlib import Path
 
-from huref.artefact import Comparison
+from huref.kinship.record import Comparison
 from huref.report import conclusion, measured, provenance
 from huref.report.markup import Markup, element, name, plain
 from huref.report.records import Evidence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from huref.artefact import Comparison
+from huref.kinship.record import Comparison
 from huref.report.markup import (
     LONG,
     Markup,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from huref.artefact import VERDICTS, Comparison
+from huref.kinship.record import VERDICTS, Comparison
 from huref.report import words
 from huref.report.markup import plain
 from huref.report.numbers import json_ready

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huref.artefact import NO_WEIGHTS, Comparison
+from huref.kinship.record import NO_WEIGHTS, Comparison
 from huref.report.numbers import decimal, finite, percent
 
 LABELS = {

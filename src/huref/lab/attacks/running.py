@@ -24,7 +24,7 @@ from huref.lab.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_
 from huref.lab.decoder import Decoder, load_decoder, logits
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
-from huref.model.model import model_name
+from huref.model.name import model_name
 from huref.model.source import open_checkpoint
 from huref.model.source.checkpoint import Checkpoint
 from huref.progress import Progress, Report

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.kinship.neurons import Heads, Neurons
-from huref.kinship.residual_map import ResidualMap
+from huref.kinship.alignment.neurons import Heads, Neurons
+from huref.kinship.alignment.residual_map import ResidualMap
 
 KINDS = ("qk", "vo", "up_down", "gate_down")
 AVERAGED = ("qk", "vo", "up_down")

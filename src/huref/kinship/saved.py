@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from huref.artefact import NO_WEIGHTS, Comparison, TermScore
 from huref.errors import InconclusiveError
 from huref.fingerprints.record import Fingerprint
 from huref.fingerprints.sketch import split_key
+from huref.kinship.record import NO_WEIGHTS, Comparison, TermScore
 from huref.numerics.cosine import cosine
 
 

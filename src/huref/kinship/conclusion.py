@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from huref.artefact import CompareOptions, Comparison
 from huref.fingerprints.recipe import Recipe
-from huref.kinship import Relation, relate
+from huref.kinship.alignment import Relation, relate
+from huref.kinship.record import CompareOptions, Comparison
+from huref.kinship.verdict import Decision, Facts, background_of, decide, load_calibration
+from huref.kinship.verdict.calibration import SCORES, Background
+from huref.kinship.verdict.decision import Side, scores_of
 from huref.model.model import Model
 from huref.progress import Report
-from huref.verdict import Decision, Facts, background_of, decide, load_calibration
-from huref.verdict.calibration import SCORES, Background
-from huref.verdict.decision import Side, scores_of
 
 
 def with_kinship(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from huref.kinship.neurons import Criterion, Heads, Neurons
+from huref.kinship.alignment.neurons import Criterion, Heads, Neurons
 from huref.numerics.products import has_fast_bfloat16, product
 
 MIN_NEURONS = 32

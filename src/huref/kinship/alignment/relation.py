@@ -9,13 +9,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from huref.artefact import LayerMatch
-from huref.kinship.aligned import AVERAGED, aligned_scores, operators, rotation_deviation
-from huref.kinship.layers import LayerPlan, match_layers, plan_layers
-from huref.kinship.neurons import Heads, Neurons, read_heads, read_neurons
-from huref.kinship.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers
-from huref.kinship.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
-from huref.kinship.weights_map import weights_map
+from huref.kinship.alignment.aligned import AVERAGED, aligned_scores, operators, rotation_deviation
+from huref.kinship.alignment.layers import LayerPlan, match_layers, plan_layers
+from huref.kinship.alignment.neurons import Heads, Neurons, read_heads, read_neurons
+from huref.kinship.alignment.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers
+from huref.kinship.alignment.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
+from huref.kinship.alignment.weights_map import weights_map
+from huref.kinship.record import LayerMatch
 from huref.model.model import Model
 from huref.model.tokens import MIN_TOKENS
 from huref.progress import Progress, Report
@@ -40,7 +40,7 @@ class Relation:
         shared_tokens: token strings that both vocabularies have and that a map was sought by; 0: too few.
         layers: matched layers with their scores.
         table: (L_a, L_b) agreement over the neurons that layers were matched by; NaN where a pair was not tried.
-        rotation_deviation: see `huref.kinship.aligned`.
+        rotation_deviation: see `huref.kinship.alignment.aligned`.
         is_complete: whether every layer was tried with every other.
         tried: every map that was tried -> mean agreement of its best half of layers.
     """

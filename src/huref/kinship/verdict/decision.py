@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from huref.artefact import LayerMatch
-from huref.verdict.calibration import ACCUSED_FROM, FALSE_ACCUSATION_RATE, Background
+from huref.kinship.record import LayerMatch
+from huref.kinship.verdict.calibration import ACCUSED_FROM, FALSE_ACCUSATION_RATE, Background
 
 WHOLE, PART = 0.5, 0.25
 """Agreement from which on a layer has a partner, and below which it has none."""
@@ -94,7 +94,7 @@ class Decision:
     """A verdict, and what it rests on.
 
     Attributes:
-        verdict: one of `huref.artefact.VERDICTS`.
+        verdict: one of `huref.kinship.record.VERDICTS`.
         kind: class of derivation, or empty.
         strength: `light`, `moderate` or `heavy`: how far the weights have moved; empty where that is not measured.
         direction: `b from a`, `a from b` or `unknown`.

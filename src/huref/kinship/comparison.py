@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from huref.artefact import CompareOptions, Comparison, TermScore
 from huref.errors import TokenizerError
 from huref.fingerprints.pipeline import choose_tokens, sketch_model, token_notes
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import mean_cosine, project, split_key
 from huref.fingerprints.terms import Factors, centred, exact_ffn, factors, kinds_of, layer_terms, token_embeddings
-from huref.kinship_verdict import with_kinship
+from huref.kinship.conclusion import with_kinship
+from huref.kinship.correlation import pearson
+from huref.kinship.parameters import ParameterComparison, compare_parameters
+from huref.kinship.record import CompareOptions, Comparison, TermScore
 from huref.model.model import Model, open_model
 from huref.model.tokens import TokenSelection, read_ranking, shared
 from huref.numerics.cosine import cosine
 from huref.progress import Progress, Report
-from huref.scores import ParameterComparison, compare_parameters, pearson
 
 
 def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report: Report | None = None) -> Comparison:

@@ -7,7 +7,7 @@
 Numpy and the standard library only: whoever checks a verdict needs no torch.
 """
 
-from huref.verdict.calibration import (
+from huref.kinship.verdict.calibration import (
     ACCUSED_FROM,
     FALSE_ACCUSATION_RATE,
     Background,
@@ -17,7 +17,7 @@ from huref.verdict.calibration import (
     load_calibration,
     save_calibration,
 )
-from huref.verdict.decision import Decision, Facts, decide
+from huref.kinship.verdict.decision import Decision, Facts, decide
 
 __all__ = [
     "ACCUSED_FROM",

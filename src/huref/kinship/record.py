@@ -1,7 +1,4 @@
-"""What huref produces: recipes, fingerprints, comparisons. Frozen, numpy and the standard library only.
-
-Everything that shaped a result is recorded in it, so that the result can be computed again.
-"""
+"""What `compare` is asked, and what it found."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from huref.kinship.neurons import Neurons
-from huref.kinship.residual_map import ResidualMap, polar
+from huref.kinship.alignment.neurons import Neurons
+from huref.kinship.alignment.residual_map import ResidualMap, polar
 from huref.numerics.products import product
 
 _QUANTILES, _EXTREMES = 48, 12

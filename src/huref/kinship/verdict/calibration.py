@@ -177,7 +177,7 @@ def load_calibration(path: Path | None = None) -> Calibration:
     """
     try:
         if path is None:
-            content = (resources.files("huref.verdict") / "data" / _SHIPPED).read_bytes()
+            content = (resources.files("huref.kinship.verdict") / "data" / _SHIPPED).read_bytes()
         elif path.stat().st_size > _LARGEST_FILE:
             raise _corrupt(path, f"at most {_LARGEST_FILE} bytes", str(path.stat().st_size))
         else:

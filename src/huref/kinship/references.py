@@ -1,0 +1,91 @@
+"""Two references in, one comparison out: models by their weights, saved fingerprints by their sketches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from huref.errors import UsageError
+from huref.fingerprints.file import is_fingerprint, load_fingerprint
+from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.references import fingerprint
+from huref.kinship.record import CompareOptions, Comparison
+from huref.kinship.saved import compare_fingerprints
+from huref.progress import Report
+
+
+def compare(
+    a: str | Path, b: str | Path, options: CompareOptions | None = None, report: Report | None = None
+) -> Comparison:
+    """Compare two models; from sketches alone where one is a saved fingerprint.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    options = options or CompareOptions()
+    if not (is_fingerprint(a) or is_fingerprint(b)):
+        from huref.kinship.comparison import compare_models
+
+        _require_use(options.encoder_weights, "two models are compared without the CNN encoder")
+        return compare_models(a, b, options, report)
+    saved = [load_fingerprint(model) if is_fingerprint(model) else None for model in (a, b)]
+    recipe = next(found.recipe for found in saved if found)
+    _require_options_of(recipe, options)
+    if recipe.encoder != "cnn" or all(saved):
+        _require_use(options.encoder_weights, "no model is to be encoded by the CNN encoder")
+    first, second = (
+        found or fingerprint_like(model, recipe, options, report) for found, model in zip(saved, (a, b), strict=True)
+    )
+    read = tuple({} if is_saved else _read(made) for is_saved, made in zip(saved, (first, second), strict=True))
+    return replace(compare_fingerprints(first, second), read=read)
+
+
+def fingerprint_like(
+    model: str | Path, recipe: Recipe, options: CompareOptions, report: Report | None
+) -> Fingerprint:
+    """Fingerprint a model as a saved fingerprint was made."""
+    if recipe.ranking and options.tokens_file is None:
+        raise UsageError(
+            "the saved fingerprint was made with a token ranking",
+            where=str(model),
+            expected="the same ranking for the other model",
+            got="none",
+            next_step="--tokens FILE",
+        )
+    plain = replace(recipe, ranking="")
+    names = ("tokens_file", "arch_file", "encoder_weights")
+    return fingerprint(model, plain, report=report, **{name: getattr(options, name) for name in names})
+
+
+def _read(made: Fingerprint) -> dict[str, Any]:
+    """What was read to make a fingerprint, as a comparison of weights has it."""
+    return {"architecture": made.architecture, **made.weights}
+
+
+def _require_use(weights: Path | None, why: str) -> None:
+    """Refuse encoder weights that would be ignored."""
+    if weights is not None:
+        raise UsageError(
+            "encoder weights without use",
+            where="--encoder-weights",
+            expected="a model and a saved fingerprint of the CNN encoder",
+            got=why,
+            next_step="leave the option out",
+        )
+
+
+def _require_options_of(recipe: Recipe, options: CompareOptions) -> None:
+    """Refuse layers or a number of tokens that a saved fingerprint was not made with: it cannot be made again."""
+    usual = CompareOptions()
+    for name in ("layers", "n_tokens"):
+        asked, made = getattr(options, name), getattr(recipe, name)
+        if asked not in (getattr(usual, name), made):
+            raise UsageError(
+                "a saved fingerprint keeps the recipe it was made with",
+                where=f"--{name.replace('_', '-')}",
+                expected=str(made),
+                got=str(asked),
+                next_step="leave the option out, or compare the models themselves",
+            )

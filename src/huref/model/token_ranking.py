@@ -1,0 +1,33 @@
+"""The tokens of a model in the order of their frequency in a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from huref.model.source import open_checkpoint
+from huref.model.tokens import count_tokens, load_vocabulary, rank_by_count, write_ranking
+from huref.progress import Progress, Report
+
+
+def rank_tokens(
+    model: str | Path, corpus: Sequence[Path], out: Path | None = None, report: Report | None = None
+) -> np.ndarray:
+    """Token ids that occur in a corpus, most frequent first; written to `out`, one a line, as the official files are.
+
+    Raises:
+        InputError: no tokenizer, or an unreadable corpus file.
+    """
+
+    def step(done: int, total: int) -> None:
+        if report:
+            report(Progress("counting tokens", done, total, "byte"))
+
+    with open_checkpoint(model) as checkpoint:
+        counted = count_tokens(checkpoint, corpus, progress=step)
+        ids = rank_by_count(counted.counts, load_vocabulary(checkpoint), keep_unseen=False).ids
+    if out is not None:
+        write_ranking(out, ids.tolist())
+    return ids
