@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
-from huref.image import resize
+from huref.portraits.image import resize
 from measure import machine, verdict
 
 Picture = np.ndarray

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from huref.image.pixels import Pixels, resize
 from huref.lab.efficientnet_lite import load_efficientnet
 from huref.lab.generator_figures import Photographs
 from huref.lab.image_embedding import EXTRACTORS, Embedding, load_embedding
 from huref.lab.image_similarity import cosines, similarity_matrix
 from huref.lab.sample_distances import kernel_distance, precision_recall
+from huref.portraits.image.pixels import Pixels, resize
 from measure import machine, verdict
 
 SIDE = 128

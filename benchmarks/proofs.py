@@ -49,9 +49,9 @@ class Step:
 def child(step: str, shape: str, folder: Path) -> None:
     """In a process of its own: one step."""
     from huref.fingerprints.recipe import Recipe
+    from huref.private.verification import verify_file
     from huref.proof.committing import CommitOptions, commit_model, commit_rows
     from huref.proof.proving import prove_fingerprint
-    from huref.proof_checks import verify_file
 
     made = _synthetic(shape) if step == "commit" and shape != "smollm2" else None
     clock, before = Clock(), _cpu()

@@ -90,7 +90,7 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     """The whole study as a document."""
     from huref.lab.image_similarity import MEASURES
     from huref.lab.reading_report import DECIDING, SCHEMA_VERSION, choose, counted, counted_right
-    from huref.nets.checkpoints import SHIPPED
+    from huref.portraits.generator.file import SHIPPED
 
     path = options.generator or SHIPPED
     generator = opened(path)
@@ -125,15 +125,15 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
 
 def opened(path: Path) -> Any:
     """A generator from its file."""
-    from huref.nets.checkpoints import open_generator
+    from huref.portraits.generator.file import open_generator
 
     return open_generator(path)
 
 
 def report(document: dict[str, Any]) -> int:
     """Print the tables and the verdicts; 0 when all goals are met."""
-    from huref.image.rendering import CUTOFF, PSI
     from huref.lab.reading_report import goals, summary
+    from huref.portraits.image.rendering import CUTOFF, PSI
 
     print(machine())
     print(summary(document))
@@ -159,8 +159,8 @@ def write_page(document: dict[str, Any]) -> None:
 
 def draw_sheets(generator: Any, setting: Setting) -> None:
     """The pictures of the page: a family, strangers, a graded row."""
-    from huref.image import contact_sheet, graded_row, render, save_png
     from huref.lab.reading_study import kin
+    from huref.portraits.image import contact_sheet, graded_row, render, save_png
 
     folder, dice = ROOT / "docs" / "images", np.random.default_rng(11)
     bases = dice.standard_normal((12, 512)).astype(np.float32)
@@ -222,8 +222,8 @@ def write_results(document: dict[str, Any], printed: str) -> None:
 
 def sheets(options: argparse.Namespace) -> int:
     """Draw with the truncation given, or the shipped one."""
-    from huref.image.rendering import CUTOFF, PSI
-    from huref.nets.checkpoints import SHIPPED
+    from huref.portraits.generator.file import SHIPPED
+    from huref.portraits.image.rendering import CUTOFF, PSI
 
     is_given = options.psi is not None
     setting = Setting(options.psi, options.cutoff) if is_given else Setting(PSI, CUTOFF)

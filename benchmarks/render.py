@@ -54,8 +54,8 @@ def draw() -> None:
     import torch
 
     from huref.fingerprints.file import load_fingerprint
-    from huref.image import render, resize, save_png
-    from huref.nets.checkpoints import SHIPPED, SHIPPED_SHA256, load_generator
+    from huref.portraits.generator.file import SHIPPED, SHIPPED_SHA256, load_generator
+    from huref.portraits.image import render, resize, save_png
 
     file, weights, out, count = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
     vector = load_fingerprint(file).vector

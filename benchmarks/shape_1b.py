@@ -67,16 +67,16 @@ def huref() -> None:
     import safetensors.numpy  # noqa: F401
     import torch  # noqa: F401
 
-    from huref import api, image  # noqa: F401
+    from huref import api
     from huref.model.arch.schema import known_families  # noqa: F401
     from huref.model.source.opening import formats
     from huref.model.tokens import readers
-    from huref.nets import checkpoints
+    from huref.portraits.generator import file as weights_file
 
     PIL.Image.preinit()
     formats(), readers.readers()
     if len(sys.argv) > 3:
-        checkpoints.SHIPPED, checkpoints.SHIPPED_SHA256 = Path(sys.argv[3]), None  # type: ignore[assignment, misc]
+        weights_file.SHIPPED, weights_file.SHIPPED_SHA256 = Path(sys.argv[3]), None  # type: ignore[assignment, misc]
     with tempfile.TemporaryDirectory() as out:
         clock = Clock()
         found = api.fingerprint(sys.argv[2])

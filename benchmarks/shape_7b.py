@@ -37,11 +37,11 @@ def huref() -> None:
     """Child: fingerprint and image; counted are the seconds after the imports."""
     import torch  # noqa: F401
 
-    from huref import api, image  # noqa: F401
-    from huref.nets import checkpoints
+    from huref import api
+    from huref.portraits.generator import file as weights_file
 
     if len(sys.argv) > 3:
-        checkpoints.SHIPPED, checkpoints.SHIPPED_SHA256 = Path(sys.argv[3]), None  # type: ignore[assignment, misc]
+        weights_file.SHIPPED, weights_file.SHIPPED_SHA256 = Path(sys.argv[3]), None  # type: ignore[assignment, misc]
     with tempfile.TemporaryDirectory() as out:
         clock = Clock()
         found = api.fingerprint(sys.argv[2])

@@ -19,7 +19,7 @@ from huref.fingerprints.sketch import project
 from huref.lab.study_offspring import Noise
 from huref.lab.study_similarity import changed
 from huref.model.model import open_model
-from huref.portraits import PictureOptions
+from huref.portraits.drawing import PictureOptions
 
 IMAGES = Path(__file__).with_name("images")
 NOISE = (0.15, 0.3, 0.5, 0.8, 4.0)

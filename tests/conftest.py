@@ -158,14 +158,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def dogs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random 16-pixel generator in place of the shipped one: these tests are about files, not dogs."""
-    monkeypatch.setattr("huref.nets.checkpoints.shipped_generator", _tiny_generator)
+    monkeypatch.setattr("huref.portraits.generator.file.shipped_generator", _tiny_generator)
 
 
 @cache
 def _tiny_generator() -> Any:
     import torch
 
-    from huref.nets.stylegan2 import Generator, StyleGAN2Config
+    from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
 
     config = StyleGAN2Config(resolution=16, channel_base=256, channel_max=16, mapping_layers=2)
     with torch.random.fork_rng(devices=[]):

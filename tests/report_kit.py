@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from huref.image import png_bytes
 from huref.kinship.record import NO_WEIGHTS, Comparison, LayerMatch, TermScore
+from huref.portraits.image import png_bytes
 from huref.report import Evidence, FileRecord, InputRecord
 
 HOSTILE = "<script>alert(1)</script>&\"'\u202e\u200f]\x00[{0}](http://example.org/)"

@@ -21,12 +21,12 @@ from PIL import Image
 
 import huref
 from conftest import Outcome, TinyLlama
-from huref import tables
 from huref.fingerprints.file import SUFFIX, load_fingerprint, save_fingerprint
 from huref.fingerprints.recipe import Recipe
-from huref.image import read_png_metadata
 from huref.kinship.record import VERDICTS
 from huref.numerics.cosine import cosine
+from huref.portraits.image import read_png_metadata
+from huref.report import tables
 
 Cli = Callable[..., Outcome]
 

@@ -21,16 +21,16 @@ from torch.nn import functional
 
 from conftest import Outcome
 from huref.errors import CorruptFileError, InputError, OutputError, UsageError
-from huref.image.pixels import Pixels
-from huref.image.rendering import PAPER_PSI, render
 from huref.lab import generator_evaluation as evaluation
 from huref.lab.generator_evaluation import GeneratorEvaluation, draw_vectors, evaluate_generator
 from huref.lab.generator_figures import Photographs, coarse, diversity, judge, memorisation, nearest_sheet
 from huref.lab.image_embedding import Embedding
 from huref.lab.sample_distances import Estimate
 from huref.lab.training_curve import ExportScore, curve_svg, read_log, score_files, ticks
-from huref.nets.checkpoints import load_generator, save_generator
-from huref.nets.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.generator.file import load_generator, save_generator
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.image.pixels import Pixels
+from huref.portraits.image.rendering import PAPER_PSI, render
 
 SIDE = 16
 CONFIG = StyleGAN2Config(resolution=SIDE, z_dim=24, w_dim=16, mapping_layers=2, channel_base=128, channel_max=12)

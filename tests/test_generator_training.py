@@ -38,7 +38,7 @@ from huref.lab.efficientnet_lite import (
 from huref.lab.energy import EnergyDistance, energy
 from huref.lab.generator_training import GeneratorTraining, Trainer, train_generator
 from huref.lab.image_folder import load_images
-from huref.nets.checkpoints import load_generator
+from huref.portraits.generator.file import load_generator
 
 
 @pytest.fixture(scope="module")

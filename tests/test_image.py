@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from huref.errors import CorruptFileError, NotFiniteError, OutputError, UsageError
-from huref.image import contact_sheet, read_png_metadata, render, resize, save_png
-from huref.nets.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.image import contact_sheet, read_png_metadata, render, resize, save_png
 
 GOLDEN = Path(__file__).parent / "golden" / "dogs128.png"
 
@@ -37,7 +37,7 @@ def far(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def test_importing_the_package_loads_no_torch() -> None:
-    code = "import sys, huref.image; sys.exit('torch' in sys.modules)"
+    code = "import sys, huref.portraits.image; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ}).returncode == 0
 
 

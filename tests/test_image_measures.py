@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from huref.errors import MissingFileError, UsageError, WeightsError
-from huref.image.pixels import Pixels
-from huref.image.rendering import render
 from huref.lab import image_embedding, mobilenet_v2, resnet_thin
 from huref.lab.image_embedding import EXTRACTORS, load_embedding
 from huref.lab.image_similarity import MEASURES, SSIM_SIDE, cosines, luminance, similarity_matrix
+from huref.portraits.image.pixels import Pixels
+from huref.portraits.image.rendering import render
 
 INSTALLED = [
     pytest.param(

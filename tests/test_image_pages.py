@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from huref.errors import UsageError
-from huref.image import difference, graded_row, mean_difference, resize, save_png, side_by_side
-from huref.image.page import INK, MARGIN, PAPER, Page, drawable
+from huref.portraits.image import difference, graded_row, mean_difference, resize, save_png, side_by_side
+from huref.portraits.image.page import INK, MARGIN, PAPER, Page, drawable
 
 GOLDEN = Path(__file__).parent / "golden" / "enlarged.png"
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 99, 9)]

@@ -163,7 +163,7 @@ def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[demo
     out = tmp_path_factory.mktemp("demo")
     options = DemoOptions(base=source, tune=QUICK, text=40_000, n_tokens=256)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("huref.nets.checkpoints.shipped_generator", _tiny_generator)
+        patch.setattr("huref.portraits.generator.file.shipped_generator", _tiny_generator)
         return run_demo(out, None, options), out
 
 

@@ -5,7 +5,7 @@ import torch
 
 from huref.errors import UsageError
 from huref.lab.generator_growth import grow
-from huref.nets.stylegan2 import Generator, StyleGAN2Config, upsample
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config, upsample
 
 
 def generator(seed: int, **changes) -> Generator:

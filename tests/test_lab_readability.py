@@ -8,7 +8,7 @@ import torch
 from huref.lab.generator_growth import grow
 from huref.lab.generator_mapping import even_out, fit_one_layer
 from huref.lab.readability import FARTHEST, NEAREST, line_up_loss, make_kin
-from huref.nets.stylegan2 import Generator, Mapping, StyleGAN2Config
+from huref.portraits.generator.stylegan2 import Generator, Mapping, StyleGAN2Config
 
 
 def seeded(seed: int) -> torch.Generator:

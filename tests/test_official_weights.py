@@ -16,12 +16,12 @@ import official_pickles as official
 from conftest import Outcome
 from huref.errors import UsageError, WeightsError
 from huref.fingerprints.file import save_fingerprint
-from huref.image import render
 from huref.model.source.byte_source import LocalFile
-from huref.nets.checkpoints import load_generator, open_generator, read_metadata, save_generator
-from huref.nets.generator_conversion import convert_generator
-from huref.nets.stylegan2 import Generator, StyleGAN2Config
-from huref.nets.stylegan_official import read_official
+from huref.portraits.generator.conversion import convert_generator
+from huref.portraits.generator.file import load_generator, open_generator, read_metadata, save_generator
+from huref.portraits.generator.official import read_official
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.image import render
 from official_pickles import Shape, arrays, contents, generator, pickled, reference
 
 Cli = Callable[..., Outcome]

@@ -23,10 +23,10 @@ from hostile_files import assert_complete
 from huref.errors import CorruptFileError, HurefError, InputError, NotFiniteError, UnsafeFileError, UsageError
 from huref.errors import WeightsError as Weights
 from huref.model.source.byte_source import LocalFile
-from huref.nets.checkpoints import open_generator, save_generator
-from huref.nets.generator_conversion import convert_generator
-from huref.nets.stylegan2 import Generator, StyleGAN2Config
-from huref.nets.stylegan_pickle import DESCRIPTION_LIMIT, Module, read_structure
+from huref.portraits.generator.conversion import convert_generator
+from huref.portraits.generator.file import open_generator, save_generator
+from huref.portraits.generator.official_pickle import DESCRIPTION_LIMIT, Module, read_structure
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
 from official_pickles import Layer, Shape, contents, generator, pickled
 
 Cli = Callable[..., Outcome]
@@ -166,7 +166,7 @@ def test_a_description_that_never_ends_is_cut_off(
     filler: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert DESCRIPTION_LIMIT < 1 << 20  # a byte can ask for a hundred
-    monkeypatch.setattr("huref.nets.stylegan_pickle.DESCRIPTION_LIMIT", 1 << 14)
+    monkeypatch.setattr("huref.portraits.generator.official_pickle.DESCRIPTION_LIMIT", 1 << 14)
     refused(tmp_path / "g.pkl", HEAD + filler * (1 << 15), UnsafeFileError, str(1 << 14))
 
 

@@ -24,6 +24,7 @@ import proof_kit as kit
 from huref.errors import CorruptFileError, HurefError, InputError, RejectedError, UsageError
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.recipe import Recipe
+from huref.private.verification import verify_file
 from huref.proof import curve, sketch_proof, verification
 from huref.proof.commitment_file import Commitment, parse_commitment
 from huref.proof.container import MAX_HEADER, Reader, checked
@@ -34,7 +35,6 @@ from huref.proof.opened_rows import open_rows, parse_rows, verify_rows
 from huref.proof.opening_file import Opening, read_opening
 from huref.proof.proof_file import parse_proof
 from huref.proof.verification import verify_commitment, verify_sketches
-from huref.proof_checks import verify_file
 from proof_cheats import remembering
 
 Fuzz = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -31,7 +31,7 @@ from huref.lab.reading_study import (
     study_lineup,
 )
 from huref.lab.study_models import Study, StudyModel
-from huref.nets.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
 
 SETTING = Setting(1.0, 99)
 

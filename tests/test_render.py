@@ -1,4 +1,4 @@
-"""`huref render` and `huref.portraits`: what the pictures show, what they say of themselves, what they refuse."""
+"""`huref render` and what it calls: what the pictures show, what they say of themselves, what they refuse."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from fingerprint_kit import kin, made
 from huref import api
 from huref.errors import HurefError, InconclusiveError, UsageError
 from huref.fingerprints.file import SUFFIX, fingerprint_digest, load_fingerprint, save_fingerprint
-from huref.image import read_png_metadata, read_svg_metadata, render, resize
-from huref.image.page import PAPER
-from huref.nets.checkpoints import SHIPPED_SHA256, save_generator
-from huref.nets.stylegan2 import Generator, StyleGAN2Config
-from huref.portraits import PictureOptions, draw, draw_badge
+from huref.portraits.drawing import PictureOptions, draw, draw_badge
+from huref.portraits.generator.file import SHIPPED_SHA256, save_generator
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.image import read_png_metadata, read_svg_metadata, render, resize
+from huref.portraits.image.page import PAPER
 
 Cli = Callable[..., Outcome]
 
@@ -102,7 +102,7 @@ def test_a_row_is_ordered_by_likeness_and_says_both_scores(monkeypatch: pytest.M
         seen.update(labels=labels, scores=scores)
         return images[0]
 
-    monkeypatch.setattr("huref.portraits.graded_row", spy)
+    monkeypatch.setattr("huref.portraits.drawing.graded_row", spy)
     draw([made(), kin(0.03, "stranger"), kin(0.97, "child")], PictureOptions(layout="row"))
     assert seen["labels"] == ["base", "stranger\nICS 3.0 %\nvector 3.0 %", "child\nICS 97.0 %\nvector 97.0 %"]
     assert np.allclose(seen["scores"], [1.0, 0.03, 0.97], atol=1e-6)
@@ -110,7 +110,9 @@ def test_a_row_is_ordered_by_likeness_and_says_both_scores(monkeypatch: pytest.M
 
 def test_without_sketches_the_row_grades_by_the_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr("huref.portraits.graded_row", lambda images, labels, scores, **_: seen.update(labels=labels))
+    monkeypatch.setattr(
+        "huref.portraits.drawing.graded_row", lambda images, labels, scores, **_: seen.update(labels=labels)
+    )
     bare = [replace(item, sketches={}) for item in (made(), kin(0.5, "child"))]
     draw(bare, PictureOptions(layout="row"))
     assert seen["labels"] == ["base", "child\nvector 50.0 %"]

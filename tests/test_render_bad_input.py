@@ -16,7 +16,7 @@ from fingerprint_kit import kin, made
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.file import SUFFIX, _digest, save_fingerprint
 from huref.fingerprints.recipe import Recipe
-from huref.nets import checkpoints
+from huref.portraits.generator import file as weights_file
 from test_render import generator_file
 
 Cli = Callable[..., Outcome]
@@ -276,8 +276,8 @@ def test_shipped_weights_that_were_tampered_with(cli: Cli, tmp_path: Path, monke
     path, out = saved(tmp_path), tmp_path / "p.png"
     weights = damaged(generator(tmp_path), lambda data: data[:-1] + bytes([data[-1] ^ 1]))
     monkeypatch.undo()  # the tiny generator that these tests otherwise take
-    monkeypatch.setattr(checkpoints, "SHIPPED", weights)
-    checkpoints.shipped_generator.cache_clear()
+    monkeypatch.setattr(weights_file, "SHIPPED", weights)
+    weights_file.shipped_generator.cache_clear()
     done = cli("render", path, "--out", out)
-    assert done.code == 4 and "not the pinned ones" in done.err and checkpoints.SHIPPED_SHA256 in done.err
+    assert done.code == 4 and "not the pinned ones" in done.err and weights_file.SHIPPED_SHA256 in done.err
     assert not out.exists()

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from conftest import Outcome
-from huref import api, evidence
+from huref import api
 from huref.errors import UsageError
-from huref.evidence import ReportOptions, command, shown
 from huref.fingerprints.file import SUFFIX, save_fingerprint
 from huref.kinship.record import CompareOptions
+from huref.report import collection
+from huref.report.collection import ReportOptions, command, shown
 from test_report import Outline
 
 Cli = Callable[..., Outcome]
@@ -80,8 +81,8 @@ def test_saved_fingerprints_say_what_they_hold(cli: Cli, models: dict[str, Path]
 def test_files_above_the_limit_are_hashed_only_when_asked(
     cli: Cli, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "HASHED_UNASKED", 100_000)
-    monkeypatch.setattr(evidence, "_BLOCK", 1000)
+    monkeypatch.setattr(collection, "HASHED_UNASKED", 100_000)
+    monkeypatch.setattr(collection, "_BLOCK", 1000)
     log = tmp_path / "out.sarif"
     arguments = ("compare", models["base"], models["child"], "--method", "pcs", "--sarif", log)
     cli(*arguments)
@@ -122,7 +123,7 @@ def test_without_a_generator_the_page_says_so(
     def missing() -> None:
         raise WeightsError("the generator's weights are not there")
 
-    monkeypatch.setattr("huref.nets.checkpoints.shipped_generator", missing)
+    monkeypatch.setattr("huref.portraits.generator.file.shipped_generator", missing)
     page = tmp_path / "a.html"
     done = cli("compare", models["base"], models["child"], "--method", "pcs", "--report", page)
     assert done.code in (0, 3)
@@ -174,7 +175,7 @@ def test_every_option_of_a_comparison_is_an_option_of_the_command() -> None:
 
     written = {w.split()[0] for _, w, _, _ in reference.parameters(COMMANDS["huref compare"])}
     for item in fields(CompareOptions):
-        assert evidence._FLAGS.get(item.name, f"--{item.name.replace('_', '-')}") in written
+        assert collection._FLAGS.get(item.name, f"--{item.name.replace('_', '-')}") in written
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from huref.errors import OutputError, UsageError, WeightsError
 from huref.lab.generator_release import release
-from huref.nets import checkpoints
-from huref.nets.checkpoints import load_generator, save_generator
-from huref.nets.stylegan2 import (
+from huref.portraits.generator import file as weights_file
+from huref.portraits.generator.file import load_generator, save_generator
+from huref.portraits.generator.stylegan2 import (
     GAIN,
     Dense,
     Generator,
@@ -177,7 +177,7 @@ def test_weights_come_back_in_half_precision(tmp_path: Path) -> None:
     assert back.config == TINY
     for name, value in generator.state_dict().items():
         torch.testing.assert_close(back.state_dict()[name], value.half().float(), rtol=0, atol=0)
-    notes = json.loads(checkpoints.read_metadata(path.read_bytes())["notes"])
+    notes = json.loads(weights_file.read_metadata(path.read_bytes())["notes"])
     assert notes == {"images": 3}
     assert [p.name for p in tmp_path.iterdir()] == ["g.safetensors"]
 
@@ -215,11 +215,11 @@ def test_weights_of_another_shape_or_kind_are_refused(tmp_path: Path) -> None:
     save_file(
         {"x": torch.zeros(2)},
         path,
-        {"format": checkpoints.FORMAT, "config": '{"resolution": 16}', "notes": "{}"},
+        {"format": weights_file.FORMAT, "config": '{"resolution": 16}', "notes": "{}"},
     )
     with pytest.raises(WeightsError):
         load_generator(path)
-    save_file({"x": torch.zeros(2)}, path, {"format": checkpoints.FORMAT, "config": '{"rooms": 2}', "notes": "{}"})
+    save_file({"x": torch.zeros(2)}, path, {"format": weights_file.FORMAT, "config": '{"rooms": 2}', "notes": "{}"})
     with pytest.raises(WeightsError):
         load_generator(path)
 
@@ -243,8 +243,8 @@ def test_a_release_copies_and_pins(tmp_path: Path) -> None:
 
 
 def test_the_shipped_weights_are_small_pinned_and_have_a_card() -> None:
-    assert checkpoints.SHIPPED.stat().st_size < 12_000_000
-    card = checkpoints.SHIPPED.with_suffix(".md").read_text()
-    assert checkpoints.SHIPPED_SHA256 in card
-    config = checkpoints.shipped_generator().config
+    assert weights_file.SHIPPED.stat().st_size < 12_000_000
+    card = weights_file.SHIPPED.with_suffix(".md").read_text()
+    assert weights_file.SHIPPED_SHA256 in card
+    config = weights_file.shipped_generator().config
     assert (config.resolution, config.z_dim, config.mapping_layers) == (128, 512, 1)

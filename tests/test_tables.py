@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from huref.errors import OutputError, UsageError
-from huref.tables import CELL, STYLES, as_document, as_text, require_style, save_heat_map
+from huref.report.tables import CELL, STYLES, as_document, as_text, require_style, save_heat_map
 
 NAMES = ["llama_7b", "50% & more", "a{b}#$"]
 VALUES = np.array([[1.0, 0.98765432, np.nan], [0.98765432, 1.0, -0.25], [np.nan, -0.25, 1.0]])

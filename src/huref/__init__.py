@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from huref.version import __version__
 
 if TYPE_CHECKING:
-    from huref.api import explain, render
+    from huref.api import explain
     from huref.errors import HurefError
     from huref.fingerprints.file import load_fingerprint, save_fingerprint
     from huref.fingerprints.recipe import Recipe
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from huref.kinship.record import Comparison
     from huref.kinship.references import compare
     from huref.model.token_ranking import rank_tokens
+    from huref.portraits.files import render
 
 _HOMES = {
     "Comparison": "kinship.record",
@@ -44,7 +45,7 @@ _HOMES = {
     "load_fingerprint": "fingerprints.file",
     "matrix": "kinship.matrix",
     "rank_tokens": "model.token_ranking",
-    "render": "api",
+    "render": "portraits.files",
     "save_fingerprint": "fingerprints.file",
 }
 

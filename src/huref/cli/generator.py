@@ -27,7 +27,7 @@ def convert(
     """Convert official StyleGAN2 weights to safetensors; no code in the pickle is run."""
     from dataclasses import asdict
 
-    from huref.nets.generator_conversion import LICENCE, convert_generator
+    from huref.portraits.generator.conversion import LICENCE, convert_generator
 
     done = convert_generator(source, target, dtype)
     if as_json:

@@ -34,7 +34,7 @@ def study(
     from huref.files.atomic import write_atomically
     from huref.lab.reading_form import FormOptions, make_form
     from huref.lab.study_models import load_study
-    from huref.nets.checkpoints import open_generator
+    from huref.portraits.generator.file import open_generator
 
     found = load_study(models) if models else None
     network = open_generator(generator) if generator else None

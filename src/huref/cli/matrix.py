@@ -24,8 +24,9 @@ def matrix(
     as_json: options.AsJson = False,
 ) -> None:
     """Compare every pair of models: the paper's tables 1, 2, 3 and 7."""
-    from huref import api, tables
+    from huref import api
     from huref.kinship.record import CompareOptions
+    from huref.report import tables
 
     tables.require_style(style)
     chosen = CompareOptions(layers=layers, n_tokens=n_tokens, tokens_file=tokens, arch_file=arch_file)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from huref.errors import HurefError
     from huref.fingerprints.record import Fingerprint
     from huref.kinship.record import Comparison
-    from huref.private_comparison import PrivateComparison
+    from huref.private.comparison import PrivateComparison
     from huref.progress import Report
 
 

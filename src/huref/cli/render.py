@@ -28,20 +28,21 @@ def render(
     as_json: options.AsJson = False,
 ) -> None:
     """Draw the picture of a fingerprint again; several make a labelled sheet, a row or a difference."""
-    from huref import api, portraits
+    from huref import api
     from huref.fingerprints.file import load_fingerprint
+    from huref.portraits import drawing
 
     prints = [load_fingerprint(path) for path in fingerprints]
-    chosen = portraits.PictureOptions(
+    chosen = drawing.PictureOptions(
         layout=layout,
-        size=portraits.size_of(size),
+        size=drawing.size_of(size),
         psi=psi,
         generator=generator,
         label=label,
         base=load_fingerprint(base) if base else None,
     )
-    kind = portraits.format_of(out, style)
-    target = out or Path(f"{portraits.file_stem(prints, chosen)}.{kind}")
+    kind = drawing.format_of(out, style)
+    target = out or Path(f"{drawing.file_stem(prints, chosen)}.{kind}")
     api.save_picture(prints, target, chosen, kind)
     if as_json:
         models = [item.model for item in prints]

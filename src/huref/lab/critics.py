@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from huref.lab.efficientnet_lite import TAPS, EfficientNetLite0
 from huref.lab.energy import EnergyDistance
-from huref.nets.stylegan2 import GAIN, Dense, leaky
+from huref.portraits.generator.stylegan2 import GAIN, Dense, leaky
 
 HALF = torch.bfloat16
 

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from huref.errors import OutputError, UsageError
 from huref.files.atomic import write_atomically
-from huref.image.pixels import Pixels, resize
-from huref.image.png import save_png
-from huref.image.rendering import CUTOFF, PAPER_PSI, render
 from huref.lab.generator_figures import Photographs, floor, judge, memorisation, nearest_sheet
 from huref.lab.image_embedding import DEFAULT, Embedding, load_embedding
 from huref.lab.sample_distances import Estimate, kernel_distance
 from huref.lab.training_curve import ExportScore, curve_svg, read_log, score_files
-from huref.nets.checkpoints import open_generator, read_metadata
-from huref.nets.stylegan2 import Generator
+from huref.portraits.generator.file import open_generator, read_metadata
+from huref.portraits.generator.stylegan2 import Generator
+from huref.portraits.image.pixels import Pixels, resize
+from huref.portraits.image.png import save_png
+from huref.portraits.image.rendering import CUTOFF, PAPER_PSI, render
 
 SCHEMA = "huref.generator-evaluation/1.0"
 LEAST_SAMPLES = 16

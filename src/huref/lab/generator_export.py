@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from huref.files.atomic import write_atomically
-from huref.image.png import save_png
-from huref.image.rendering import to_pixels
-from huref.nets.checkpoints import save_generator
-from huref.nets.stylegan2 import Generator
+from huref.portraits.generator.file import save_generator
+from huref.portraits.generator.stylegan2 import Generator
+from huref.portraits.image.png import save_png
+from huref.portraits.image.rendering import to_pixels
 
 SHEET_SEED = 7
 
 CARD = """# {name}
 
-A StyleGAN2 generator (pure PyTorch, `huref.nets.stylegan2`): {count:.2f} million parameters, averaged over the run,
-fp16. {config}.
+A StyleGAN2 generator (pure PyTorch, `huref.portraits.generator.stylegan2`): {count:.2f} million parameters, averaged
+over the run, fp16. {config}.
 
 sha256 `{digest}`
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from huref.image.contact_sheet import contact_sheet
-from huref.image.pixels import Pixels, resize
 from huref.lab.image_embedding import Embedding
 from huref.lab.image_folder import load_images
 from huref.lab.image_similarity import cosines
 from huref.lab.sample_distances import Features, kernel_distance, nearest, precision_recall
+from huref.portraits.image.contact_sheet import contact_sheet
+from huref.portraits.image.pixels import Pixels, resize
 
 QUANTILES = (0.01, 0.1, 0.5)
 SHEET_ROWS = 12

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from huref.errors import UsageError
 from huref.lab.generator_mapping import fit_one_layer
-from huref.nets.stylegan2 import Generator
+from huref.portraits.generator.stylegan2 import Generator
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from huref.nets.stylegan2 import GAIN, LEAK, Dense, Generator, Mapping, leaky
+from huref.portraits.generator.stylegan2 import GAIN, LEAK, Dense, Generator, Mapping, leaky
 
 SAMPLES = 16_384
 DIRECTIONS = 64

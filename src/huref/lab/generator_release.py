@@ -1,7 +1,7 @@
 """Makes a run's weights the shipped ones: `python -m huref.lab.generator_release RUN_FOLDER`, in a source checkout.
 
-Copies the weights and pins their digest, which stands in one place, `huref.nets.checkpoints.SHIPPED_SHA256`. The
-model card beside them is then brought up to date by hand, and the golden picture by the command in
+Copies the weights and pins their digest, which stands in one place, `huref.portraits.generator.file.SHIPPED_SHA256`.
+The model card beside them is then brought up to date by hand, and the golden picture by the command in
 `tests/test_image.py`.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from huref.errors import UsageError
 from huref.files.atomic import write_atomically
-from huref.nets import checkpoints
+from huref.portraits.generator import file as weights_file
 
 PIN = re.compile(r'^SHIPPED_SHA256 = "[^"]*"$', re.MULTILINE)
 
 
-def release(weights: Path, shipped: Path = checkpoints.SHIPPED, source: Path = Path(checkpoints.__file__)) -> str:
+def release(weights: Path, shipped: Path = weights_file.SHIPPED, source: Path = Path(weights_file.__file__)) -> str:
     """Copies `weights` to `shipped` and writes their digest into `source`.
 
     Returns:
@@ -29,7 +29,7 @@ def release(weights: Path, shipped: Path = checkpoints.SHIPPED, source: Path = P
         WeightsError: not a generator's weights.
         UsageError: `source` has no line with the pinned digest.
     """
-    checkpoints.load_generator(weights)
+    weights_file.load_generator(weights)
     data, text = weights.read_bytes(), source.read_text()
     digest = hashlib.sha256(data).hexdigest()
     pinned, count = PIN.subn(f'SHIPPED_SHA256 = "{digest}"', text)

@@ -33,8 +33,8 @@ from huref.lab.generator_mapping import even_out
 from huref.lab.image_folder import load_images, to_float
 from huref.lab.interrupt import noted_interrupt
 from huref.lab.readability import make_kin
-from huref.nets.checkpoints import load_generator
-from huref.nets.stylegan2 import Generator, StyleGAN2Config, truncate
+from huref.portraits.generator.file import load_generator
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config, truncate
 
 CRITICS = ("projected", "pixel", "both")
 CHECKPOINT = "checkpoint.pt"

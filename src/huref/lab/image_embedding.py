@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from huref.errors import MissingFileError, UsageError, WeightsError
-from huref.image.pixels import Pixels
 from huref.lab import mobilenet_v2, resnet_thin
+from huref.portraits.image.pixels import Pixels
 
 _BATCH = 32
 

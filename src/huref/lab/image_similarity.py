@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from huref.errors import MissingFileError, UsageError
-from huref.image.pixels import Pixels
 from huref.lab.image_embedding import DEFAULT, load_embedding
+from huref.portraits.image.pixels import Pixels
 
 MEASURES = ("embedding", "ssim", "phash")
 """Larger is more alike for each; 1 for equal pictures."""

@@ -21,14 +21,14 @@ import numpy as np
 from PIL import Image
 
 from huref.errors import UsageError
-from huref.image import Pixels, render, resize
-from huref.image.rendering import CUTOFF, PSI
 from huref.lab.reading_bands import BANDS, band_of
 from huref.lab.reading_study import BASES, KIN_BANDS, STRANGER, Lineup, draw_lineup, study_lineup
+from huref.portraits.image import Pixels, render, resize
+from huref.portraits.image.rendering import CUTOFF, PSI
 
 if TYPE_CHECKING:
     from huref.lab.study_models import Study
-    from huref.nets.stylegan2 import Generator
+    from huref.portraits.generator.stylegan2 import Generator
 
 MAX_QUESTIONS = 200
 MAX_SIDE = 256

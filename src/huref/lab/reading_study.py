@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from huref.errors import UsageError
 from huref.fingerprints.record import VECTOR_LENGTH
-from huref.image import Pixels, render
 from huref.lab.reading_bands import BANDS, Band, Share
+from huref.portraits.image import Pixels, render
 
 if TYPE_CHECKING:
     from huref.lab.study_models import Study
-    from huref.nets.stylegan2 import Generator
+    from huref.portraits.generator.stylegan2 import Generator
 
 BASES = 18
 """As in the paper's study."""
@@ -209,7 +209,7 @@ def read_lineup(
         compare: None takes `huref.lab.image_similarity.similarity_matrix`.
 
     Raises:
-        HurefError: as `huref.image.render`, and as the measure.
+        HurefError: as `huref.portraits.image.render`, and as the measure.
     """
     if compare is None:
         from huref.lab.image_similarity import similarity_matrix

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-from huref.image.svg import visible
+from huref.portraits.image.svg import visible
 from huref.report.numbers import decimal, finite
 
 LONG = 12

@@ -1,4 +1,4 @@
-"""What a report needs beside the comparison: what was read, and how to repeat it. `huref.evidence` fills it in."""
+"""What a report needs beside the comparison: what was read, and how to repeat it. `collection` fills it in."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huref.errors import NotFiniteError, UsageError
-from huref.image.pixels import Pixels
+from huref.portraits.image.pixels import Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from huref.nets.stylegan2 import Generator
+    from huref.portraits.generator.stylegan2 import Generator
 
 PSI = 1.0
 """Truncation of the shipped generator: none. Its styles are nearly Gaussian, so that few are far out."""
@@ -62,7 +62,7 @@ def render(
     """
     import torch
 
-    from huref.nets.checkpoints import shipped_generator
+    from huref.portraits.generator.file import shipped_generator
 
     network = generator if generator is not None else shipped_generator()
     rows = _checked(np.atleast_2d(np.asarray(vectors, dtype=np.float32)), network.config.z_dim)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from huref.errors import WeightsError
 from huref.model.source.byte_source import ByteSource
-from huref.nets.stylegan2 import BLUR, GAIN, StyleGAN2Config
-from huref.nets.stylegan_pickle import Array, Module, read_array, read_structure
+from huref.portraits.generator.official_pickle import Array, Module, read_array, read_structure
+from huref.portraits.generator.stylegan2 import BLUR, GAIN, StyleGAN2Config
 
 GENERATOR = "G_ema"
 """The averaged generator; beside it the file holds the training one, the discriminator and the augmentation."""

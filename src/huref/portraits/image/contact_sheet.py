@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from huref.errors import UsageError
-from huref.image.page import GAP, MARGIN, Page, letter_height, line_height
-from huref.image.pixels import Pixels
+from huref.portraits.image.page import GAP, MARGIN, Page, letter_height, line_height
+from huref.portraits.image.pixels import Pixels
 
 
 def contact_sheet(

@@ -7,7 +7,7 @@ import unicodedata
 from PIL import Image, ImageDraw, ImageFont
 
 from huref.errors import UsageError
-from huref.image.pixels import Pixels, resize
+from huref.portraits.image.pixels import Pixels, resize
 
 PAPER = (250, 249, 246)
 INK = (38, 38, 42)

@@ -50,7 +50,7 @@ def save_heat_map(names: Sequence[str], values: np.ndarray, path: Path) -> None:
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    from huref.image import save_png
+    from huref.portraits.image import save_png
 
     font = ImageFont.load_default(size=13)
     labels = [f"{name}  {number}" for number, name in enumerate(names, 1)]

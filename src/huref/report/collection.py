@@ -17,10 +17,10 @@ from huref.errors import HurefError, InputError, UsageError
 from huref.files.atomic import require_place
 from huref.fingerprints.file import fingerprint_digest, is_fingerprint
 from huref.fingerprints.record import Fingerprint
-from huref.image import png_bytes
 from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.verdict import ACCUSED_FROM, FALSE_ACCUSATION_RATE
-from huref.portraits import PictureOptions, draw
+from huref.portraits.drawing import PictureOptions, draw
+from huref.portraits.image import png_bytes
 from huref.progress import Progress, Report
 from huref.report import Evidence, FileRecord, InputRecord
 from huref.report.numbers import share, size

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
 from huref.errors import CorruptFileError, InputError
-from huref.image.pixels import Pixels
-from huref.image.png import png_bytes
+from huref.portraits.image.pixels import Pixels
+from huref.portraits.image.png import png_bytes
 
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _MAX_BYTES = 1 << 26

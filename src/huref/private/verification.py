@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from huref.answer_checks import WEIGHTS_KIND, Verification, check_answer, check_weights
 from huref.errors import RejectedError, UsageError
 from huref.fingerprints.file import load_fingerprint
 from huref.fingerprints.record import Fingerprint
 from huref.numerics.cosine import cosine
+from huref.private.answers import WEIGHTS_KIND, Verification, check_answer, check_weights
 from huref.proof.commitment_file import MAGIC as COMMITMENT
 from huref.proof.commitment_file import Commitment, parse_commitment, read_commitment
 from huref.proof.container import read_file
@@ -226,8 +226,8 @@ def picture_differences(path: Path, item: Fingerprint) -> tuple[float, float]:
         InputError: no picture that can be read.
         RejectedError: no square picture, or one too small to tell dogs apart.
     """
-    from huref.image.png import read_png
-    from huref.portraits import PictureOptions, draw
+    from huref.portraits.drawing import PictureOptions, draw
+    from huref.portraits.image.png import read_png
 
     given = read_png(path)
     if given.shape[0] != given.shape[1] or given.shape[0] < SMALLEST_PICTURE:

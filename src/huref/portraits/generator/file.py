@@ -18,8 +18,8 @@ from torch import Tensor
 from huref.errors import NotFiniteError, WeightsError
 from huref.files.atomic import write_atomically
 from huref.model.source.byte_source import LocalFile
-from huref.nets.stylegan2 import Generator, StyleGAN2Config
-from huref.nets.stylegan_official import MAX_BYTES, read_official
+from huref.portraits.generator.official import MAX_BYTES, read_official
+from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
 
 FORMAT = "huref-stylegan2-1"
 WEIGHTS = Path(__file__).parent / "weights"

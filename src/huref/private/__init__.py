@@ -1,4 +1,4 @@
-"""The front door's part for private weights: commit, prove, verify, compare. `huref.api` hands all of it on."""
+"""Private weights: commit, prove, verify, compare. Nothing here shows a weight; docs/proofs.md says what is shown."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from huref.errors import UsageError
 from huref.fingerprints.recipe import Recipe
 
 if TYPE_CHECKING:
-    from huref.answer_checks import Verification
-    from huref.private_comparison import PrivateComparison
+    from huref.private.answers import Verification
+    from huref.private.comparison import PrivateComparison
+    from huref.private.verification import Published
     from huref.progress import Report
     from huref.proof.answering import Prompt
     from huref.proof.commitment_file import Commitment
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from huref.proof.inference.proof_file import InferenceProof
     from huref.proof.opened_rows import OpenedRows
     from huref.proof.proof_file import SketchProof
-    from huref.proof_checks import Published
 
 
 def commit(
@@ -157,7 +157,7 @@ def verify(proof: Path, commitment: Path | None = None, published: Published | N
         RejectedError: something does not hold.
         HurefError: see `huref.errors`.
     """
-    from huref.proof_checks import verify_file
+    from huref.private.verification import verify_file
 
     return verify_file(proof, commitment, published)
 
@@ -170,6 +170,6 @@ def compare_private(
     Raises:
         HurefError: see `huref.errors`.
     """
-    from huref import private_comparison
+    from huref.private import comparison
 
-    return private_comparison.compare_private(a, b, rows, passphrase, report)
+    return comparison.compare_private(a, b, rows, passphrase, report)

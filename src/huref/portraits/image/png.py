@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from huref.errors import CorruptFileError
 from huref.files.atomic import write_atomically
-from huref.image.pixels import Pixels
+from huref.portraits.image.pixels import Pixels
 
 _LEVEL = 2
 """Of deflate: level 9 makes a portrait of 512 pixels an eighth smaller and takes twelve times as long."""

@@ -11,8 +11,8 @@ import torch
 
 from huref.errors import UsageError
 from huref.files.atomic import write_atomically
-from huref.nets.checkpoints import open_generator, save_generator
-from huref.nets.stylegan2 import StyleGAN2Config
+from huref.portraits.generator.file import open_generator, save_generator
+from huref.portraits.generator.stylegan2 import StyleGAN2Config
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 

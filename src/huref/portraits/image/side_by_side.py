@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from huref.errors import UsageError
-from huref.image.page import GAP, INK, MARGIN, PAPER, Page, letter_height, line_height
-from huref.image.pixels import Pixels
+from huref.portraits.image.page import GAP, INK, MARGIN, PAPER, Page, letter_height, line_height
+from huref.portraits.image.pixels import Pixels
 
 GAIN = 4
 """How many times larger than life a difference is drawn."""

@@ -19,14 +19,14 @@ from huref.files.atomic import write_atomically
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.file import fingerprint_digest
 from huref.fingerprints.record import Fingerprint
-from huref.image import contact_sheet, graded_row, png_bytes, render, resize, side_by_side
-from huref.image.pixels import Pixels, require_side
-from huref.image.rendering import CUTOFF, require_psi, usual_psi
-from huref.image.svg import BadgeText, badge
 from huref.kinship.saved import compare_fingerprints
+from huref.portraits.image import contact_sheet, graded_row, png_bytes, render, resize, side_by_side
+from huref.portraits.image.pixels import Pixels, require_side
+from huref.portraits.image.rendering import CUTOFF, require_psi, usual_psi
+from huref.portraits.image.svg import BadgeText, badge
 
 if TYPE_CHECKING:
-    from huref.nets.stylegan2 import Generator
+    from huref.portraits.generator.stylegan2 import Generator
 
 LAYOUTS = ("portrait", "sheet", "row", "difference")
 FORMATS = ("png", "svg")
@@ -265,14 +265,14 @@ def _side(options: PictureOptions, layout: str, pictures: Pixels) -> int:
 def _network(options: PictureOptions) -> Generator | None:
     if options.generator is None:
         return None
-    from huref.nets.checkpoints import open_generator
+    from huref.portraits.generator.file import open_generator
 
     return open_generator(options.generator)
 
 
 def _generator_digest(path: Path | None) -> str:
     if path is None:
-        from huref.nets.checkpoints import SHIPPED_SHA256
+        from huref.portraits.generator.file import SHIPPED_SHA256
 
         return SHIPPED_SHA256
     with path.open("rb") as file:

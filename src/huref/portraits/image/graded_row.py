@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from huref.errors import UsageError
-from huref.image.contact_sheet import require_labels
-from huref.image.page import FAINT, FRAME, GAP, INK, MARGIN, PAPER, Page, letter_height, line_height
-from huref.image.pixels import Pixels
+from huref.portraits.image.contact_sheet import require_labels
+from huref.portraits.image.page import FAINT, FRAME, GAP, INK, MARGIN, PAPER, Page, letter_height, line_height
+from huref.portraits.image.pixels import Pixels
 
 _FINE = 4
 

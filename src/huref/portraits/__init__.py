@@ -1,0 +1,1 @@
+"""Fingerprints as pictures that people compare by eye."""
