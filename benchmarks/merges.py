@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from huref.api import parents
 from huref.lab.zoo_models import Zoo, ZooModel, load_zoo
-from huref.merges.parentage import Parentage
+from huref.parentage.record import Parentage
+from huref.parentage.search import parents
 
 MERGES = ("merge-", "passthrough")
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 
-from huref.merges import fits
-from huref.merges.finding import by_width
+from huref.parentage import fits
+from huref.parentage.search import by_width
 
 N = 1600
 SEEDS = st.integers(0, 2**32 - 1)

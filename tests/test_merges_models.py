@@ -11,9 +11,9 @@ import torch
 
 import merge_formulas as formulas
 from conftest import TinyLlama
-from huref.api import parents
 from huref.errors import InputError, MissingFileError, NotFiniteError, UsageError
-from huref.merges.parentage import KINDS, Candidate, Parentage
+from huref.parentage.record import KINDS, Candidate, Parentage
+from huref.parentage.search import parents
 from huref.progress import Progress
 from merge_formulas import State, base_state, save, tuned
 

@@ -8,10 +8,10 @@ import pytest
 from safetensors.torch import load_file
 
 import merge_formulas as formulas
-from huref.api import parents
 from huref.lab.study_texts import read_text
 from huref.lab.study_training import Shape, TrainJob, TrainOptions, encode, train_base, train_tokenizer, tune_further
-from huref.merges.parentage import Parentage
+from huref.parentage.record import Parentage
+from huref.parentage.search import parents
 
 SHAPE = Shape(width=48, depth=2, heads=2, kv_heads=1, feed_forward=96)
 

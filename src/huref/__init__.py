@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from huref.version import __version__
 
 if TYPE_CHECKING:
-    from huref.api import explain
     from huref.errors import HurefError
+    from huref.explanation.recovering import explain
     from huref.fingerprints.file import load_fingerprint, save_fingerprint
     from huref.fingerprints.recipe import Recipe
     from huref.fingerprints.record import Fingerprint
@@ -40,7 +40,7 @@ _HOMES = {
     "HurefError": "errors",
     "Recipe": "fingerprints.recipe",
     "compare": "kinship.references",
-    "explain": "api",
+    "explain": "explanation.recovering",
     "fingerprint": "fingerprints.references",
     "load_fingerprint": "fingerprints.file",
     "matrix": "kinship.matrix",

@@ -9,7 +9,7 @@ import typer
 from huref.cli import options, output
 
 if TYPE_CHECKING:
-    from huref.merges.parentage import Candidate, Parentage
+    from huref.parentage.record import Candidate, Parentage
 
 
 def parents(
@@ -26,7 +26,7 @@ def parents(
 ) -> None:
     """Find a model's parents and the weights of a merge; exit code 0 for a verdict, 3 for inconclusive."""
     from huref import api
-    from huref.merges.parentage import require_verdict
+    from huref.parentage.record import require_verdict
 
     require_verdict(expect)
     with output.progress() as report:

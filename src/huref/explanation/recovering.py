@@ -14,6 +14,7 @@ from torch import Tensor
 
 from huref.errors import InconclusiveError
 from huref.explanation.digests import count_weights, model_digest
+from huref.explanation.evidence_file import save_evidence
 from huref.explanation.gains import compare_gains
 from huref.explanation.maps import neuron_scales, query_key_map, value_output_map
 from huref.explanation.matching import CLEAR_LAYER, attention_map, feed_forward_map, settle_stream, shared_ids
@@ -38,10 +39,35 @@ from huref.explanation.undo import (
     ends_as_they_stand,
     feed_forward_shares,
 )
+from huref.files.atomic import require_place
 from huref.kinship.alignment import Relation, relate
 from huref.model.model import Model, open_model
 from huref.progress import Progress, Report
 from huref.version import __version__
+
+
+def explain(
+    a: str | Path,
+    b: str | Path,
+    options: ExplainOptions | None = None,
+    out: Path | None = None,
+    report: Report | None = None,
+) -> Explanation:
+    """Recover what was done to A to make B, and see what undoing it shows; see `docs/explain.md`.
+
+    Args:
+        out: saves the evidence there, for others to check.
+
+    Raises:
+        InconclusiveError: nothing of B agrees with anything of A; nothing is written.
+        HurefError: see `huref.errors`.
+    """
+    if out is not None:
+        require_place(out)
+    found = explain_models(a, b, options, report)
+    if out is not None:
+        save_evidence(found, out)
+    return found
 
 
 def explain_models(

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.merges.members import Family
 from huref.model.finite import require_finite
 from huref.numerics.rounding import rounding_bound, rounding_square
+from huref.parentage.members import Family
 
 _BLOCK_ELEMENTS = 1 << 24
 """Of all models together: 64 MB of float32, twice."""

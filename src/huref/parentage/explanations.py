@@ -8,8 +8,8 @@ from typing import cast
 
 import numpy as np
 
-from huref.merges.fits import Selection, constrained, held_out, select
-from huref.merges.inner_products import InnerProducts
+from huref.parentage.fits import Selection, constrained, held_out, select
+from huref.parentage.inner_products import InnerProducts
 
 LEAST_SHARE = 0.05
 """Of the held-out residual that a candidate must take away to get a weight at all."""

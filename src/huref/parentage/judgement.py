@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huref.merges.explanations import (
+from huref.parentage.explanations import (
     MOST_ROUNDING,
     Exactness,
     Explanation,
@@ -21,9 +21,9 @@ from huref.merges.explanations import (
     share_of,
     share_within,
 )
-from huref.merges.fits import jackknife, task_system, unconstrained
-from huref.merges.inner_products import InnerProducts
-from huref.merges.sparse import EntryCounts, count_entries
+from huref.parentage.fits import jackknife, task_system, unconstrained
+from huref.parentage.inner_products import InnerProducts
+from huref.parentage.sparse import EntryCounts, count_entries
 
 KIN = 0.1
 """Least cosine of the layers' matrices between relatives."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from huref.merges.explanations import held_out_residual, layer_labels
-from huref.merges.fits import simplex, task_system
-from huref.merges.inner_products import InnerProducts, gather
-from huref.merges.judgement import KIN, Judgement, judge, least_squares, weight_spread
-from huref.merges.members import Family, open_family
-from huref.merges.parentage import Candidate, LayerFit, Parentage
+from huref.parentage.explanations import held_out_residual, layer_labels
+from huref.parentage.fits import simplex, task_system
+from huref.parentage.inner_products import InnerProducts, gather
+from huref.parentage.judgement import KIN, Judgement, judge, least_squares, weight_spread
+from huref.parentage.members import Family, open_family
+from huref.parentage.record import Candidate, LayerFit, Parentage
 from huref.progress import Progress, Report
 
 _TRIED_BASES = 6
@@ -28,7 +28,7 @@ REARRANGED = (
 )
 
 
-def find_parents(
+def parents(
     child: str | Path,
     candidates: Sequence[str | Path],
     base: str | Path | None = None,

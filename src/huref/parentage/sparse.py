@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huref.merges.inner_products import Sample
+from huref.parentage.inner_products import Sample
 
 _CLEAR = 8.0
 """An entry has moved when it left the base by so many times what rounding may do."""
