@@ -33,8 +33,8 @@ from huref.proof.inference.commitment import commit_model, parse_commitment, par
 from huref.proof.inference.model import IntegerModel, Run, exact_product, run_model
 from huref.proof.inference.precision import PRECISIONS, Precision, Scales
 from huref.proof.inference.proof_file import Statement
-from huref.proof.inference.proving import prove_inference
-from huref.proof.inference.verifying import verify_inference
+from huref.proof.inference.prover import prove_inference
+from huref.proof.inference.verifier import verify_inference
 from huref.proof.inference.weights import integer_model
 from measure import machine
 

@@ -50,8 +50,8 @@ def child(step: str, shape: str, folder: Path) -> None:
     """In a process of its own: one step."""
     from huref.fingerprints.recipe import Recipe
     from huref.private.verification import verify_file
-    from huref.proof.committing import CommitOptions, commit_model, commit_rows
-    from huref.proof.proving import prove_fingerprint
+    from huref.proof.sketch.committer import CommitOptions, commit_model, commit_rows
+    from huref.proof.sketch.prover import prove_fingerprint
 
     made = _synthetic(shape) if step == "commit" and shape != "smollm2" else None
     clock, before = Clock(), _cpu()
@@ -89,9 +89,9 @@ def _synthetic(shape: str) -> Any:
     import numpy as np
 
     from huref.fingerprints.recipe import Recipe
-    from huref.proof.layout import Layout, Matrix, Term
-    from huref.proof.no_wrap import column_norm
-    from huref.proof.quantising import Quantised
+    from huref.proof.files.layout import Layout, Matrix, Term
+    from huref.proof.sketch.no_wrap import column_norm
+    from huref.proof.sketch.quantisation import Quantised
 
     width, d_ff, heads = SHAPES[shape]
     matrices, terms = [Matrix("embedding", 4096, 14)], []
@@ -147,8 +147,8 @@ def committers() -> None:
     """Short integers against the obvious way: scalars of the field, negative ones wrapped around."""
     import numpy as np
 
-    from huref.proof.curve import ShortCommitter, commit, generators
-    from huref.proof.field import integers
+    from huref.proof.arithmetic.curve import ShortCommitter, commit, generators
+    from huref.proof.arithmetic.field import integers
 
     rows = np.random.default_rng(0).integers(-8000, 8000, (40, 576))
     short = ShortCommitter(576, 1 << 15)

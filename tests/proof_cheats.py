@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 
 import proof_kit as kit
-from huref.proof import sketch_proof
-from huref.proof.commitment_file import Commitment
-from huref.proof.curve import commit, decode_points, encode_points
-from huref.proof.equations import PointEquations
-from huref.proof.field import byte_length, random_scalar, times
-from huref.proof.layout import EMBEDDING
-from huref.proof.opening_file import Opening
-from huref.proof.proof_file import Claim, SketchProof, pieces
-from huref.proof.quadratic import Opened, OpenedPair, QuadraticProof, Weights, prove_quadratic
-from huref.proof.signs import centred_signs
-from huref.proof.sketches import exact_sketches, factor
-from huref.proof.transcript import Transcript
+from huref.proof.arithmetic.curve import commit, decode_points, encode_points
+from huref.proof.arithmetic.equations import PointEquations
+from huref.proof.arithmetic.field import byte_length, random_scalar, times
+from huref.proof.arithmetic.quadratic import Opened, OpenedPair, QuadraticProof, Weights, prove_quadratic
+from huref.proof.arithmetic.signs import centred_signs
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.files.commitment import Commitment
+from huref.proof.files.layout import EMBEDDING
+from huref.proof.files.opening import Opening
+from huref.proof.files.proof import Claim, SketchProof, pieces
+from huref.proof.sketch import protocol as sketch_proof
+from huref.proof.sketch.exact import exact_sketches, factor
 
 Vectors = list[np.ndarray]
 Sketches = dict[str, np.ndarray]

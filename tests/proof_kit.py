@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from huref.fingerprints.recipe import Recipe
-from huref.proof.commitment_file import NAME as COMMITMENT
-from huref.proof.commitment_file import Commitment, commitment_root
-from huref.proof.curve import ShortCommitter, encode_points
-from huref.proof.layout import Layout, Matrix, Term
-from huref.proof.no_wrap import column_norm, prove_no_wrap
-from huref.proof.opening_file import NAME as OPENING
-from huref.proof.opening_file import Opening, write_opening
-from huref.proof.pair import pair_claim
-from huref.proof.proof_file import Claim, SketchProof
-from huref.proof.sketch_proof import Secret, prove_sketches
+from huref.proof.arithmetic.curve import ShortCommitter, encode_points
+from huref.proof.files.commitment import NAME as COMMITMENT
+from huref.proof.files.commitment import Commitment, commitment_root
+from huref.proof.files.layout import Layout, Matrix, Term
+from huref.proof.files.opening import NAME as OPENING
+from huref.proof.files.opening import Opening, write_opening
+from huref.proof.files.proof import Claim, SketchProof
+from huref.proof.sketch.no_wrap import column_norm, prove_no_wrap
+from huref.proof.sketch.pair import pair_claim
+from huref.proof.sketch.protocol import Secret, prove_sketches
 
 WIDTH, BITS = 16, 12
 N_A, N_B, N_SHARED = 270, 266, 260

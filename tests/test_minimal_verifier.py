@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 import proof_kit as kit
 from huref.errors import HurefError, InconclusiveError
-from huref.proof.commitment_file import parse_commitment
-from huref.proof.layout import Matrix, Term
-from huref.proof.no_wrap import column_norm
-from huref.proof.opening_file import Opening
-from huref.proof.pair import score_pair
-from huref.proof.proof_file import parse_proof
-from huref.proof.verification import Verified
+from huref.proof.files.commitment import parse_commitment
+from huref.proof.files.layout import Matrix, Term
+from huref.proof.files.opening import Opening
+from huref.proof.files.proof import parse_proof
+from huref.proof.sketch.no_wrap import column_norm
+from huref.proof.sketch.pair import score_pair
+from huref.proof.sketch.verifier import Verified
 from two_verifiers import PATH, Files, main_verdict, minimal, minimal_verdict
 
 P = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001

@@ -25,16 +25,17 @@ from huref.errors import CorruptFileError, HurefError, InputError, RejectedError
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.recipe import Recipe
 from huref.private.verification import verify_file
-from huref.proof import curve, sketch_proof, verification
-from huref.proof.commitment_file import Commitment, parse_commitment
-from huref.proof.container import MAX_HEADER, Reader, checked
-from huref.proof.equations import PointEquations
-from huref.proof.layout import PROJECTIONS, Layout, Matrix, Term
-from huref.proof.no_wrap import column_norm
-from huref.proof.opened_rows import open_rows, parse_rows, verify_rows
-from huref.proof.opening_file import Opening, read_opening
-from huref.proof.proof_file import parse_proof
-from huref.proof.verification import verify_commitment, verify_sketches
+from huref.proof.arithmetic import curve
+from huref.proof.arithmetic.equations import PointEquations
+from huref.proof.files.commitment import Commitment, parse_commitment
+from huref.proof.files.container import MAX_HEADER, Reader, checked
+from huref.proof.files.layout import PROJECTIONS, Layout, Matrix, Term
+from huref.proof.files.opening import Opening, read_opening
+from huref.proof.files.proof import parse_proof
+from huref.proof.sketch import protocol, verifier
+from huref.proof.sketch.no_wrap import column_norm
+from huref.proof.sketch.opened_rows import open_rows, parse_rows, verify_rows
+from huref.proof.sketch.verifier import verify_commitment, verify_sketches
 from proof_cheats import remembering
 
 Fuzz = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -74,7 +75,7 @@ def proofs() -> tuple[bytes, bytes]:
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (verification, sketch_proof):
+    for module in (verifier, protocol):
         monkeypatch.setattr(module, "decode_points", remembering)
 
 
@@ -82,10 +83,10 @@ def is_accepted_proof(data: bytes) -> bool:
     """All that `verify_sketches` checks but the commitment's own equations, which do not change here."""
     try:
         proof = parse_proof(data, sealed().layout, "proof")
-        verification._require_claim(sealed(), proof)
+        verifier._require_claim(sealed(), proof)
         equations = PointEquations()
         first = equations.extend(remembering(sealed().points, "commitment"))
-        sketch_proof.require_sketches(sealed().layout, sealed().strings, proof, first, equations)
+        protocol.require_sketches(sealed().layout, sealed().strings, proof, first, equations)
     except (RejectedError, CorruptFileError):
         return False
     return equations.hold()

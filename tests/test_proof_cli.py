@@ -20,10 +20,11 @@ from huref import api
 from huref.errors import CorruptFileError
 from huref.fingerprints.file import save_fingerprint
 from huref.fingerprints.recipe import Recipe
-from huref.proof import committing, parallel
-from huref.proof.commitment_file import read_commitment
-from huref.proof.committing import CommitOptions
-from huref.proof.curve import decode_points
+from huref.proof.arithmetic import parallel
+from huref.proof.arithmetic.curve import decode_points
+from huref.proof.files.commitment import read_commitment
+from huref.proof.sketch import committer
+from huref.proof.sketch.committer import CommitOptions
 
 Cli = Callable[..., Outcome]
 VARIABLE = "HUREF_PASSPHRASE"
@@ -262,7 +263,7 @@ def test_names_in_a_commitment_cannot_speak_for_the_verifier(
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
     """Ctrl-C in the middle of chunk `count`; the list grows with each chunk made."""
-    original, made = committing.commit_chunk, []
+    original, made = committer.commit_chunk, []
 
     def chunk(task: bytes, committer: Any) -> bytes:
         if len(made) == count:
@@ -270,7 +271,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
         made.append(int.from_bytes(task[:4], "little"))
         return original(task, committer)
 
-    monkeypatch.setattr(committing, "commit_chunk", chunk)
+    monkeypatch.setattr(committer, "commit_chunk", chunk)
     return made
 
 

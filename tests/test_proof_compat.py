@@ -16,13 +16,13 @@ from py_arkworks_bls12381 import G1Point
 import proof_kit as kit
 from hash_to_curve_oracle import RFC_POINT, RFC_TAG, hash_to_curve, rfc_isogeny
 from huref.fingerprints.sketch import token_signs
-from huref.proof.curve import blinding_generator, encode_points, generators
-from huref.proof.no_wrap import projections
-from huref.proof.opening_file import Opening, read_opening
-from huref.proof.pair import score_pair
-from huref.proof.signs import centred_signs
-from huref.proof.sketches import exact_sketches
-from huref.proof.transcript import Transcript
+from huref.proof.arithmetic.curve import blinding_generator, encode_points, generators
+from huref.proof.arithmetic.signs import centred_signs
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.files.opening import Opening, read_opening
+from huref.proof.sketch.exact import exact_sketches
+from huref.proof.sketch.no_wrap import projections
+from huref.proof.sketch.pair import score_pair
 from two_verifiers import Files, main_verdict, minimal, minimal_verdict
 
 FOLDER = Path(__file__).parent / "compat" / "proof-v1"

@@ -17,19 +17,20 @@ import proof_cheats as cheats
 import proof_kit as kit
 from huref.errors import CorruptFileError, HurefError, InconclusiveError, RejectedError, UsageError
 from huref.fingerprints.recipe import Recipe
-from huref.proof import field, no_wrap, sketch_proof, verification
-from huref.proof.commitment_file import Commitment, NoWrapProof, commitment_root, parse_commitment
-from huref.proof.curve import commit, decode_points, encode_points, multiply_sum
-from huref.proof.equations import PointEquations
-from huref.proof.field import ORDER
-from huref.proof.layout import PROJECTIONS, Layout, Matrix
-from huref.proof.opening_file import Opening
-from huref.proof.pair import pair_claim, score_pair
-from huref.proof.proof_file import Claim, SketchProof, parse_proof
-from huref.proof.signs import centred_signs, pair_seed
-from huref.proof.sketches import exact_sketches
-from huref.proof.transcript import Transcript
-from huref.proof.verification import Verified, verify_commitment, verify_sketches
+from huref.proof.arithmetic import field
+from huref.proof.arithmetic.curve import commit, decode_points, encode_points, multiply_sum
+from huref.proof.arithmetic.equations import PointEquations
+from huref.proof.arithmetic.field import ORDER
+from huref.proof.arithmetic.signs import centred_signs, pair_seed
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.files.commitment import Commitment, NoWrapProof, commitment_root, parse_commitment
+from huref.proof.files.layout import PROJECTIONS, Layout, Matrix
+from huref.proof.files.opening import Opening
+from huref.proof.files.proof import Claim, SketchProof, parse_proof
+from huref.proof.sketch import no_wrap, protocol, verifier
+from huref.proof.sketch.exact import exact_sketches
+from huref.proof.sketch.pair import pair_claim, score_pair
+from huref.proof.sketch.verifier import Verified, verify_commitment, verify_sketches
 from proof_cheats import Lies, deaf_to, prove, remembering, sketch_part_holds
 
 Change = Callable[[SketchProof], SketchProof]
@@ -76,7 +77,7 @@ def overwritten(data: bytes, index: int, block: bytes) -> bytes:
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (verification, sketch_proof):
+    for module in (verifier, protocol):
         monkeypatch.setattr(module, "decode_points", remembering)
 
 
@@ -267,7 +268,7 @@ def test_rows_of_a_commitment_swapped(a: Opening, sealed: Commitment) -> None:
     refuse_commitment(swapped, "no-wrap proof does not hold")
     refuse(*resealed(sealed, points=swapped.points))
     honest = kit.secret(replace(a, rows=rows))
-    proof = sketch_proof.prove_sketches(
+    proof = protocol.prove_sketches(
         replace(honest, blindings=blindings), cheats.fingerprint_claim(swapped), np.ones(kit.N_A, dtype=bool)
     )
     assert sketch_part_holds(swapped, proof)
@@ -812,7 +813,7 @@ def challenges(proof: SketchProof) -> tuple[int, ...]:
 def test_no_message_can_be_left_out(sealed: Commitment, label: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proof made without one of the messages is another proof: the verifier hears all of them."""
     with monkeypatch.context() as patch:
-        patch.setattr(sketch_proof, "Transcript", deaf_to(label))
+        patch.setattr(protocol, "Transcript", deaf_to(label))
         proof = kit.prove_fingerprint(kit.a(), sealed)
         accepted(sealed, proof)
     refuse(sealed, proof, "does not hold")
@@ -822,7 +823,7 @@ def foresight(layout: Layout, by: int) -> Callable[..., Any]:
     """Products for a sketch whose entry (0, 0) of the first term is off by `by`, made after s is known."""
 
     def lie(v: cheats.Vectors, u: cheats.Vectors, s: int) -> tuple[cheats.Vectors, cheats.Vectors]:
-        spread = sketch_proof._spread_challenges(layout, s)
+        spread = protocol._spread_challenges(layout, s)
         delta, sigma = spread.products[0], int(spread.left[0][0])
         v[0][0] += delta * by * pow(delta * int(u[0][0]) - sigma, -1, ORDER)
         v[0][0] %= ORDER
@@ -837,7 +838,7 @@ def test_products_made_after_their_challenge_is_known(
     """Control: without `products` in the transcript a false sketch is proved. With it, never."""
     lies = Lies(lie_about("1.qk", (0, 0), 1), foresight(sealed.layout, 1))
     with monkeypatch.context() as patch:
-        patch.setattr(sketch_proof, "Transcript", deaf_to("products"))
+        patch.setattr(protocol, "Transcript", deaf_to("products"))
         proof = prove(a, sealed, lies)
         accepted(sealed, proof)
     refuse(sealed, proof, "does not hold")
@@ -863,10 +864,10 @@ def test_sketches_made_after_their_challenge_is_known(
     exact = exact_sketches(sealed.layout, a.rows, centred_signs(a.strings, everyone, 8, recipe.seed))
     width = 20
     with monkeypatch.context() as patch:
-        patch.setattr(sketch_proof, "Transcript", deaf_to("sketches"))
+        patch.setattr(protocol, "Transcript", deaf_to("sketches"))
         patch.setattr(cheats, "byte_length", lambda _: width)
         probe = replace(kit.fingerprint_proof(), claim=replace(cheats.fingerprint_claim(sealed), width=width))
-        b = int(sketch_proof._begin(probe)[2][1])
+        b = int(protocol._begin(probe)[2][1])
         c, d = small_relation(b)
         assert (c + d * b) % ORDER == 0 and c and d
 
@@ -886,7 +887,7 @@ def test_masks_made_after_their_challenge_is_known(sealed: Commitment, monkeypat
     proof = kit.fingerprint_proof()
     false = replace(proof, sketches=lie_about("1.qk", (0, 0), 1)(dict(proof.sketches)))
     with monkeypatch.context() as patch:
-        patch.setattr(sketch_proof, "Transcript", deaf_to("masks"))
+        patch.setattr(protocol, "Transcript", deaf_to("masks"))
         forged = simulated(sealed, false)
         assert sketch_part_holds(sealed, forged)
     assert not sketch_part_holds(sealed, forged)
@@ -901,10 +902,10 @@ def simulated(sealed: Commitment, proof: SketchProof) -> SketchProof:
         found.extend(arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sketch_proof, "require_quadratic", capture)
+        patch.setattr(protocol, "require_quadratic", capture)
         equations = PointEquations()
         first = equations.extend(decode_points(sealed.points, ""))
-        sketch_proof.require_sketches(sealed.layout, sealed.strings, proof, first, equations)
+        protocol.require_sketches(sealed.layout, sealed.strings, proof, first, equations)
     pairs, value, _, _, transcript, _ = found
     e = transcript.challenge("e")
     known = [*decode_points(sealed.points + proof.products, "")]

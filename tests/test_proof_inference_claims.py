@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from huref.model.arch.canonical import Geometry
-from huref.proof.field import ORDER, random_scalar
+from huref.proof.arithmetic.field import ORDER, random_scalar
 from huref.proof.inference import model as model_module
 from huref.proof.inference import witness as witness_module
 from huref.proof.inference.challenges import Early, Late, inverses
@@ -23,7 +23,7 @@ from huref.proof.inference.inventory import GROUPS
 from huref.proof.inference.model import IntegerModel, run_model
 from huref.proof.inference.precision import PRECISIONS
 from huref.proof.inference.proof_file import Statement, term_rows
-from huref.proof.inference.proving import _InverseCommitter, _matrices, auxiliary_rows
+from huref.proof.inference.prover import _InverseCommitter, _matrices, auxiliary_rows
 from huref.proof.inference.weights import integer_model
 from huref.proof.inference.witness import _counts, activation_rows
 from lab_models import as_weights, tiny_llama

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from huref.errors import CorruptFileError
-from huref.proof.container import pack
+from huref.proof.files.container import pack
 from huref.proof.inference.commitment import parse_commitment
 from huref.proof.inference.proof_file import MAGIC, parse_rest, parse_statement
-from huref.proof.inference.verifying import verify_inference
+from huref.proof.inference.verifier import verify_inference
 
 FOLDER = Path(__file__).parent / "compat" / "proof-inference-v1"
 

@@ -14,9 +14,10 @@ from py_arkworks_bls12381 import G1Point
 from huref.errors import CorruptFileError, HurefError, RejectedError, UsageError
 from huref.model.arch.canonical import Geometry
 from huref.progress import Progress
-from huref.proof.curve import decode_scalars
-from huref.proof.field import ORDER, integers
-from huref.proof.inference import proving
+from huref.proof.arithmetic.curve import decode_scalars
+from huref.proof.arithmetic.field import ORDER, integers
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.inference import prover
 from huref.proof.inference.challenges import inverses
 from huref.proof.inference.claims import build_claim
 from huref.proof.inference.closing import early_challenges, late_challenges, opened_transcript
@@ -25,10 +26,9 @@ from huref.proof.inference.inventory import GROUPS
 from huref.proof.inference.model import IntegerModel, Run, run_model
 from huref.proof.inference.precision import PRECISIONS
 from huref.proof.inference.proof_file import InferenceProof, Statement, term_rows
-from huref.proof.inference.proving import prove_inference, prove_run
-from huref.proof.inference.verifying import verify_inference
+from huref.proof.inference.prover import prove_inference, prove_run
+from huref.proof.inference.verifier import verify_inference
 from huref.proof.inference.weights import integer_model
-from huref.proof.transcript import Transcript
 from lab_models import as_weights, tiny_llama
 
 SIZES = Geometry(n_layers=1, d_model=8, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=64, vocab_size=20)
@@ -160,7 +160,7 @@ def cheated(
     lie: Callable[[dict[str, np.ndarray], object], list[str]] = lambda rows, early: [],
 ) -> bytes:
     """A proof with other activations, and other auxiliary rows in the blocks that `lie` names."""
-    activations, auxiliaries = proving.activation_rows, proving.auxiliary_rows
+    activations, auxiliaries = prover.activation_rows, prover.auxiliary_rows
 
     def changed_activations(run, inventory):
         rows = activations(run, inventory)
@@ -173,8 +173,8 @@ def cheated(
             committer.places.pop(name, None)
         return made
 
-    monkeypatch.setattr(proving, "activation_rows", changed_activations)
-    monkeypatch.setattr(proving, "auxiliary_rows", changed_auxiliaries)
+    monkeypatch.setattr(prover, "activation_rows", changed_activations)
+    monkeypatch.setattr(prover, "auxiliary_rows", changed_auxiliaries)
     return forged(run_model(MODEL, TOKENS, SMALL))
 
 
@@ -333,5 +333,5 @@ def test_things_that_do_not_belong_together_are_refused():
 
 
 def test_verifying_does_not_load_torch():
-    code = "import sys, huref.proof.inference.verifying; sys.exit('torch' in sys.modules)"
+    code = "import sys, huref.proof.inference.verifier; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

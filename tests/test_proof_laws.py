@@ -26,11 +26,9 @@ from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
 from huref.fingerprints.terms import Bilinear, sketch_term
 from huref.numerics.cosine import cosine
-from huref.proof import field
-from huref.proof import signs as signs_module
-from huref.proof.commitment_file import NoWrapProof
-from huref.proof.committing import CommitOptions, commit_rows
-from huref.proof.curve import (
+from huref.proof.arithmetic import field
+from huref.proof.arithmetic import signs as signs_module
+from huref.proof.arithmetic.curve import (
     ShortCommitter,
     blinding_generator,
     commit,
@@ -40,14 +38,10 @@ from huref.proof.curve import (
     multiply_sum,
     scalar,
 )
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import ORDER
-from huref.proof.fixed_point import quantised
-from huref.proof.layout import PROJECTIONS, Layout, Matrix, Term
-from huref.proof.no_wrap import column_norm, projections, prove_no_wrap, require_no_wrap
-from huref.proof.opening_file import Opening
-from huref.proof.proving import prove_fingerprint
-from huref.proof.quadratic import (
+from huref.proof.arithmetic.equations import Combination, PointEquations
+from huref.proof.arithmetic.field import ORDER
+from huref.proof.arithmetic.fixed_point import quantised
+from huref.proof.arithmetic.quadratic import (
     CommittedPair,
     Opened,
     OpenedPair,
@@ -56,11 +50,17 @@ from huref.proof.quadratic import (
     prove_quadratic,
     require_quadratic,
 )
-from huref.proof.quantising import quantise_model
-from huref.proof.signs import centred_signs, pack_choice, pair_seed, token_coefficients, unpack_choice
-from huref.proof.sketches import exact_sketches, factor, float_sketches, vector_of
-from huref.proof.transcript import Transcript
-from huref.proof.verification import verify_commitment, verify_sketches
+from huref.proof.arithmetic.signs import centred_signs, pack_choice, pair_seed, token_coefficients, unpack_choice
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.files.commitment import NoWrapProof
+from huref.proof.files.layout import PROJECTIONS, Layout, Matrix, Term
+from huref.proof.files.opening import Opening
+from huref.proof.sketch.committer import CommitOptions, commit_rows
+from huref.proof.sketch.exact import exact_sketches, factor, float_sketches, vector_of
+from huref.proof.sketch.no_wrap import column_norm, projections, prove_no_wrap, require_no_wrap
+from huref.proof.sketch.prover import prove_fingerprint
+from huref.proof.sketch.quantisation import quantise_model
+from huref.proof.sketch.verifier import verify_commitment, verify_sketches
 
 ENTRIES = st.one_of(
     st.integers(-(1 << 15), (1 << 15) - 1),
@@ -405,7 +405,7 @@ def test_zeros_are_committed_as_zeros() -> None:
 
 def serve(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     """Whatever is opened is this model."""
-    for place in ("huref.fingerprints.pipeline", "huref.proof.quantising"):
+    for place in ("huref.fingerprints.pipeline", "huref.proof.sketch.quantisation"):
         monkeypatch.setattr(f"{place}.open_model", lambda *_: model)
 
 
@@ -618,7 +618,7 @@ def test_a_simulator_without_any_witness_satisfies_the_no_wrap_verifier(monkeypa
     for program, expected in ((True, True), (False, False)):
         with monkeypatch.context() as patch:
             if program:
-                patch.setattr("huref.proof.no_wrap.projections", lambda *_: signs)
+                patch.setattr("huref.proof.sketch.no_wrap.projections", lambda *_: signs)
             equations = PointEquations()
             first = equations.extend([*rows, *masks])
             require_no_wrap(layout, b"r" * 32, proof, (first, first + 8), equations)

@@ -17,13 +17,13 @@ from huref import api
 from huref.errors import CorruptFileError, OutputError, RejectedError, UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.numerics.cosine import cosine
-from huref.proof import answering
-from huref.proof.answering import Prompt, read_inference
-from huref.proof.commitment_file import read_commitment
-from huref.proof.committing import CommitOptions
-from huref.proof.curve import blinding_generator, encode_points, scalar
-from huref.proof.field import ORDER
-from huref.proof.linking import LinkProof, linked_rows, parse_link, verify_link
+from huref.proof.arithmetic.curve import blinding_generator, encode_points, scalar
+from huref.proof.arithmetic.field import ORDER
+from huref.proof.files.commitment import read_commitment
+from huref.proof.inference import answers as answering
+from huref.proof.inference.answers import Prompt, read_inference
+from huref.proof.inference.link import LinkProof, linked_rows, parse_link, verify_link
+from huref.proof.sketch.committer import CommitOptions
 
 ONE = CommitOptions(jobs=1)
 RECIPE = Recipe(n_tokens=256, layers="-1")

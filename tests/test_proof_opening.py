@@ -14,8 +14,8 @@ import proof_kit as kit
 from huref import api
 from huref.errors import HurefError, UsageError
 from huref.fingerprints.recipe import Recipe
-from huref.proof.opening_check import opens
-from huref.proof.proving import prove_fingerprint
+from huref.proof.sketch.opening_check import opens
+from huref.proof.sketch.prover import prove_fingerprint
 
 
 @pytest.fixture

@@ -19,11 +19,13 @@ from huref import api
 from huref.errors import CorruptFileError, HurefError, OutputError, UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.progress import Progress
-from huref.proof import committing, opening_file, secret_file
-from huref.proof.committing import CommitOptions, RowsToCommit
-from huref.proof.opening_file import Opening, is_encrypted, read_opening, write_opening
-from huref.proof.quadratic import Opened, OpenedPair, Weights
-from huref.proof.quantising import Quantised
+from huref.proof.arithmetic.quadratic import Opened, OpenedPair, Weights
+from huref.proof.files import opening as opening_file
+from huref.proof.files import secret as secret_file
+from huref.proof.files.opening import Opening, is_encrypted, read_opening, write_opening
+from huref.proof.sketch import committer
+from huref.proof.sketch.committer import CommitOptions, RowsToCommit
+from huref.proof.sketch.quantisation import Quantised
 from test_proof_bytes import owner as smallest
 
 Cli = Callable[..., Outcome]
@@ -207,7 +209,7 @@ def test_an_opening_is_never_overwritten_and_no_link_is_followed(tmp_path: Path)
 def test_an_interrupted_commit_leaves_points_only(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, made = committing.commit_chunk, []
+    original, made = committer.commit_chunk, []
 
     def chunk(*arguments: Any) -> bytes:
         if len(made) == 2:
@@ -215,7 +217,7 @@ def test_an_interrupted_commit_leaves_points_only(
         made.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr(committing, "commit_chunk", chunk)
+    monkeypatch.setattr(committer, "commit_chunk", chunk)
     with pytest.raises(KeyboardInterrupt):
         api.commit(models["base"], tmp_path / "x", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"opening", "points.partial"}
@@ -229,7 +231,7 @@ def test_an_interrupted_proof_leaves_nothing(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("huref.proof.sketch_proof.prove_quadratic", stop)
+    monkeypatch.setattr("huref.proof.sketch.protocol.prove_quadratic", stop)
     folder = Path(shutil.copytree(sealed, tmp_path / "sealed"))
     done = cli("prove", "fingerprint", "--commitment", folder, "-o", folder / "x.proof")
     assert done.code == 130
@@ -406,7 +408,7 @@ def test_blindings_belong_to_seed_and_row() -> None:
     assert opening_file.row_blindings(b"a" * 32, 10).tolist() == first[:10].tolist()
     import hashlib
 
-    from huref.proof.field import ORDER
+    from huref.proof.arithmetic.field import ORDER
 
     stream = hashlib.shake_256(b"huref/row-blinding/1" + b"a" * 32 + (7).to_bytes(8, "little")).digest(64)
     assert first[7] == int.from_bytes(stream, "little") % ORDER

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from huref.errors import CorruptFileError, HurefError
-from huref.proof import parallel, workers
-from huref.proof.curve import ShortCommitter, blinding_generator, encode_points, scalar
-from huref.proof.workers import CHECK, COMMIT, check_chunk, commit_chunk, commit_task, fault_of, run_tasks
+from huref.proof.arithmetic import parallel, workers
+from huref.proof.arithmetic.curve import ShortCommitter, blinding_generator, encode_points, scalar
+from huref.proof.arithmetic.workers import CHECK, COMMIT, check_chunk, commit_chunk, commit_task, fault_of, run_tasks
 
 
 def tasks() -> list[bytes]:
@@ -53,8 +53,8 @@ def test_a_script_without_a_main_guard_can_verify(tmp_path: Path) -> None:
     """It would start itself again in every process, were these made by multiprocessing."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from huref.proof.workers import CHECK, run_tasks\n"
-        "from huref.proof.curve import blinding_generator, encode_points\n"
+        "from huref.proof.arithmetic.workers import CHECK, run_tasks\n"
+        "from huref.proof.arithmetic.curve import blinding_generator, encode_points\n"
         "print(len(list(run_tasks(CHECK, (), iter([encode_points([blinding_generator()])] * 3), 2))))\n",
         encoding="utf-8",
     )

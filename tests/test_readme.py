@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from huref import api
-from huref.proof.committing import CommitOptions
+from huref.proof.sketch.committer import CommitOptions
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any
 
 from huref.errors import HurefError
-from huref.proof.commitment_file import parse_commitment
-from huref.proof.proof_file import parse_proof
-from huref.proof.verification import verify_commitment, verify_sketches
+from huref.proof.files.commitment import parse_commitment
+from huref.proof.files.proof import parse_proof
+from huref.proof.sketch.verifier import verify_commitment, verify_sketches
 
 PATH = Path(__file__).parents[1] / "verifier" / "huref_verify.py"
 

@@ -33,7 +33,7 @@ def commit(
     """Commit to a model's weights: writes a public commitment and a secret opening; run again to resume."""
     from huref import api
     from huref.fingerprints.recipe import Recipe
-    from huref.proof.committing import CommitOptions
+    from huref.proof.sketch.committer import CommitOptions
 
     chosen = CommitOptions(jobs, passphrases.to_set(out) if encrypt else passphrases.to_resume(out))
     files = {"tokens_file": tokens, "arch_file": arch_file}

@@ -30,7 +30,7 @@ def to_open(folder: Path) -> str | None:
         InputError: a file that is no opening.
         UsageError: it asks for one and nobody can be asked.
     """
-    from huref.proof.opening_file import is_encrypted
+    from huref.proof.files.opening import is_encrypted
 
     path = folder / "opening"
     if not path.exists() or not is_encrypted(path):

@@ -10,7 +10,7 @@ import typer
 from huref.cli import options, output, passphrases
 
 if TYPE_CHECKING:
-    from huref.proof.proof_file import SketchProof
+    from huref.proof.files.proof import SketchProof
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -69,7 +69,7 @@ def prove_inference(
 ) -> None:
     """Prove which logits the committed weights answer after a prompt, through every layer; a few tokens, minutes."""
     from huref import api
-    from huref.proof.answering import Prompt
+    from huref.proof.inference.answers import Prompt
 
     prompt = Prompt(text, () if ids is None else options.whole_numbers(ids, "--ids"), precision)
     passphrase = passphrases.to_open(commitment)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from huref.private.comparison import PrivateComparison
     from huref.private.verification import Published
     from huref.progress import Report
-    from huref.proof.answering import Prompt
-    from huref.proof.commitment_file import Commitment
-    from huref.proof.committing import CommitOptions
+    from huref.proof.files.commitment import Commitment
+    from huref.proof.files.proof import SketchProof
+    from huref.proof.inference.answers import Prompt
     from huref.proof.inference.proof_file import InferenceProof
-    from huref.proof.opened_rows import OpenedRows
-    from huref.proof.proof_file import SketchProof
+    from huref.proof.sketch.committer import CommitOptions
+    from huref.proof.sketch.opened_rows import OpenedRows
 
 
 def commit(
@@ -41,11 +41,11 @@ def commit(
         HurefError: see `huref.errors`.
     """
     from huref.model.tokens import read_ranking
-    from huref.proof.committing import CommitOptions, commit_model
+    from huref.proof.sketch.committer import CommitOptions, commit_model
 
     chosen = options or CommitOptions()
     if purpose == "inference" and tokens_file is None:
-        from huref.proof.answering import commit_for_inference
+        from huref.proof.inference.answers import commit_for_inference
 
         return commit_for_inference(model, folder, recipe or Recipe(), chosen, arch_file=arch_file, report=report)[0]
     if purpose != "fingerprint":
@@ -79,7 +79,7 @@ def prove_fingerprint(
         HurefError: see `huref.errors`.
     """
     from huref.files.atomic import require_place, write_atomically
-    from huref.proof import proving
+    from huref.proof.sketch import prover
 
     require_place(out)
     if arch_file is not None and model is None:
@@ -87,8 +87,8 @@ def prove_fingerprint(
             "an architecture file without use", where="--arch-file", expected="a MODEL to check", got="none"
         )
     if model is not None:
-        proving.require_model(model, folder, passphrase, arch_file)
-    made = proving.prove_fingerprint(folder, passphrase, report)
+        prover.require_model(model, folder, passphrase, arch_file)
+    made = prover.prove_fingerprint(folder, passphrase, report)
     write_atomically(out, made.to_bytes())
     return made
 
@@ -102,11 +102,11 @@ def prove_compare(
         HurefError: see `huref.errors`.
     """
     from huref.files.atomic import require_place, write_atomically
-    from huref.proof import proving
-    from huref.proof.commitment_file import read_commitment
+    from huref.proof.files.commitment import read_commitment
+    from huref.proof.sketch import prover
 
     require_place(out)
-    made = proving.prove_compare(folder, read_commitment(peer), rows, passphrase, report)
+    made = prover.prove_compare(folder, read_commitment(peer), rows, passphrase, report)
     write_atomically(out, made.to_bytes())
     return made
 
@@ -127,10 +127,10 @@ def prove_inference(
         HurefError: see `huref.errors`.
     """
     from huref.files.atomic import require_place, write_atomically
-    from huref.proof import answering
+    from huref.proof.inference.answers import prove_answer
 
     require_place(out)
-    made = answering.prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, report=report)
+    made = prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, report=report)
     write_atomically(out, made.to_bytes())
     return made
 
@@ -142,10 +142,10 @@ def prove_rows(folder: Path, out: Path, nonce: bytes, count: int, passphrase: st
         HurefError: see `huref.errors`.
     """
     from huref.files.atomic import require_place, write_atomically
-    from huref.proof import proving
+    from huref.proof.sketch import prover
 
     require_place(out)
-    made = proving.prove_rows(folder, nonce, count, passphrase)
+    made = prover.prove_rows(folder, nonce, count, passphrase)
     write_atomically(out, made.to_bytes())
     return made
 

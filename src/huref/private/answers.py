@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from huref.proof.commitment_file import read_commitment
-from huref.proof.container import read_file
+from huref.proof.arithmetic.parallel import decode_many_points
+from huref.proof.files.commitment import read_commitment
+from huref.proof.files.container import read_file
 from huref.proof.inference.commitment import NAME as INFERENCE
 from huref.proof.inference.commitment import InferenceCommitment
 from huref.proof.inference.commitment import parse_commitment as parse_inference_commitment
-from huref.proof.inference.verifying import verify_inference
-from huref.proof.linking import NAME as LINK
-from huref.proof.linking import parse_link, verify_link
-from huref.proof.parallel import decode_many_points
-from huref.proof.verification import verify_commitment
+from huref.proof.inference.link import NAME as LINK
+from huref.proof.inference.link import parse_link, verify_link
+from huref.proof.inference.verifier import verify_inference
+from huref.proof.sketch.verifier import verify_commitment
 
 WEIGHTS_KIND = "inference-commitment"
 NOT_CLAIMED = (

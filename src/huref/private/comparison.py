@@ -15,14 +15,14 @@ from huref.errors import InputError, UsageError
 from huref.files.atomic import write_atomically
 from huref.kinship.verdict import FALSE_ACCUSATION_RATE, Background, background_of, load_calibration
 from huref.progress import Progress, Report
-from huref.proof.commitment_file import Commitment, read_commitment
-from huref.proof.container import read_file
-from huref.proof.opening_file import NAME as OPENING
-from huref.proof.pair import DEFAULT_ROWS, PrivateScore, score_pair
-from huref.proof.parallel import decode_many_points
-from huref.proof.proof_file import claim_of, parse_proof
-from huref.proof.proving import prove_compare
-from huref.proof.verification import Verified, verify_sketches
+from huref.proof.arithmetic.parallel import decode_many_points
+from huref.proof.files.commitment import Commitment, read_commitment
+from huref.proof.files.container import read_file
+from huref.proof.files.opening import NAME as OPENING
+from huref.proof.files.proof import claim_of, parse_proof
+from huref.proof.sketch.pair import DEFAULT_ROWS, PrivateScore, score_pair
+from huref.proof.sketch.prover import prove_compare
+from huref.proof.sketch.verifier import Verified, verify_sketches
 
 ACCUSED_FROM = 0.75
 """An ICS that may be lower than this accuses nobody: unrelated pairs reach 0.64 (docs/proofs.md)."""

@@ -17,18 +17,18 @@ from huref.fingerprints.file import load_fingerprint
 from huref.fingerprints.record import Fingerprint
 from huref.numerics.cosine import cosine
 from huref.private.answers import WEIGHTS_KIND, Verification, check_answer, check_weights
-from huref.proof.commitment_file import MAGIC as COMMITMENT
-from huref.proof.commitment_file import Commitment, parse_commitment, read_commitment
-from huref.proof.container import read_file
+from huref.proof.arithmetic.parallel import decode_many_points
+from huref.proof.files.commitment import MAGIC as COMMITMENT
+from huref.proof.files.commitment import Commitment, parse_commitment, read_commitment
+from huref.proof.files.container import read_file
+from huref.proof.files.proof import parse_proof
 from huref.proof.inference.commitment import MAGIC as WEIGHTS
 from huref.proof.inference.commitment import parse_commitment as parse_inference_commitment
 from huref.proof.inference.proof_file import MAGIC as ANSWER
-from huref.proof.opened_rows import MAGIC as ROWS
-from huref.proof.opened_rows import OpenedRows, excluded_share, parse_rows, verify_rows
-from huref.proof.parallel import decode_many_points
-from huref.proof.proof_file import parse_proof
-from huref.proof.sketches import float_sketches
-from huref.proof.verification import Verified, verify_commitment, verify_sketches
+from huref.proof.sketch.exact import float_sketches
+from huref.proof.sketch.opened_rows import MAGIC as ROWS
+from huref.proof.sketch.opened_rows import OpenedRows, excluded_share, parse_rows, verify_rows
+from huref.proof.sketch.verifier import Verified, verify_commitment, verify_sketches
 
 SAME_VECTOR = 0.99999
 """Least cosine of a proof's vector and a published fingerprint's: proof-v1, section 4."""
@@ -164,7 +164,7 @@ def _rows(commitment: Commitment, opened: OpenedRows, published: Published) -> V
 
 
 def _require_rows_of(model: Path, commitment: Commitment, opened: OpenedRows, chosen: np.ndarray) -> None:
-    from huref.proof.quantising import same_integers
+    from huref.proof.sketch.quantisation import same_integers
 
     layout = commitment.layout
     rows = np.ma.MaskedArray(np.zeros((layout.n_rows, layout.width), np.int16), mask=True)

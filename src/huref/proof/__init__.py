@@ -1,11 +1,9 @@
 """Commitments to private weights and zero-knowledge proofs about them: `docs/formats/proof-v1.md`.
 
-    field, curve, transcript        arithmetic, the group, Fiat-Shamir
-    equations, quadratic, no_wrap   Pedersen commitments: equations, the sigma protocol, bounds
-    layout, signs, sketches         what is committed, and the statement
-    commitment_file, opening_file, proof_file, container     bytes
-    sketch_proof, verification, pair                          the protocol, both sides
-    quantising, committing, proving                           from a model to files (torch)
+    arithmetic   field, curve, transcript (Fiat-Shamir); Pedersen commitments: equations, the sigma protocol
+    files        what is committed (layout), and commitments, openings, proofs as bytes
+    sketch       from a model to a proof that a fingerprint is its own; who proves, who verifies
+    inference    the same for the logits that a model answers to a prompt
 
-What verifies does not import torch.
+Each stands on those above it. What verifies does not import torch.
 """

@@ -18,7 +18,7 @@ from huref.proof.inference.closing import early_challenges, late_challenges, ope
 from huref.proof.inference.commitment import InferenceCommitment, commit_model
 from huref.proof.inference.precision import PRECISIONS, Shape
 from huref.proof.inference.proof_file import InferenceProof
-from huref.proof.inference.proving import prove_inference
+from huref.proof.inference.prover import prove_inference
 from huref.proof.inference.tables import exp_table, rope_tables, silu_table
 from huref.proof.inference.weights import integer_model
 from lab_models import as_weights, tiny_llama

@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import proof_kit as kit
 from huref.fingerprints.sketch import token_signs
-from huref.proof.curve import blinding_generator, encode_points, generators
-from huref.proof.no_wrap import projections
-from huref.proof.opening_file import write_opening
-from huref.proof.pair import score_pair
-from huref.proof.signs import centred_signs
-from huref.proof.transcript import Transcript
-from huref.proof.verification import verify_sketches
+from huref.proof.arithmetic.curve import blinding_generator, encode_points, generators
+from huref.proof.arithmetic.signs import centred_signs
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.files.opening import write_opening
+from huref.proof.sketch.no_wrap import projections
+from huref.proof.sketch.pair import score_pair
+from huref.proof.sketch.verifier import verify_sketches
 
 
 def transcript_answers() -> dict[str, str]:

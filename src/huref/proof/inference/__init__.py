@@ -3,5 +3,5 @@
 A checkpoint becomes an integer model in the canonical gauge (`weights`), which runs without rounding errors (`model`,
 `tables`, `precision`). `commitment` commits to its matrices. `witness` lays a run out in the rows of `inventory`;
 `claims` says what makes them a run, as one sum of products (`combination`, `ledger`, `challenges`); `sumcheck` and
-`closing` prove that sum. `proving` and `verifying` are the two sides, `proof_file` is what passes between them.
+`closing` prove that sum. `prover` and `verifier` are the two sides, `proof_file` is what passes between them.
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huref.proof.field import ORDER, integers
+from huref.proof.arithmetic.field import ORDER, integers
 from huref.proof.inference.inventory import Inventory, table_entries
 
 

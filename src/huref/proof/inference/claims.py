@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from huref.proof.field import ORDER, integers
+from huref.proof.arithmetic.field import ORDER, integers
 from huref.proof.inference.challenges import Early, Late, table_inverses
 from huref.proof.inference.combination import STREAM, Claim, Factor, Piece
 from huref.proof.inference.inventory import Inventory

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huref.proof.field import ORDER, dot, integers, powers
+from huref.proof.arithmetic.field import ORDER, dot, integers, powers
+from huref.proof.arithmetic.quadratic import Weights
+from huref.proof.arithmetic.transcript import Transcript
 from huref.proof.inference.challenges import Early, Late
 from huref.proof.inference.combination import Sum, Term, row_count
 from huref.proof.inference.inventory import Inventory
 from huref.proof.inference.proof_file import Statement, header_bytes, logit_bytes
-from huref.proof.quadratic import Weights
-from huref.proof.transcript import Transcript
 
 PROTOCOL = "huref/inference/1"
 

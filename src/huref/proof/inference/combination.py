@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huref.proof.field import ORDER, combine, integers, matmul
+from huref.proof.arithmetic.field import ORDER, combine, integers, matmul
 from huref.proof.inference.inventory import Inventory, Limbs
 
 STREAM = "residual"

@@ -13,9 +13,9 @@ import numpy as np
 
 from huref.errors import UsageError
 from huref.files.canonical_json import canonical_json
-from huref.proof.container import Reader, checked, pack
-from huref.proof.curve import POINT_BYTES, ShortCommitter, encode_points
-from huref.proof.field import integers, reduced
+from huref.proof.arithmetic.curve import POINT_BYTES, ShortCommitter, encode_points
+from huref.proof.arithmetic.field import integers, reduced
+from huref.proof.files.container import Reader, checked, pack
 from huref.proof.inference.model import IntegerModel
 from huref.proof.inference.precision import Shape
 

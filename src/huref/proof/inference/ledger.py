@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from huref.proof.field import ORDER, integers, powers
+from huref.proof.arithmetic.field import ORDER, integers, powers
 from huref.proof.inference.challenges import Early, Late
 from huref.proof.inference.combination import Claim, Factor, Piece, Sum, Term
 from huref.proof.inference.inventory import Inventory

@@ -14,7 +14,7 @@ from math import isqrt
 import numpy as np
 
 from huref.errors import InconclusiveError
-from huref.proof.field import matmul
+from huref.proof.arithmetic.field import matmul
 from huref.proof.inference.precision import Precision, Scales, Shape
 from huref.proof.inference.tables import exp_table, rope_tables, silu_table
 

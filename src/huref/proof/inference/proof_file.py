@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from huref.files.canonical_json import canonical_json
-from huref.proof.container import Reader, checked, pack
-from huref.proof.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
-from huref.proof.field import to_bytes
+from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
+from huref.proof.arithmetic.field import to_bytes
+from huref.proof.arithmetic.quadratic import QuadraticProof
+from huref.proof.files.container import Reader, checked, pack
 from huref.proof.inference.inventory import GROUPS, Inventory
 from huref.proof.inference.precision import PRECISIONS, Scales, Shape
 from huref.proof.inference.sumcheck import rounds
-from huref.proof.quadratic import QuadraticProof
 from huref.version import __version__
 
 SCHEMA = "huref.inference-proof/1"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huref.proof.curve import commit, encode_points
-from huref.proof.equations import Combination
-from huref.proof.field import ORDER, integers, random_scalar
-from huref.proof.quadratic import Opened
-from huref.proof.transcript import Transcript
+from huref.proof.arithmetic.curve import commit, encode_points
+from huref.proof.arithmetic.equations import Combination
+from huref.proof.arithmetic.field import ORDER, integers, random_scalar
+from huref.proof.arithmetic.quadratic import Opened
+from huref.proof.arithmetic.transcript import Transcript
 
 
 @dataclass(frozen=True, repr=False)

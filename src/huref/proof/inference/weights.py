@@ -15,7 +15,7 @@ import numpy as np
 
 from huref.errors import ArchitectureError, NotFiniteError
 from huref.model.arch.weights import CanonicalWeights
-from huref.proof.fixed_point import quantised
+from huref.proof.arithmetic.fixed_point import quantised
 from huref.proof.inference.model import IntegerModel, Step
 from huref.proof.inference.precision import MATRICES, PRECISIONS, Scales, Shape
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from huref.proof.field import ORDER
+from huref.proof.arithmetic.field import ORDER
 
 
 class Transcript:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from huref.fingerprints.sketch import project, unit_rms
-from huref.proof.field import matmul
-from huref.proof.layout import EMBEDDING, Layout, Term
+from huref.proof.arithmetic.field import matmul
+from huref.proof.files.layout import EMBEDDING, Layout, Term
 
 
 def embedding(layout: Layout, rows: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ from typing import IO
 import numpy as np
 
 from huref.errors import CorruptFileError, HurefError
-from huref.proof.curve import POINT_BYTES, SCALAR_BYTES, ShortCommitter, decode_points, encode_points
-from huref.proof.field import from_bytes
+from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, ShortCommitter, decode_points, encode_points
+from huref.proof.arithmetic.field import from_bytes
 
 CHECK, COMMIT = "check", "commit"
 _FAULT = b"!"
@@ -41,7 +41,7 @@ def run_tasks(kind: str, sizes: tuple[int, ...], tasks: Iterable[bytes], count: 
     Raises:
         HurefError: a process ended before its task was done.
     """
-    command = [sys.executable, "-P", "-m", "huref.proof.workers", kind, *map(str, sizes)]
+    command = [sys.executable, "-P", "-m", "huref.proof.arithmetic.workers", kind, *map(str, sizes)]
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     children = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere) for _ in range(count)]
     free = deque(children)
@@ -99,7 +99,7 @@ def _ask(free: deque[subprocess.Popen[bytes]], task: bytes) -> bytes:
     except (OSError, EOFError):
         raise HurefError(
             "a process that works on points ended",
-            where="huref.proof.workers",
+            where="huref.proof.arithmetic.workers",
             expected="a result",
             got=f"exit status {child.poll()}",
             next_step="run the command again; with less memory in use, or --jobs 1",

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from huref.files.canonical_json import canonical_json
-from huref.proof.commitment_file import pack_strings, take_strings
-from huref.proof.container import Reader, checked
-from huref.proof.field import ORDER, integers
-from huref.proof.layout import Layout
-from huref.proof.secret_file import SecretKind, asks_for_passphrase, read_secret, write_secret
+from huref.proof.arithmetic.field import ORDER, integers
+from huref.proof.files.commitment import pack_strings, take_strings
+from huref.proof.files.container import Reader, checked
+from huref.proof.files.layout import Layout
+from huref.proof.files.secret import SecretKind, asks_for_passphrase, read_secret, write_secret
 
 NAME = "opening"
 MAGIC = b"HUREFOP1"

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from huref.errors import InputError
-from huref.proof.commitment_file import NoWrapProof
-from huref.proof.curve import ShortCommitter, encode_points
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import ORDER, combine, integers, random_scalar, times
-from huref.proof.layout import PROJECTIONS, Layout
-from huref.proof.transcript import Transcript
+from huref.proof.arithmetic.curve import ShortCommitter, encode_points
+from huref.proof.arithmetic.equations import Combination, PointEquations
+from huref.proof.arithmetic.field import ORDER, combine, integers, random_scalar, times
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.files.commitment import NoWrapProof
+from huref.proof.files.layout import PROJECTIONS, Layout
 
 PROTOCOL = "huref/commitment/1"
 

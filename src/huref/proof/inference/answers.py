@@ -21,23 +21,23 @@ from huref.model.source.checkpoint import Checkpoint
 from huref.model.tokens import load_encoder
 from huref.model.tokens.encoders import open_encoder
 from huref.progress import Progress, Report
-from huref.proof.commitment_file import NAME as COMMITMENT
-from huref.proof.commitment_file import Commitment
-from huref.proof.committing import CommitOptions, RowsToCommit, commit_points, commit_rows, require_plain_layers
-from huref.proof.container import read_file
-from huref.proof.fingerprint_part import fingerprint_part
+from huref.proof.files.commitment import NAME as COMMITMENT
+from huref.proof.files.commitment import Commitment
+from huref.proof.files.container import read_file
+from huref.proof.files.opening import Opening
 from huref.proof.inference.commitment import NAME as INFERENCE
 from huref.proof.inference.commitment import InferenceCommitment, InferenceOpening, parse_commitment, weights_digest
+from huref.proof.inference.fingerprint_part import fingerprint_part
+from huref.proof.inference.link import NAME as LINK
+from huref.proof.inference.link import prove_link
 from huref.proof.inference.model import IntegerModel
 from huref.proof.inference.proof_file import InferenceProof
-from huref.proof.inference.proving import prove_inference
+from huref.proof.inference.prover import prove_inference
 from huref.proof.inference.weights import integer_model
-from huref.proof.linking import NAME as LINK
-from huref.proof.linking import prove_link
-from huref.proof.opening_check import opens
-from huref.proof.opening_file import Opening
-from huref.proof.proving import read_own
-from huref.proof.quantising import Quantised
+from huref.proof.sketch.committer import CommitOptions, RowsToCommit, commit_points, commit_rows, require_plain_layers
+from huref.proof.sketch.opening_check import opens
+from huref.proof.sketch.prover import read_own
+from huref.proof.sketch.quantisation import Quantised
 
 PARTIAL = "inference-points.partial"
 _SEED_DOMAIN = b"huref/inference-seed/1"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from py_arkworks_bls12381 import G1Point
 
 from huref.errors import CorruptFileError
-from huref.proof.curve import POINT_BYTES, decode_points
-from huref.proof.workers import CHECK, available_cores, fault_of, run_tasks
+from huref.proof.arithmetic.curve import POINT_BYTES, decode_points
+from huref.proof.arithmetic.workers import CHECK, available_cores, fault_of, run_tasks
 
 _WORTH = 1 << 14
 """Points below which starting processes costs more than it saves."""
@@ -16,7 +16,7 @@ _XY_BYTES = 96
 
 
 def decode_many_points(data: bytes, where: str) -> list[G1Point]:
-    """As `huref.proof.curve.decode_points`, every check included, on all cores where that is worth it.
+    """As `huref.proof.arithmetic.curve.decode_points`, every check included, on all cores where that is worth it.
 
     Raises:
         CorruptFileError: a point that cannot be accepted.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from huref.fingerprints.sketch import token_signs
-from huref.proof.field import ORDER, dot, times
+from huref.proof.arithmetic.field import ORDER, dot, times
 
 FEWEST_TOKENS = 256
 _PAIR = b"huref/pair/1"

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from huref.errors import CorruptFileError, UsageError
-from huref.proof.field import ORDER
+from huref.proof.arithmetic.field import ORDER
 
 try:
     from py_arkworks_bls12381 import G1Point, Scalar

@@ -8,11 +8,11 @@ from huref.errors import UsageError
 from huref.fingerprints.pipeline import choose_tokens
 from huref.fingerprints.recipe import Recipe
 from huref.model.model import Model
+from huref.proof.files.layout import EMBEDDING, Layout, Matrix
+from huref.proof.inference.link import layer_matrices, layer_terms
 from huref.proof.inference.model import IntegerModel
-from huref.proof.layout import EMBEDDING, Layout, Matrix
-from huref.proof.linking import layer_matrices, layer_terms
-from huref.proof.no_wrap import column_norm
-from huref.proof.quantising import Quantised
+from huref.proof.sketch.no_wrap import column_norm
+from huref.proof.sketch.quantisation import Quantised
 
 
 def fingerprint_part(model: Model, integer: IntegerModel, recipe: Recipe) -> tuple[Quantised, tuple[int, ...]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from huref.errors import OutputError, UsageError
 from huref.files.canonical_json import canonical_json
-from huref.proof.container import MAX_FILE, Reader, checked, pack, read_file
+from huref.proof.files.container import MAX_FILE, Reader, checked, pack, read_file
 
 PIECE = 1 << 20
 _SCRYPT = {"n": 1 << 15, "r": 8, "p": 1}

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from huref.proof.curve import commit, decode_points, encode_points
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import ORDER, byte_length, combine, integers, powers, random_scalar, times
-from huref.proof.layout import EMBEDDING, Layout
-from huref.proof.proof_file import Claim, SketchProof, pair_lengths, pieces
-from huref.proof.quadratic import (
+from huref.proof.arithmetic.curve import commit, decode_points, encode_points
+from huref.proof.arithmetic.equations import Combination, PointEquations
+from huref.proof.arithmetic.field import ORDER, byte_length, combine, integers, powers, random_scalar, times
+from huref.proof.arithmetic.quadratic import (
     CommittedPair,
     Opened,
     OpenedPair,
@@ -21,9 +19,11 @@ from huref.proof.quadratic import (
     prove_quadratic,
     require_quadratic,
 )
-from huref.proof.signs import centred_signs, token_coefficients
-from huref.proof.sketches import bilinear_value, exact_sketches, factor
-from huref.proof.transcript import Transcript
+from huref.proof.arithmetic.signs import centred_signs, token_coefficients
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.files.layout import EMBEDDING, Layout
+from huref.proof.files.proof import Claim, SketchProof, pair_lengths, pieces
+from huref.proof.sketch.exact import bilinear_value, exact_sketches, factor
 
 PROTOCOL = "huref/proof/1"
 

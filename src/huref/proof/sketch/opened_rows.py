@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from huref.errors import RejectedError, UsageError
-from huref.proof.commitment_file import Commitment
-from huref.proof.container import Reader, checked, pack
-from huref.proof.curve import POINT_BYTES, SCALAR_BYTES, decode_points, decode_scalars
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import to_bytes
-from huref.proof.opening_file import Opening
+from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, decode_points, decode_scalars
+from huref.proof.arithmetic.equations import Combination, PointEquations
+from huref.proof.arithmetic.field import to_bytes
+from huref.proof.files.commitment import Commitment
+from huref.proof.files.container import Reader, checked, pack
+from huref.proof.files.opening import Opening
 
 MAGIC = b"HUREFRW1"
 SCHEMA = "huref.rows/1"

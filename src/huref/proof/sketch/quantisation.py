@@ -17,9 +17,9 @@ from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
 from huref.model.tokens import Ranking
 from huref.progress import Progress, Report
-from huref.proof.fixed_point import quantised
-from huref.proof.layout import BITS, EMBEDDING, Layout, Matrix, Term
-from huref.proof.no_wrap import column_norm
+from huref.proof.arithmetic.fixed_point import quantised
+from huref.proof.files.layout import BITS, EMBEDDING, Layout, Matrix, Term
+from huref.proof.sketch.no_wrap import column_norm
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from huref.errors import InconclusiveError, RejectedError, UsageError
-from huref.proof.commitment_file import Commitment
-from huref.proof.layout import Layout
-from huref.proof.proof_file import ROWS, Claim
-from huref.proof.signs import FEWEST_TOKENS, pair_seed, shared_tokens
-from huref.proof.sketches import float_sketches
-from huref.proof.verification import Verified
+from huref.proof.arithmetic.signs import FEWEST_TOKENS, pair_seed, shared_tokens
+from huref.proof.files.commitment import Commitment
+from huref.proof.files.layout import Layout
+from huref.proof.files.proof import ROWS, Claim
+from huref.proof.sketch.exact import float_sketches
+from huref.proof.sketch.verifier import Verified
 
 DEFAULT_ROWS = 64
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from py_arkworks_bls12381 import G1Point
 
-from huref.proof.curve import blinding_generator, generators, multiply_sum
-from huref.proof.field import ORDER
+from huref.proof.arithmetic.curve import blinding_generator, generators, multiply_sum
+from huref.proof.arithmetic.field import ORDER
 
 _WEIGHT_BITS = 128
 

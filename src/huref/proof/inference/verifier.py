@@ -9,9 +9,12 @@ import numpy as np
 
 from huref.errors import RejectedError
 from huref.progress import Progress, Report
-from huref.proof.curve import decode_points, generators
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import ORDER, integers, powers
+from huref.proof.arithmetic.curve import decode_points, generators
+from huref.proof.arithmetic.equations import Combination, PointEquations
+from huref.proof.arithmetic.field import ORDER, integers, powers
+from huref.proof.arithmetic.parallel import decode_many_points
+from huref.proof.arithmetic.quadratic import CommittedPair, Weights, require_quadratic
+from huref.proof.arithmetic.transcript import Transcript
 from huref.proof.inference.claims import build_claim
 from huref.proof.inference.closing import Closing, close_group, early_challenges, late_challenges, opened_transcript
 from huref.proof.inference.combination import Claim, Sum
@@ -20,9 +23,6 @@ from huref.proof.inference.inventory import GROUPS, Block, Inventory
 from huref.proof.inference.precision import Precision, Shape
 from huref.proof.inference.proof_file import InferenceProof, parse_rest, parse_statement, term_rows
 from huref.proof.inference.sumcheck import follow_sumcheck, rounds
-from huref.proof.parallel import decode_many_points
-from huref.proof.quadratic import CommittedPair, Weights, require_quadratic
-from huref.proof.transcript import Transcript
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huref.proof.curve import commit, encode_points
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import ORDER, dot, integers, random_scalar, reduced
-from huref.proof.transcript import Transcript
+from huref.proof.arithmetic.curve import commit, encode_points
+from huref.proof.arithmetic.equations import Combination, PointEquations
+from huref.proof.arithmetic.field import ORDER, dot, integers, random_scalar, reduced
+from huref.proof.arithmetic.transcript import Transcript
 
 _MASKS = b"huref/masks/1"
 _NOTHING = integers([])

@@ -11,8 +11,11 @@ from py_arkworks_bls12381 import G1Point, Scalar
 
 from huref.errors import UsageError
 from huref.progress import Progress, Report
-from huref.proof.curve import ShortCommitter, blinding_generator, commit, encode_points, generators, scalar
-from huref.proof.field import ORDER, combine, dot, integers, powers, random_scalar, random_vector
+from huref.proof.arithmetic.curve import ShortCommitter, blinding_generator, commit, encode_points, generators, scalar
+from huref.proof.arithmetic.field import ORDER, combine, dot, integers, powers, random_scalar, random_vector
+from huref.proof.arithmetic.quadratic import Opened, OpenedPair, Weights, prove_quadratic
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.arithmetic.workers import available_cores
 from huref.proof.inference.challenges import Early, table_inverses
 from huref.proof.inference.claims import build_claim
 from huref.proof.inference.closing import (
@@ -30,9 +33,6 @@ from huref.proof.inference.precision import PRECISIONS
 from huref.proof.inference.proof_file import InferenceProof, Statement
 from huref.proof.inference.sumcheck import Ended, prove_sumcheck
 from huref.proof.inference.witness import activation_rows, entry_indices
-from huref.proof.quadratic import Opened, OpenedPair, Weights, prove_quadratic
-from huref.proof.transcript import Transcript
-from huref.proof.workers import available_cores
 
 _SHORT = 1 << 62
 

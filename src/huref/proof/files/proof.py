@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from huref.files.canonical_json import canonical_json
-from huref.proof.container import Reader, checked, pack
-from huref.proof.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
-from huref.proof.field import byte_length, from_bytes, to_bytes
-from huref.proof.layout import Layout
-from huref.proof.quadratic import QuadraticProof
-from huref.proof.signs import pack_choice, unpack_choice
+from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
+from huref.proof.arithmetic.field import byte_length, from_bytes, to_bytes
+from huref.proof.arithmetic.quadratic import QuadraticProof
+from huref.proof.arithmetic.signs import pack_choice, unpack_choice
+from huref.proof.files.container import Reader, checked, pack
+from huref.proof.files.layout import Layout
 
 MAGIC = b"HUREFPF1"
 SCHEMA = "huref.proof/1"

@@ -13,9 +13,7 @@ import numpy as np
 
 from huref.errors import RejectedError
 from huref.files.canonical_json import canonical_json
-from huref.proof.commitment_file import Commitment
-from huref.proof.container import Reader, checked, pack
-from huref.proof.curve import (
+from huref.proof.arithmetic.curve import (
     POINT_BYTES,
     SCALAR_BYTES,
     blinding_generator,
@@ -24,12 +22,14 @@ from huref.proof.curve import (
     encode_points,
     scalar,
 )
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import ORDER, integers, powers, random_scalar
+from huref.proof.arithmetic.equations import Combination, PointEquations
+from huref.proof.arithmetic.field import ORDER, integers, powers, random_scalar
+from huref.proof.arithmetic.transcript import Transcript
+from huref.proof.files.commitment import Commitment
+from huref.proof.files.container import Reader, checked, pack
+from huref.proof.files.layout import EMBEDDING, Layout, Term
 from huref.proof.inference.commitment import InferenceCommitment
 from huref.proof.inference.precision import Shape
-from huref.proof.layout import EMBEDDING, Layout, Term
-from huref.proof.transcript import Transcript
 
 NAME = "link"
 MAGIC = b"HUREFLK1"

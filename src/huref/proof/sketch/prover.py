@@ -10,14 +10,14 @@ import numpy as np
 from huref.errors import UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.progress import Progress, Report
-from huref.proof.commitment_file import Commitment, read_commitment
-from huref.proof.opened_rows import OpenedRows, open_rows
-from huref.proof.opening_check import opens
-from huref.proof.opening_file import NAME as OPENING
-from huref.proof.opening_file import Opening, read_opening
-from huref.proof.pair import DEFAULT_ROWS, pair_claim
-from huref.proof.proof_file import Claim, SketchProof
-from huref.proof.sketch_proof import Secret, prove_sketches
+from huref.proof.files.commitment import Commitment, read_commitment
+from huref.proof.files.opening import NAME as OPENING
+from huref.proof.files.opening import Opening, read_opening
+from huref.proof.files.proof import Claim, SketchProof
+from huref.proof.sketch.opened_rows import OpenedRows, open_rows
+from huref.proof.sketch.opening_check import opens
+from huref.proof.sketch.pair import DEFAULT_ROWS, pair_claim
+from huref.proof.sketch.protocol import Secret, prove_sketches
 from huref.version import __version__
 
 _STEPS = 3
@@ -92,7 +92,7 @@ def require_model(
     Raises:
         UsageError: another model, or weights that changed since.
     """
-    from huref.proof.quantising import same_integers
+    from huref.proof.sketch.quantisation import same_integers
 
     _, opening = read_own(folder, passphrase)
     if not same_integers(reference, opening.layout, opening.strings, opening.rows, arch_file):

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from huref.files.canonical_json import canonical_json
-from huref.proof.container import Reader, checked, pack, read_file
-from huref.proof.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
-from huref.proof.field import from_bytes, to_bytes
-from huref.proof.layout import PROJECTIONS, Layout
+from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
+from huref.proof.arithmetic.field import from_bytes, to_bytes
+from huref.proof.files.container import Reader, checked, pack, read_file
+from huref.proof.files.layout import PROJECTIONS, Layout
 
 NAME = "commitment"
 MAGIC = b"HUREFCM1"
@@ -104,7 +104,7 @@ def take_strings(reader: Reader, count: int) -> tuple[bytes, ...]:
 
 
 def parse_commitment(data: bytes, where: str) -> Commitment:
-    """Read a commitment strictly. Its points are not decoded: `huref.proof.verification` does that.
+    """Read a commitment strictly. Its points are not decoded: `huref.proof.sketch.verifier` does that.
 
     Raises:
         CorruptFileError: anything that is not as the format says.

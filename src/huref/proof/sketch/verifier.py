@@ -10,15 +10,15 @@ import numpy as np
 from py_arkworks_bls12381 import G1Point
 
 from huref.errors import HurefError, RejectedError, UsageError
-from huref.proof.commitment_file import Commitment
-from huref.proof.curve import decode_points
-from huref.proof.equations import PointEquations
-from huref.proof.layout import Layout, is_plain
-from huref.proof.no_wrap import require_no_wrap
-from huref.proof.proof_file import SketchProof
-from huref.proof.signs import FEWEST_TOKENS, pair_seed
-from huref.proof.sketch_proof import require_sketches
-from huref.proof.sketches import vector_of
+from huref.proof.arithmetic.curve import decode_points
+from huref.proof.arithmetic.equations import PointEquations
+from huref.proof.arithmetic.signs import FEWEST_TOKENS, pair_seed
+from huref.proof.files.commitment import Commitment
+from huref.proof.files.layout import Layout, is_plain
+from huref.proof.files.proof import SketchProof
+from huref.proof.sketch.exact import vector_of
+from huref.proof.sketch.no_wrap import require_no_wrap
+from huref.proof.sketch.protocol import require_sketches
 
 MOST_LAYERS = 1 << 16
 
@@ -59,7 +59,8 @@ def verify_sketches(commitment: Commitment, proof: SketchProof, decode: Decode =
     """Check a proof and the commitment that it is about.
 
     Args:
-        decode: how the commitment's points are decoded; `huref.proof.parallel` has one for several processes.
+        decode: how the commitment's points are decoded; `huref.proof.arithmetic.parallel` has one for several
+        processes.
 
     Raises:
         CorruptFileError: a point that cannot be accepted.

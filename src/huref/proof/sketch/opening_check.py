@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from huref.proof.equations import Combination, PointEquations
-from huref.proof.field import combine, powers, random_scalar
-from huref.proof.parallel import decode_many_points
+from huref.proof.arithmetic.equations import Combination, PointEquations
+from huref.proof.arithmetic.field import combine, powers, random_scalar
+from huref.proof.arithmetic.parallel import decode_many_points
 
 
 def opens(points: bytes, blocks: Iterable[np.ndarray], blindings: np.ndarray) -> bool:

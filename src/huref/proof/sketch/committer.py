@@ -14,16 +14,16 @@ from huref.files.atomic import write_atomically
 from huref.fingerprints.recipe import Recipe
 from huref.model.tokens import Ranking
 from huref.progress import Progress, Report
-from huref.proof.commitment_file import NAME as COMMITMENT
-from huref.proof.commitment_file import Commitment, commitment_root
-from huref.proof.curve import POINT_BYTES, ShortCommitter
-from huref.proof.layout import is_plain
-from huref.proof.no_wrap import prove_no_wrap
-from huref.proof.opening_file import NAME as OPENING
-from huref.proof.opening_file import Opening, read_opening, write_opening
-from huref.proof.quantising import Quantised, quantise_model
-from huref.proof.verification import verify_commitment
-from huref.proof.workers import COMMIT, available_cores, commit_chunk, commit_task, run_tasks
+from huref.proof.arithmetic.curve import POINT_BYTES, ShortCommitter
+from huref.proof.arithmetic.workers import COMMIT, available_cores, commit_chunk, commit_task, run_tasks
+from huref.proof.files.commitment import NAME as COMMITMENT
+from huref.proof.files.commitment import Commitment, commitment_root
+from huref.proof.files.layout import is_plain
+from huref.proof.files.opening import NAME as OPENING
+from huref.proof.files.opening import Opening, read_opening, write_opening
+from huref.proof.sketch.no_wrap import prove_no_wrap
+from huref.proof.sketch.quantisation import Quantised, quantise_model
+from huref.proof.sketch.verifier import verify_commitment
 
 PARTIAL = "points.partial"
 _CHUNK = 64

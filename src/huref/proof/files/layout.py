@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from huref.fingerprints.recipe import Recipe
-from huref.proof.field import ORDER
+from huref.proof.arithmetic.field import ORDER
 
 SCHEMA = "huref.commitment/1"
 PROJECTIONS = 192

@@ -1,0 +1,1 @@
+"""Field, curve, transcript, and the equations that proofs are made of."""

@@ -1,0 +1,1 @@
+"""Commitments, openings and proofs as bytes."""

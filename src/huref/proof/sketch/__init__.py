@@ -1,0 +1,1 @@
+"""The proof that a fingerprint was computed from committed weights."""
