@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from huref.attacks import ALL, KINDS, AttackOptions, attack, parse_kinds
 from huref.errors import HurefError
 from huref.files.atomic import write_atomically
-from huref.lab.attacks import ALL, KINDS, AttackOptions, attack, parse_kinds
 from huref.lab.bench_pairs import ATTACKS, ATTACKS_VERSION, bases_of
 from huref.lab.zoo_models import Zoo, ZooModel, load_zoo
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from huref import api
+from huref.attacks import ALL, KINDS, AttackOptions, attack, parse_kinds
 from huref.errors import UsageError
 from huref.files.atomic import write_atomically
 from huref.kinship.record import CompareOptions
-from huref.lab.attacks import ALL, KINDS, AttackOptions, attack, parse_kinds
 from measure import machine
 
 SCORES = {

@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from huref.lab.checkpoint_writer import tokenizer_files
-from huref.lab.demo import bundled_model, encode
-from huref.lab.fine_tune import standard_library_text
-from huref.lab.llama import Llama, load_llama, logits
+from huref.demo.bundled import bundled_model
+from huref.demo.demonstration import encode
+from huref.demo.fine_tuning import standard_library_text
+from huref.forward.checkpoint_writer import tokenizer_files
+from huref.forward.llama import Llama, load_llama, logits
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.proof.inference.commitment import commit_model, parse_commitment, parse_opening

@@ -100,7 +100,7 @@ def write_copy(source: Path, folder: Path, dtype: torch.dtype, noise: float = 0.
     import torch
     from safetensors.torch import save_file
 
-    from huref.lab.checkpoint_writer import stored_name, tokenizer_files
+    from huref.forward.checkpoint_writer import stored_name, tokenizer_files
     from huref.model.model import open_model
 
     folder.mkdir()

@@ -59,7 +59,7 @@ def child(step: str, shape: str, folder: Path) -> None:
     if step == "commit" and made is not None:
         commit_rows(made, folder, CommitOptions())
     elif step == "commit":
-        from huref.lab.demo import bundled_model
+        from huref.demo.bundled import bundled_model
 
         notes["integers"] = _integers(commit_model(bundled_model(), folder, Recipe(), CommitOptions()))
     elif step == "prove":

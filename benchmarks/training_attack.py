@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from attacks import SCORES, called, scores
+from huref.demo.demonstration import encode
+from huref.demo.fine_tuning import standard_library_text
 from huref.files.atomic import write_atomically
-from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
-from huref.lab.demo import encode
-from huref.lab.fine_tune import standard_library_text
-from huref.lab.llama import Llama, load_llama
+from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
+from huref.forward.llama import Llama, load_llama
 from huref.lab.training_attack import (
     TrainingOptions,
     held_out_loss,

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from huref.attacks import apply, parse_kinds
+from huref.attacks.stored import Layout, layout_of, stored_config, stored_tensors
+from huref.attacks.vocabulary import new_ids
 from huref.explanation.options import ExplainOptions
 from huref.explanation.recovering import explain_opened
 from huref.explanation.transform import Explanation
-from huref.lab.attacks import apply, parse_kinds
-from huref.lab.attacks.stored import Layout, layout_of, stored_config, stored_tensors
-from huref.lab.attacks.vocabulary import new_ids
-from huref.lab.decoder import Decoder, load_decoder
+from huref.forward.decoder import Decoder, load_decoder
 from huref.model.arch import open_weights
 from huref.model.model import Model
 from huref.model.tokens import Vocabulary

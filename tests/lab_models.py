@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from conftest import tokenizer_json
-from huref.lab.checkpoint_writer import config_json, stored_name
-from huref.lab.llama import Llama, LlamaConfig
+from huref.forward.checkpoint_writer import config_json, stored_name
+from huref.forward.llama import Llama, LlamaConfig
 from huref.model.arch import open_weights
 from huref.model.arch.canonical import Geometry
 from huref.model.arch.weights import CanonicalWeights

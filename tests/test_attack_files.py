@@ -15,12 +15,12 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 
 from conftest import Outcome, TinyLlama
+from huref.attacks import KINDS, AttackOptions, attack, kinds, logit_error
+from huref.attacks.vocabulary import renumber_config, renumber_files, renumberable_ids
 from huref.errors import InconclusiveError, OutputError, TokenizerError, UsageError
-from huref.lab.attacks import KINDS, AttackOptions, attack, kinds, logit_error
-from huref.lab.attacks.vocabulary import renumber_config, renumber_files, renumberable_ids
-from huref.lab.decoder import load_decoder, logits
-from huref.lab.llama import load_llama
-from huref.lab.llama import logits as llama_logits
+from huref.forward.decoder import load_decoder, logits
+from huref.forward.llama import load_llama
+from huref.forward.llama import logits as llama_logits
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.model.tokens import load_vocabulary

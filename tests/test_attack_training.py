@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from huref.demo.rearrangement import rearrange
 from huref.errors import NotFiniteError, UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import bilinear, centred, factors
+from huref.forward.llama import Llama
 from huref.kinship.correlation import pearson
 from huref.lab import training_attack as attacks
-from huref.lab.llama import Llama
-from huref.lab.rearrange import rearrange
 from huref.lab.training_attack import TRACES, TrainingOptions, train_away
 from lab_models import as_weights, tiny_llama
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from huref.attacks import ALL, KINDS, apply, logit_error, parse_kinds
+from huref.attacks.stored import layout_of, stored_config, stored_tensors
+from huref.attacks.vocabulary import new_ids
 from huref.errors import ArchitectureError, UsageError
-from huref.lab.attacks import ALL, KINDS, apply, logit_error, parse_kinds
-from huref.lab.attacks.stored import layout_of, stored_config, stored_tensors
-from huref.lab.attacks.vocabulary import new_ids
-from huref.lab.decoder import Decoder, load_decoder, logits
+from huref.forward.decoder import Decoder, load_decoder, logits
 from huref.model.arch import open_weights
 from memory_checkpoint import MemoryCheckpoint
 from tiny_models import MODELS, VOCAB, state_of, tiny_model

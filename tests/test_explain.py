@@ -22,11 +22,11 @@ from explain_kit import (
     trained_further,
     upcycled,
 )
+from huref.attacks import KINDS, dice_for
 from huref.errors import InconclusiveError
 from huref.explanation import explain_csv, explain_text
 from huref.explanation.transform import Explanation, LayerTransform, dropped_layers
-from huref.lab.attacks import KINDS, dice_for
-from huref.lab.decoder import Decoder
+from huref.forward.decoder import Decoder
 
 SEEDS = st.integers(0, 2**31 - 1)
 

@@ -16,15 +16,15 @@ from safetensors.numpy import load, save
 
 from conftest import Outcome, tokenizer_json
 from explain_kit import VOCABULARY, attacked, family, opened, upcycled
+from huref.attacks.stored import stored_config, stored_tensors
+from huref.attacks.vocabulary import new_ids, renumber_files
 from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError, UsageError
 from huref.explanation import CheckOptions, ExplainOptions, load_evidence, save_evidence
 from huref.explanation.checking import check_opened
 from huref.explanation.evidence_file import evidence_bytes
 from huref.explanation.recovering import explain_opened
 from huref.explanation.transform import Checked, Explanation, LayerTransform, Share
-from huref.lab.attacks.stored import stored_config, stored_tensors
-from huref.lab.attacks.vocabulary import new_ids, renumber_files
-from huref.lab.decoder import Decoder
+from huref.forward.decoder import Decoder
 from huref.model.model import Model
 
 KINDS = "flip_residual+scale_residual+permute_neurons+scale_neurons+qk_map+vo_map+permute_heads+permute_vocabulary"

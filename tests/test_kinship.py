@@ -13,6 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from huref.attacks import KINDS, apply, parse_kinds
+from huref.attacks.stored import layout_of, stored_config, stored_tensors
+from huref.attacks.vocabulary import new_ids
+from huref.forward.decoder import Decoder, load_decoder
 from huref.kinship.alignment import (
     Heads,
     Neurons,
@@ -33,10 +37,6 @@ from huref.kinship.alignment import (
     weights_map,
 )
 from huref.kinship.alignment import relation as relation_module
-from huref.lab.attacks import KINDS, apply, parse_kinds
-from huref.lab.attacks.stored import layout_of, stored_config, stored_tensors
-from huref.lab.attacks.vocabulary import new_ids
-from huref.lab.decoder import Decoder, load_decoder
 from huref.model.arch import open_weights
 from huref.model.model import Model
 from huref.model.tokens import Vocabulary

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from huref.demo import demonstration
+from huref.demo.bundled import bundled_model
+from huref.demo.demonstration import DemoOptions, encode, run_demo
+from huref.demo.fine_tuning import TuneOptions, fine_tune, standard_library_text
+from huref.demo.rearrangement import logit_error
+from huref.demo.requantisation import requantise
 from huref.errors import ArchitectureError, InconclusiveError, MissingFileError, OutputError, UsageError
+from huref.forward.checkpoint_writer import config_json, tokenizer_files, write_checkpoint
+from huref.forward.llama import Llama, load_llama, logits
 from huref.kinship.comparison import compare_models
 from huref.kinship.record import CompareOptions
-from huref.lab import demo
-from huref.lab.checkpoint_writer import config_json, tokenizer_files, write_checkpoint
-from huref.lab.demo import DemoOptions, bundled_model, encode, run_demo
-from huref.lab.fine_tune import TuneOptions, fine_tune, standard_library_text
-from huref.lab.llama import Llama, load_llama, logits
-from huref.lab.rearrange import logit_error
-from huref.lab.requantise import requantise
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.model.tokens import load_vocabulary
@@ -157,7 +158,7 @@ def test_the_training_text_is_python_source() -> None:
 
 
 @pytest.fixture(scope="module")
-def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[demo.DemoResult, Path]:
+def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[demonstration.DemoResult, Path]:
     from conftest import _tiny_generator
 
     out = tmp_path_factory.mktemp("demo")
@@ -167,7 +168,7 @@ def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[demo
         return run_demo(out, None, options), out
 
 
-def test_the_demo_tells_kin_from_a_stranger(result: tuple[demo.DemoResult, Path]) -> None:
+def test_the_demo_tells_kin_from_a_stranger(result: tuple[demonstration.DemoResult, Path]) -> None:
     rows = {row.name: row for row in result[0].rows}
     assert list(rows) == ["tiny.Q4_1", "requantised", "rearranged", "fine-tuned", "tuned-rearranged", "stranger"]
     assert rows["requantised"].verdict == "requantised"
@@ -180,7 +181,7 @@ def test_the_demo_tells_kin_from_a_stranger(result: tuple[demo.DemoResult, Path]
     assert rows["stranger"].verdict == "independent" and (rows["stranger"].agreement or 1) < 0.1
 
 
-def test_the_demo_leaves_fingerprints_pictures_and_a_summary(result: tuple[demo.DemoResult, Path]) -> None:
+def test_the_demo_leaves_fingerprints_pictures_and_a_summary(result: tuple[demonstration.DemoResult, Path]) -> None:
     found, out = result
     names = {path.name for path in out.iterdir()}
     made = {f"{row.name}{suffix}" for row in found.rows for suffix in (".huref.safetensors", ".png")}
@@ -197,7 +198,7 @@ def test_a_copy_that_computes_something_else_stops_the_demo(
     precious = tmp_path / "models" / "precious.txt"
     precious.parent.mkdir()
     precious.write_text("not the demo's")
-    monkeypatch.setattr(demo, "rearrange", lambda model, seed, kinds: demo.random_model(model, seed))
+    monkeypatch.setattr(demonstration, "rearrange", lambda model, seed, kinds: demonstration.random_model(model, seed))
     with pytest.raises(InconclusiveError, match="does not compute"):
         run_demo(tmp_path, None, DemoOptions(base=source, tune=QUICK, text=40_000, n_tokens=256))
     assert list(tmp_path.iterdir()) == [precious.parent] and precious.exists()

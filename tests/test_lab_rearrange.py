@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from huref.demo.rearrangement import DEFAULT_KINDS, KINDS, logit_error, rearrange
 from huref.errors import UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import Factors, bilinear, centred, exact_ffn, factors, token_embeddings
+from huref.forward.llama import logits
 from huref.kinship.correlation import pearson
-from huref.lab.llama import logits
-from huref.lab.rearrange import DEFAULT_KINDS, KINDS, logit_error, rearrange
 from huref.model.arch.weights import CanonicalWeights
 from lab_models import as_weights, tiny_llama
 

@@ -61,7 +61,7 @@ def test_the_program_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_demo_output_is_one_that_huref_prints() -> None:
     """The table in the README has the demo's columns and models; its figures are from one real run."""
-    from huref.lab.demo_result import LEGEND
+    from huref.demo.result import LEGEND
 
     (block,) = re.findall(r"```text\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
     for word in ("rearranged", "fine-tuned", "stranger", "canonical", "portrait", "verdict", *LEGEND[:2]):

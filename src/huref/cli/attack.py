@@ -22,8 +22,8 @@ def attack(
     as_json: options.AsJson = False,
 ) -> None:
     """Write a copy of a model with other weights and the same function, to try a fingerprint on."""
-    from huref.lab.attacks import ALL, KINDS, AttackOptions, parse_kinds
-    from huref.lab.attacks import attack as run
+    from huref.attacks import ALL, KINDS, AttackOptions, parse_kinds
+    from huref.attacks import attack as run
 
     if show_list:
         listed = {name: entry.summary for name, entry in KINDS.items()}

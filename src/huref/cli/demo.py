@@ -15,7 +15,7 @@ def demo(
     as_json: options.AsJson = False,
 ) -> None:
     """The main job on a real bundled model, without any network: a family, a stranger, their pictures."""
-    from huref.lab.demo import run_demo
+    from huref.demo.demonstration import run_demo
 
     with output.progress() as report:
         result = run_demo(out, report)

@@ -31,9 +31,9 @@ def reference_pair(folder: Path) -> tuple[Path, Path]:
     """
     import torch
 
-    from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
-    from huref.lab.demo import bundled_model
-    from huref.lab.llama import load_llama
+    from huref.demo.bundled import bundled_model
+    from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
+    from huref.forward.llama import load_llama
     from huref.model.model import open_model
 
     model = open_model(bundled_model())

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from huref.errors import InconclusiveError
 from huref.fingerprints.recipe import Recipe
-from huref.lab.checkpoint_writer import TOKENIZER_FILES, write_folder
+from huref.forward.checkpoint_writer import TOKENIZER_FILES, write_folder
 from huref.lab.study_similarity import changed, self_ics
 from huref.model.model import open_model
 from huref.model.source import open_checkpoint

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from huref.errors import NotFiniteError, UsageError
-from huref.lab.checkpoint_writer import write_folder
+from huref.forward.checkpoint_writer import write_folder
 from huref.numerics.products import has_fast_bfloat16
 from huref.progress import Progress, Report
 

@@ -5,7 +5,7 @@ with it. Here the term is the trace itself, made differentiable: the cosine of a
 the invariant terms (ICS), or what pairing agreement counts. The attacker knows the base and the statistic.
 
 Two attacks without such a term stand beside them: noise on all weights, and fresh gates; both may heal by training.
-Only Llamas (`huref.lab.llama`): the statistics are the same in every family. Everything is float32.
+Only Llamas (`huref.forward.llama`): the statistics are the same in every family. Everything is float32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from huref.errors import NotFiniteError, UsageError
-from huref.lab.llama import Llama, next_token_loss
+from huref.forward.llama import Llama, next_token_loss
 from huref.progress import Progress, Report
 
 Trace = Callable[[Llama, Llama], Tensor]

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
-from huref.lab.demo import bundled_model
-from huref.lab.llama import load_llama
-from huref.lab.requantise import requantise
+from huref.demo.bundled import bundled_model
+from huref.demo.requantisation import requantise
+from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
+from huref.forward.llama import load_llama
 from huref.lab.study_texts import read_text
 from huref.lab.study_training import (
     TrainJob,

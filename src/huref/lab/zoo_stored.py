@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from huref.lab.checkpoint_writer import write_folder
+from huref.forward.checkpoint_writer import write_folder
 
 _LAYER = re.compile(r"^(.*?\b(?:layers|h)\.)(\d+)(\..+)$")
 _VOCABULARY = re.compile(r"\b(?:embed_tokens|wte|embed_in|embed_out|lm_head)\.weight$")

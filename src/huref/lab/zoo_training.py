@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from huref.lab.checkpoint_writer import write_folder
+from huref.forward.checkpoint_writer import write_folder
 from huref.lab.study_training import Trained, TrainJob, TrainOptions, fresh_model, load_model, seeded, train_and_save
 from huref.lab.study_training import vocabulary_size as size_of
 from huref.lab.study_zoo import seed_of

@@ -8,8 +8,8 @@ Each attack is a pure function of a `Decoder` (canonical tensors of any known fa
 randomness. A new one is a function and a line in `kinds.py`.
 """
 
-from huref.lab.attacks.kinds import ALL, KINDS, Kind, Outcome, apply, dice_for, parse_kinds
-from huref.lab.attacks.running import TOLERANCES, AttackOptions, AttackResult, attack, logit_error
+from huref.attacks.execution import TOLERANCES, AttackOptions, AttackResult, attack, logit_error
+from huref.attacks.kinds import ALL, KINDS, Kind, Outcome, apply, dice_for, parse_kinds
 
 __all__ = [
     "ALL",

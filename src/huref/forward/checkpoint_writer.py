@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from huref.errors import OutputError, TokenizerError
-from huref.lab.llama import Llama
+from huref.forward.llama import Llama
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.tokens import Vocabulary, load_encoder, load_vocabulary
 

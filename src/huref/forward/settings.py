@@ -1,6 +1,6 @@
 """What a configuration adds to the weights: epsilon, rotary frequencies, scalings, caps.
 
-Read from a Hugging Face config.json, or from GGUF key-values by way of `huref.lab.llama`. What is not modelled
+Read from a Hugging Face config.json, or from GGUF key-values by way of `huref.forward.llama`. What is not modelled
 and changes the function is refused by name.
 """
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from huref.errors import NotFiniteError, UsageError
-from huref.lab.llama import Llama, next_token_loss
+from huref.forward.llama import Llama, next_token_loss
 from huref.numerics.products import has_fast_bfloat16
 from huref.progress import Progress, Report
 

@@ -1,6 +1,6 @@
 """Rearrangements of a Llama that change its weights and not its function: the attacks a fingerprint must survive.
 
-The demo's view of `huref.lab.attacks`, which has the mathematics and every family: the same attacks on the lab's
+The demo's view of `huref.attacks`, which has the mathematics and every family: the same attacks on the lab's
 own Llama, in the type of its weights, numbered as the demo's seeds expect.
 """
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from torch import Generator
 
+from huref.attacks import attention, logit_error, neurons, residual
 from huref.errors import UsageError
-from huref.lab.attacks import attention, logit_error, neurons, residual
-from huref.lab.decoder import Decoder, from_llama, to_llama
-from huref.lab.llama import Llama
+from huref.forward.decoder import Decoder, from_llama, to_llama
+from huref.forward.llama import Llama
 
 __all__ = ["DEFAULT_KINDS", "KINDS", "Rearrangement", "logit_error", "rearrange"]
 

@@ -2,7 +2,7 @@
 
 The attacks need it: they change canonical tensors, and must show that the logits stayed. It knows no family
 names and no stored layouts; `huref.model.arch` says what the structure is, `Settings` what the configuration adds.
-It is written for being right, not for speed. Training uses `huref.lab.llama`.
+It is written for being right, not for speed. Training uses `huref.forward.llama`.
 
 Shapes: `b` sequences of `n` tokens, and the letters of `huref.model.arch.canonical`.
 """
@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from huref.errors import ArchitectureError
-from huref.lab.decoder_settings import Settings, read_settings, rotary_frequencies
-from huref.lab.llama import Llama, LlamaConfig
+from huref.forward.llama import Llama, LlamaConfig
+from huref.forward.settings import Settings, read_settings, rotary_frequencies
 from huref.model.arch.canonical import Geometry
 from huref.model.arch.roles import GLOBAL_ROLES, LAYER_ROLES
 from huref.model.arch.weights import Architecture, CanonicalWeights
@@ -118,7 +118,7 @@ def load_decoder(weights: CanonicalWeights, dtype: torch.dtype = torch.float64) 
         ArchitectureError: the configuration asks for what the forward pass does not know.
     """
     if weights.checkpoint.format == "gguf":
-        from huref.lab.llama import load_llama
+        from huref.forward.llama import load_llama
 
         return from_llama(load_llama(weights, dtype))
     settings = read_settings(weights)

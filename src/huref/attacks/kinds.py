@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from torch import Generator
 
+from huref.attacks import attention, layers, neurons, residual, vocabulary
 from huref.errors import UsageError
-from huref.lab.attacks import attention, layers, neurons, residual, vocabulary
-from huref.lab.decoder import Decoder
+from huref.forward.decoder import Decoder
 
 Change = Callable[[Decoder, Generator], Decoder]
 

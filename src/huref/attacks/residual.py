@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from huref.lab.attacks.draws import orthogonal, orthogonal_about_ones
-from huref.lab.decoder import Decoder
+from huref.attacks.draws import orthogonal, orthogonal_about_ones
+from huref.forward.decoder import Decoder
 
 FOLDS = {"attention_norm": ("q", "k", "v"), "feed_forward_norm": ("gate", "up", "router", "shared_router")}
 """Each norm in front of a branch, and the matrices behind it."""

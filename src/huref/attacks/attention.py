@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor
 
-from huref.lab.attacks.draws import invertible, log_normal, signs
-from huref.lab.decoder import Decoder
+from huref.attacks.draws import invertible, log_normal, signs
+from huref.forward.decoder import Decoder
 
 
 def map_queries_and_keys(model: Decoder, dice: Generator) -> Decoder:

@@ -1,0 +1,1 @@
+"""The main job on a real model, and relatives of it made on the spot."""
