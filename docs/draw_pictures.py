@@ -16,10 +16,10 @@ from huref.fingerprints.pipeline import choose_tokens, sketch_model
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
 from huref.fingerprints.sketch import project
-from huref.lab.study_offspring import Noise
-from huref.lab.study_similarity import changed
 from huref.model.model import open_model
 from huref.portraits.drawing import PictureOptions
+from huref_lab.encoder_study.offspring import Noise
+from huref_lab.encoder_study.similarity import changed
 
 IMAGES = Path(__file__).with_name("images")
 NOISE = (0.15, 0.3, 0.5, 0.8, 4.0)

@@ -16,13 +16,12 @@ from huref.cli import (
     explain,
     fingerprint,
     generator,
-    lab,
+    laboratory,
     matrix,
     parents,
     prove,
     render,
     tokens,
-    train,
     verify,
 )
 from huref.errors import HurefError, InputError, UsageError
@@ -53,10 +52,9 @@ app.command("commit")(commit.commit)
 app.command("verify")(verify.verify)
 app.add_typer(prove.app, name="prove", help="Zero-knowledge proofs about committed weights.")
 app.add_typer(tokens.app, name="tokens", help="Token rankings.")
-app.add_typer(lab.app, name="lab", help="Experiments: does a portrait read?")
 app.add_typer(encoder.app, name="encoder", help="CNN encoders: convert them, measure them.")
 app.add_typer(generator.app, name="generator", help="Generators of pictures: measure them, convert them.")
-app.add_typer(train.app, name="train", help="Train the networks that huref ships.")
+laboratory.add_commands(app, {"encoder": encoder.app, "generator": generator.app})
 
 
 def _print_version(is_asked: bool) -> None:

@@ -21,7 +21,7 @@ from huref.proof.inference.proof_file import InferenceProof
 from huref.proof.inference.prover import prove_inference
 from huref.proof.inference.tables import exp_table, rope_tables, silu_table
 from huref.proof.inference.weights import integer_model
-from lab_models import as_weights, tiny_llama
+from kit.llamas import as_weights, tiny_llama
 
 SIZES = Geometry(n_layers=2, d_model=8, n_heads=4, n_kv_heads=2, head_dim=4, d_ff=12, vocab_size=20)
 TOKENS = (5, 7, 5)

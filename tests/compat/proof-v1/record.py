@@ -12,7 +12,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import proof_kit as kit
 from huref.fingerprints.sketch import token_signs
 from huref.proof.arithmetic.curve import blinding_generator, encode_points, generators
 from huref.proof.arithmetic.signs import centred_signs
@@ -21,6 +20,7 @@ from huref.proof.files.opening import write_opening
 from huref.proof.sketch.no_wrap import projections
 from huref.proof.sketch.pair import score_pair
 from huref.proof.sketch.verifier import verify_sketches
+from kit import proofs
 
 
 def transcript_answers() -> dict[str, str]:
@@ -36,17 +36,18 @@ def transcript_answers() -> dict[str, str]:
 
 def answers() -> dict[str, Any]:
     """What known.json holds."""
-    a, commitment, proof = kit.a(), kit.commitment_a(), kit.fingerprint_proof()
+    a, commitment, proof = proofs.a(), proofs.commitment_a(), proofs.fingerprint_proof()
     pair = [
-        verify_sketches(c, p) for c, p in zip((commitment, kit.commitment_b()), kit.compare_proofs(), strict=True)
+        verify_sketches(c, p)
+        for c, p in zip((commitment, proofs.commitment_b()), proofs.compare_proofs(), strict=True)
     ]
     vector = verify_sketches(commitment, proof).vector
     assert vector is not None
-    chosen = np.arange(kit.N_A) % 3 > 0
+    chosen = np.arange(proofs.N_A) % 3 > 0
     signs = np.stack(centred_signs(a.strings, chosen, 8, "huref/1"))
     E = projections(a.layout, commitment.root, commitment.no_wrap.masks)
     return {
-        "roots": {"a": commitment.root.hex(), "b": kit.commitment_b().root.hex()},
+        "roots": {"a": commitment.root.hex(), "b": proofs.commitment_b().root.hex()},
         "generators": [bytes(g.to_compressed_bytes()).hex() for g in list(generators(4))],
         "blinding_generator": encode_points([blinding_generator()]).hex(),
         "transcript": transcript_answers(),
@@ -68,18 +69,18 @@ def answers() -> dict[str, Any]:
 def main(folder: Path) -> None:
     """Write everything; nothing is overwritten."""
     folder.mkdir(parents=True)
-    of_a, of_b = kit.compare_proofs()
+    of_a, of_b = proofs.compare_proofs()
     files = {
-        "a.commitment": kit.commitment_a().to_bytes(),
-        "b.commitment": kit.commitment_b().to_bytes(),
-        "a.fingerprint.proof": kit.fingerprint_proof().to_bytes(),
+        "a.commitment": proofs.commitment_a().to_bytes(),
+        "b.commitment": proofs.commitment_b().to_bytes(),
+        "a.fingerprint.proof": proofs.fingerprint_proof().to_bytes(),
         "a.compare.proof": of_a.to_bytes(),
         "b.compare.proof": of_b.to_bytes(),
         "known.json": (json.dumps(answers(), indent=1, sort_keys=True) + "\n").encode(),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    write_opening(kit.a(), folder / "a.opening")
+    write_opening(proofs.a(), folder / "a.opening")
     (folder / "a.opening").chmod(0o644)  # no secret: its seed is the text `tiny-a`
 
 

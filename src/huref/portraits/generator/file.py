@@ -25,7 +25,7 @@ FORMAT = "huref-stylegan2-1"
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = WEIGHTS / "dogs128.safetensors"
 SHIPPED_SHA256 = "dfdf507c6d9eb21302070d8aa002338ef4a3a907acd2f4b4e7f5c0748e1fc4b0"
-"""Digest of `SHIPPED`. `python -m huref.lab.generator_release` writes both, so that they cannot part."""
+"""Digest of `SHIPPED`. `python -m huref_lab.generator.release` writes both, so that they cannot part."""
 
 MAX_HEADER = 2**20
 

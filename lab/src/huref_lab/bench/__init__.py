@@ -1,0 +1,1 @@
+"""huref beside other methods on pairs of known kinship, and the calibration."""

@@ -1,0 +1,1 @@
+"""`huref lab`, `huref train`, and what measures encoders and generators."""

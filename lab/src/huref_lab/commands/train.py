@@ -1,0 +1,128 @@
+"""`huref train`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from huref.cli import options, output
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def group() -> None:
+    """Train the networks that huref ships."""
+
+
+@app.command("encoder")
+def encoder(
+    out: Annotated[Path, typer.Option(help="Folder to write to; its checkpoint is resumed.")],
+    side: Annotated[int, typer.Option(help="K of the synthetic terms, a multiple of 256.")] = 1024,
+    width: Annotated[int, typer.Option(help="Width of the synthetic models, K or more.")] = 4096,
+    steps: Annotated[int, typer.Option(help="Steps of the whole run; the rate falls along a cosine.")] = 1000,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long, resumably.", show_default=False)] = None,
+    batch: Annotated[int, typer.Option(help="Triplets a step.")] = 10,
+    negatives: Annotated[str, typer.Option(help="fresh, or others: each other's anchors.")] = "fresh",
+    learning_rate: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-4,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    evaluate_every: Annotated[int, typer.Option(help="Steps between looks at held-out triplets.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(help="Processor threads; 0 for all cores.")] = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train the CNN encoder on synthetic terms; an interrupt saves, and the same command goes on."""
+    from huref_lab.encoder.training import EncoderTraining, train_encoder
+
+    settings = EncoderTraining(
+        out,
+        side=side,
+        width=width,
+        rank=width,
+        steps=steps,
+        minutes=math.inf if minutes is None else minutes,
+        batch=batch,
+        negatives=negatives,
+        learning_rate=learning_rate,
+        save_every=save_every,
+        evaluate_every=evaluate_every,
+        seed=seed,
+        threads=threads,
+    )
+    path = train_encoder(settings)
+    if as_json:
+        output.print_json({"schema_version": "huref.training/1.0", "weights_file": str(path)})
+    else:
+        output.say(str(path))
+
+
+@app.command("generator")
+def generator(
+    data: Annotated[Path, typer.Option(help="Folder of pictures, searched with its subfolders.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; its checkpoint is resumed.")],
+    resolution: Annotated[int, typer.Option(help="Side of the pictures in pixels, a power of two.")] = 64,
+    critic: Annotated[str, typer.Option(help="projected, pixel or both.")] = "projected",
+    images: Annotated[int, typer.Option(help="Photographs to show until the run ends.")] = 400_000,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long, resumably.", show_default=False)] = None,
+    batch: Annotated[int, typer.Option(help="Pictures a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of the generator.")] = 0.0015,
+    augment: Annotated[float, typer.Option(help="Probability of each disturbance of what the critics see.")] = 0.7,
+    save_every: Annotated[int, typer.Option(help="Images between checkpoints.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(help="Processor threads; 0 for all cores.")] = 0,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Trained weights, or a run's folder, to grow from; not larger."),
+    ] = None,
+    mapping_layers: Annotated[int, typer.Option(help="Layers from the vector to the style.")] = 8,
+    mapping_boost: Annotated[float, typer.Option(help="Their learning rate, relative to the generator's.")] = 10.0,
+    even_out: Annotated[int, typer.Option(help="Visible directions of style to even out before the start.")] = 0,
+    readability: Annotated[float, typer.Option(help="Weight of the line-up loss: kin alike, strangers not.")] = 0.0,
+    warmup: Annotated[int, typer.Option(help="Images over which the generator's rate rises from zero.")] = 0,
+    channel_base: Annotated[int, typer.Option(help="Channels of a block times its side, at most.")] = 3072,
+    energy: Annotated[float, typer.Option(help="Weight of the energy distance to the photographs.")] = 60.0,
+    energy_from: Annotated[int, typer.Option(help="Images before the energy distance joins the critic.")] = 24_000,
+    critic_rate: Annotated[float, typer.Option(help="Learning rate of the critics.")] = 0.0002,
+    pixel_weight: Annotated[float, typer.Option(help="Of the pixel critic beside the projected one.")] = 0.5,
+    pixel_rate: Annotated[float, typer.Option(help="Learning rate of the pixel critic.")] = 0.0015,
+    cooldown: Annotated[int, typer.Option(help="Last images over which every rate falls to zero.")] = 50_000,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train the picture generator; an interrupt saves a checkpoint, and the same command goes on from it."""
+    from huref_lab.generator.training import GeneratorTraining, train_generator
+
+    settings = GeneratorTraining(
+        data=data,
+        out=out,
+        resolution=resolution,
+        critic=critic,
+        images=images,
+        minutes=math.inf if minutes is None else minutes,
+        batch=batch,
+        learning_rate=learning_rate,
+        augment=augment,
+        save_every=save_every,
+        seed=seed,
+        threads=threads,
+        start_from=start_from,
+        mapping_layers=mapping_layers,
+        mapping_boost=mapping_boost,
+        even_out=even_out,
+        readability=readability,
+        warmup=warmup,
+        channel_base=channel_base,
+        energy=energy,
+        energy_from=energy_from,
+        critic_rate=critic_rate,
+        pixel_weight=pixel_weight,
+        pixel_rate=pixel_rate,
+        cooldown=cooldown,
+    )
+    path = train_generator(settings)
+    if as_json:
+        output.print_json({"schema_version": "huref.training/1.0", "weights_file": str(path)})
+    else:
+        output.say(str(path))

@@ -1,0 +1,1 @@
+"""The CNN encoder: synthetic samples, training, evaluation."""

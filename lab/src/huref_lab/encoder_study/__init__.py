@@ -1,0 +1,1 @@
+"""Real models on which encoders and readers are measured."""

@@ -1,0 +1,1 @@
+"""The StyleGAN2 generator: training, evaluation, release."""

@@ -1,0 +1,1 @@
+"""Folders of photographs, and networks that measure pictures."""

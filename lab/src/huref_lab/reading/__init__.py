@@ -1,0 +1,1 @@
+"""Can a portrait be read? Line-ups for programs and for people."""

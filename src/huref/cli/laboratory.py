@@ -1,0 +1,80 @@
+"""Commands of the laboratory, a distribution of its own: huref-lab names them as entry points of `huref.commands`.
+
+An entry point's name is where its command goes: `lab` beside the others, `encoder.evaluate` into a group. Only this
+one distribution is asked: looking through all that is installed would double the time of `huref --help`, and no
+other package should add commands unseen. Without it, each name says in one line how to install it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
+from typing import Any
+
+import typer
+
+from huref.errors import UsageError
+
+DISTRIBUTION = "huref-lab"
+GROUP = "huref.commands"
+
+COMMANDS = {
+    "lab": "Experiments: does a portrait read?",
+    "train": "Train the networks that huref ships.",
+    "encoder.calibrate": "Measure the batch statistics of an encoder afresh.",
+    "encoder.evaluate": "Measure an encoder.",
+    "generator.evaluate": "Measure a generator against photographs.",
+}
+
+_TAKES_ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def add_commands(app: typer.Typer, groups: Mapping[str, typer.Typer]) -> None:
+    """Add the laboratory's commands, or in their place what says how to get them.
+
+    Args:
+        groups: the product's own groups by name, for commands such as `encoder.evaluate`.
+    """
+    installed = entry_points()
+    for place, summary in COMMANDS.items():
+        group, _, name = place.rpartition(".")
+        home = groups[group] if group else app
+        command = _load(installed.get(place), f"huref {place.replace('.', ' ')}")
+        if isinstance(command, typer.Typer):
+            home.add_typer(command, name=name, help=summary)
+        elif command.__name__ == _STAND_IN:
+            home.command(name, help=f"{summary} Needs {DISTRIBUTION}.", context_settings=_TAKES_ANYTHING)(command)
+        else:
+            home.command(name)(command)
+
+
+def entry_points() -> dict[str, EntryPoint]:
+    """The laboratory's entry points by name; none where it is not installed."""
+    try:
+        return {point.name: point for point in distribution(DISTRIBUTION).entry_points if point.group == GROUP}
+    except PackageNotFoundError:
+        return {}
+
+
+def _load(point: EntryPoint | None, command: str) -> typer.Typer | Callable[..., Any]:
+    if point is None:
+        return _stand_in(command, "it is not installed")
+    try:
+        return point.load()  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        return _stand_in(command, f"it is installed and does not load: {error}")
+
+
+def _stand_in(command: str, got: str) -> Callable[..., Any]:
+    def missing_laboratory() -> None:
+        raise UsageError(
+            f"this command is in the laboratory, a package of its own: pip install {DISTRIBUTION}",
+            where=command,
+            got=got,
+            next_step="from a checkout: make install",
+        )
+
+    return missing_laboratory
+
+
+_STAND_IN = "missing_laboratory"
