@@ -21,7 +21,7 @@ from huref.parentage.members import Family
 _BLOCK_ELEMENTS = 1 << 24
 """Of all models together: 64 MB of float32, twice."""
 _CHUNK = 1 << 15
-"""Products are summed in float32 over so many entries, beyond that in float64."""
+"""Entries of each model that are widened to float64 at a time: few enough to stay in the cache."""
 _RUN = 32
 """Entries are sampled in runs as long as a quantisation block, so that rounding errors can be told from a sample."""
 _SAMPLED_RUNS = 1 << 15
@@ -186,10 +186,13 @@ def _runs(name: str, n_values: int, total: int) -> np.ndarray:
 
 
 def _products(rows: Tensor) -> np.ndarray:
-    """`rows @ rows.T` of (m, n) float32: float32 within chunks, float64 over them."""
-    m, n = rows.shape
-    whole = n // _CHUNK * _CHUNK
-    chunks = rows[:, :whole].reshape(m, -1, _CHUNK).transpose(0, 1)
-    tail = rows[:, whole:]
-    total = torch.bmm(chunks, chunks.transpose(1, 2)).double().sum(dim=0) + (tail @ tail.T).double()
+    """`rows @ rows.T` of (m, n) float32, in float64.
+
+    A float32 sum depends on the order in which a processor adds, and moves weights by 1e-7: with another order of
+    the candidates, or on another machine.
+    """
+    total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    for start in range(0, rows.shape[1], _CHUNK):
+        wide = rows[:, start : start + _CHUNK].double()
+        total.addmm_(wide, wide.T)
     return np.asarray(total.numpy())

@@ -222,7 +222,7 @@ def _layers(products: InnerProducts, judged: Judgement, names: Sequence[str]) ->
 
 
 def _weight(value: float) -> float:
-    """A weight without what float32 sums leave of a base that takes no part: its weight is what remains to 1."""
+    """A weight without what float32 weights leave of a base that takes no part: its weight is what remains to 1."""
     return 0.0 if abs(value) < 1e-6 else float(value)
 
 
