@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from huref.errors import CorruptFileError, MissingFileError, UsageError
@@ -32,13 +32,13 @@ from huref_lab.generator.readability import distances
 from huref_lab.generator.training import GeneratorTraining, Trainer, train_generator
 from huref_lab.pictures import efficientnet_lite
 from huref_lab.pictures.efficientnet_lite import (
-    STAGES,
     EfficientNetLite0,
     FrozenDepthwise,
     load_efficientnet,
     pad_same,
 )
 from huref_lab.pictures.folder import load_images
+from lab_kit.pictures import random_state
 
 
 @pytest.fixture(scope="module")
@@ -233,28 +233,6 @@ def test_frozen_depthwise_has_the_true_gradient(kernel: int, stride: int) -> Non
     push = torch.randn_like(plain)
     expected, got = torch.autograd.grad(plain, x, push), torch.autograd.grad(fast, x, push)
     torch.testing.assert_close(got, expected)
-
-
-def random_state() -> dict[str, Tensor]:
-    """An EfficientNet-Lite0 with random weights, under the names of the pretrained file."""
-    state: dict[str, Tensor] = {}
-
-    def add(conv: str, norm: str, shape: tuple[int, int, int, int]) -> None:
-        state[f"{conv}.weight"] = torch.randn(shape) / (shape[1] * shape[2] * shape[3]) ** 0.5
-        reference = nn.BatchNorm2d(shape[0])
-        state.update({f"{norm}.{name}": value for name, value in reference.state_dict().items()})
-
-    add("_conv_stem", "_bn0", (32, 3, 3, 3))
-    inputs, index = 32, 0
-    for repeats, kernel, _, expansion, outputs in STAGES:
-        for _ in range(repeats):
-            name, hidden = f"_blocks.{index}.", inputs * expansion
-            if expansion > 1:
-                add(name + "_expand_conv", name + "_bn0", (hidden, inputs, 1, 1))
-            add(name + "_depthwise_conv", name + "_bn1", (hidden, 1, kernel, kernel))
-            add(name + "_project_conv", name + "_bn2", (outputs, hidden, 1, 1))
-            inputs, index = outputs, index + 1
-    return state
 
 
 def test_projected_critic_trains_its_heads_only(

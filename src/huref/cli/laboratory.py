@@ -43,7 +43,8 @@ def add_commands(app: typer.Typer, groups: Mapping[str, typer.Typer]) -> None:
         if isinstance(command, typer.Typer):
             home.add_typer(command, name=name, help=summary)
         elif command.__name__ == _STAND_IN:
-            home.command(name, help=f"{summary} Needs {DISTRIBUTION}.", context_settings=_TAKES_ANYTHING)(command)
+            need = f"{summary.removesuffix('.')} (needs {DISTRIBUTION})."
+            home.command(name, help=need, context_settings=_TAKES_ANYTHING)(command)
         else:
             home.command(name)(command)
 

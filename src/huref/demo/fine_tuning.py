@@ -18,7 +18,7 @@ from torch import Tensor
 
 from huref.errors import NotFiniteError, UsageError
 from huref.forward.llama import Llama, next_token_loss
-from huref.numerics.products import has_fast_bfloat16
+from huref.numerics.products import network_dtype
 from huref.progress import Progress, Report
 
 
@@ -63,7 +63,7 @@ def fine_tune(model: Llama, tokens: Tensor, options: TuneOptions, report: Report
     """
     train, held_out = _split(tokens, options)
     # Bfloat16 halves the time of a step; the master weights stay float32, so small updates are not lost.
-    dtype = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+    dtype = network_dtype()
     child = Llama(model.config, {name: t.float().clone().requires_grad_() for name, t in model.tensors.items()})
     optimiser = torch.optim.AdamW(
         child.tensors.values(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True

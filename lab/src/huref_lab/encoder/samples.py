@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from huref.fingerprints.encoder.network import N_TERMS, standardised_terms
-from huref.numerics.products import has_fast_bfloat16
+from huref.numerics.products import network_dtype
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,8 @@ class SampleShape:
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
         """`left @ right`, float32."""
-        if self.is_half and has_fast_bfloat16():
-            return (left.bfloat16() @ right.bfloat16()).float()
-        product: Tensor = left @ right
-        return product
+        kind = network_dtype() if self.is_half else torch.float32
+        return (left.to(kind) @ right.to(kind)).float()
 
 
 def stream(*key: int) -> torch.Generator:

@@ -25,7 +25,7 @@ from torch.nn import functional
 from huref.errors import CorruptFileError, OutputError, UsageError
 from huref.fingerprints.encoder.file import save_encoder, write_large
 from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
-from huref.numerics.products import has_fast_bfloat16
+from huref.numerics.products import network_dtype
 from huref_lab.encoder.samples import SampleShape, draw_triplets, stream
 from huref_lab.training.interrupt import noted_interrupt
 
@@ -145,7 +145,7 @@ class Trainer:
         self.critic = Critic(settings.config.channels[-1], settings.seed)
         self.encoder_optimiser = torch.optim.Adam(self.encoder.parameters(), settings.learning_rate, fused=True)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), settings.learning_rate)
-        self.kind = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+        self.kind = network_dtype()
 
     def rate(self) -> float:
         """The learning rate of the next step."""

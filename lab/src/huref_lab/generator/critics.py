@@ -23,8 +23,6 @@ from huref.portraits.generator.stylegan2 import GAIN, Dense, leaky
 from huref_lab.generator.energy import EnergyDistance
 from huref_lab.pictures.efficientnet_lite import TAPS, EfficientNetLite0
 
-HALF = torch.bfloat16
-
 
 class Critic(nn.Module, abc.ABC):
     """The two halves, and the loss that fits the critic."""
@@ -109,6 +107,7 @@ class ProjectedCritic(Critic):
         side: pictures are enlarged to this side before it.
         width: channels inside the heads.
         mixed: channels after the random projections, fine to coarse.
+        dtype: of the frozen network and of all feature maps.
     """
 
     is_hinge = True
@@ -120,9 +119,10 @@ class ProjectedCritic(Critic):
         side: int = 128,
         width: int = 192,
         mixed: tuple[int, ...] = (64, 64, 128, 256),
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.network = network.to(HALF).requires_grad_(False)
+        self.network = network.to(dtype).requires_grad_(False)
         self.side = side
         across = [nn.Conv2d(channels, out, 1) for channels, out in zip(TAPS.values(), mixed, strict=True)]
         down = [nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(mixed)]
@@ -130,12 +130,12 @@ class ProjectedCritic(Critic):
         for conv in (*across, *down):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-            conv.to(HALF).requires_grad_(False)
+            conv.to(dtype).requires_grad_(False)
         self.energy = EnergyDistance(mixed)
         self.heads = nn.ModuleList(Head(c, side // 4 >> k, width) for k, c in enumerate(mixed))
 
     def features(self, picture: Tensor) -> list[Tensor]:
-        """(n, 3, h, w) -> four mixed feature maps, fine to coarse, in bfloat16."""
+        """(n, 3, h, w) -> four mixed feature maps, fine to coarse, in the critic's type."""
         large = functional.interpolate(picture, size=(self.side, self.side), mode="bilinear", align_corners=False)
         taps = [mix(tap) for mix, tap in zip(self.across, self.network(large), strict=True)]
         mixed = [taps[-1]]
@@ -210,11 +210,19 @@ class PixelCritic(Critic):
         resolution: side of what it judges; of a larger picture it judges one tile.
         channel_base: `channel_base // side` channels at a side.
         channel_max: at most so many.
+        dtype: of the feature maps.
     """
 
-    def __init__(self, resolution: int, channel_base: int = 1024, channel_max: int = 64) -> None:
+    def __init__(
+        self,
+        resolution: int,
+        channel_base: int = 1024,
+        channel_max: int = 64,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
-        self.resolution = resolution
+        self.resolution, self.dtype = resolution, dtype
         sides = [resolution >> k for k in range(int(math.log2(resolution)) - 1)]
         widths = [min(channel_base // side, channel_max) for side in sides]
         self.from_rgb = EqualConv(3, widths[0], 1)
@@ -225,11 +233,11 @@ class PixelCritic(Critic):
         self.out = Dense(widths[-1], 1)
 
     def features(self, picture: Tensor) -> list[Tensor]:
-        """The picture itself, or a tile of it, in bfloat16."""
-        return [tiles(picture, self.resolution).to(HALF)]
+        """The picture itself, or a tile of it, in the critic's type."""
+        return [tiles(picture, self.resolution).to(self.dtype)]
 
     def judge(self, features: list[Tensor]) -> list[Tensor]:
-        """One logit a picture; fp32 in, fp32 throughout, bfloat16 in, bfloat16 maps."""
+        """One logit a picture; the maps are of the picture's type."""
         x = features[0].contiguous(memory_format=torch.channels_last)
         x = self.blocks(leaky(self.from_rgb(x)) * GAIN)
         x = leaky(self.last(batch_deviation(x))) * GAIN

@@ -2,7 +2,8 @@
 
 One step makes a batch of pictures, lets the critics judge them, moves the generator, then moves the critics with the
 same pictures and a batch of photographs. Everything that decides the outcome is in the settings and in one
-checkpoint, so that a run that was stopped goes on as if it had not been.
+checkpoint, so that a run that was stopped goes on as if it had not been. Feature maps are of `network_dtype`: a
+checkpoint also goes on on a processor of the other kind, but not bit by bit.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from huref.errors import CorruptFileError, OutputError, UsageError
 from huref.files.atomic import write_atomically
+from huref.numerics.products import network_dtype
 from huref.portraits.generator.file import load_generator
 from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config, truncate
 from huref_lab.generator.augmentation import augment
@@ -217,12 +219,14 @@ class Trainer:
     def __init__(self, settings: GeneratorTraining, photographs: Tensor) -> None:
         self.settings, self.photographs = settings, photographs
         self.images, self.seconds = 0, 0.0
+        self.dtype = network_dtype()
         self.phases: list[dict[str, Any]] = []
         self.losses: dict[str, float] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.generator = Generator(settings.network())
-            self.critics = build_critics(settings)
+            self.critics = build_critics(settings, self.dtype)
+        self.learning = {name: _learning(critic) for name, critic in self.critics.items()}
         if settings.start_from is not None:
             self._grow_from(settings.start_from)
             if settings.even_out:
@@ -293,12 +297,12 @@ class Trainer:
         with torch.no_grad():
             mapping.w_avg.lerp_(w.mean(dim=0), 0.005)
         ws = truncate(w, mapping.w_avg, self.generator.config.style_layers, 1.0, 0)
-        pictures = self.generator.synthesis(ws, self.noise, torch.bfloat16)
+        pictures = self.generator.synthesis(ws, self.noise, self.dtype)
         self.random.set_state(batch.disturbance)
         disturbed = augment(pictures, self.random, self.settings.augment)
         features, total = {}, torch.zeros(())
         for name, critic in self.critics.items():
-            _set_learning(critic, is_learning=False)
+            self._set_learning(name, is_learning=False)
             features[name] = critic.features(disturbed)
             if isinstance(critic, ProjectedCritic) and self.images >= self.settings.energy_from:
                 distance = critic.energy(disturbed, features[name])
@@ -316,13 +320,18 @@ class Trainer:
         self.generator_optimiser.step()
         return {name: [f.detach() for f in parts] for name, parts in features.items()}
 
+    def _set_learning(self, name: str, *, is_learning: bool) -> None:
+        """Switches the gradients of what learns in a critic; frozen parts stay frozen."""
+        for parameter in self.learning[name]:
+            parameter.requires_grad_(is_learning)
+
     def _weight(self, name: str) -> float:
         return self.settings.pixel_weight if name == "pixel" and len(self.critics) > 1 else 1.0
 
     def _move_critics(self, batch: Batch, made: dict[str, list[Tensor]]) -> None:
         total = torch.zeros(())
         for name, critic in self.critics.items():
-            _set_learning(critic, is_learning=True)
+            self._set_learning(name, is_learning=True)
             judged, judged_made = critic.judge(batch.features[name]), critic.judge(made[name])
             loss = critic.critic_loss(judged, judged_made)
             total = total + loss
@@ -442,25 +451,23 @@ def _closed_phases(phases: list[dict[str, Any]], settings: dict[str, Any]) -> li
 
 def _optimiser(networks: Sequence[nn.Module]) -> torch.optim.Optimizer:
     """Adam over what learns in each network, one group a network; the rates are set at every step."""
-    groups = [{"params": [p for p in network.parameters() if p.requires_grad]} for network in networks]
+    groups = [{"params": _learning(network)} for network in networks]
     return torch.optim.Adam(groups, lr=1e-3, betas=(0.0, 0.99), eps=1e-8, fused=True)
 
 
-def build_critics(settings: GeneratorTraining) -> dict[str, Critic]:
-    """The critics that the settings ask for, by name."""
+def build_critics(settings: GeneratorTraining, dtype: torch.dtype) -> dict[str, Critic]:
+    """The critics that the settings ask for, by name; `dtype` is the type of their feature maps."""
     critics: dict[str, Critic] = {}
     if settings.critic in ("projected", "both"):
-        critics["projected"] = ProjectedCritic(load_efficientnet())
+        critics["projected"] = ProjectedCritic(load_efficientnet(), dtype=dtype)
     if settings.critic in ("pixel", "both"):
-        critics["pixel"] = PixelCritic(min(settings.resolution, settings.pixel_side))
+        critics["pixel"] = PixelCritic(min(settings.resolution, settings.pixel_side), dtype=dtype)
     return critics
 
 
-def _set_learning(critic: Critic, *, is_learning: bool) -> None:
-    """Switches the gradients of what learns in a critic; frozen parts (bfloat16) stay frozen."""
-    for parameter in critic.parameters():
-        if parameter.dtype == torch.float32:
-            parameter.requires_grad_(is_learning)
+def _learning(network: nn.Module) -> list[nn.Parameter]:
+    """What learns in a network that was just built: all but its frozen parts."""
+    return [p for p in network.parameters() if p.requires_grad]
 
 
 def _learned_state(critic: Critic) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from huref.errors import NotFiniteError, UsageError
 from huref.forward.checkpoint_writer import write_folder
-from huref.numerics.products import has_fast_bfloat16
+from huref.numerics.products import network_dtype
 from huref.progress import Progress, Report
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -248,7 +248,7 @@ def next_token_loss(model: Any, sequences: Tensor) -> Tensor:
 
 def logits(model: Any, sequences: Tensor) -> Tensor:
     """Scores (b, length, vocabulary) float32 of every next token of sequences (b, length + 1)."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
+    with torch.autocast("cpu", torch.bfloat16, enabled=network_dtype() is torch.bfloat16):
         scores: Tensor = model(input_ids=sequences[:, :-1], use_cache=False).logits
     return scores.float()
 
