@@ -49,7 +49,7 @@ class Step:
 def child(step: str, shape: str, folder: Path) -> None:
     """In a process of its own: one step."""
     from huref.fingerprints.recipe import Recipe
-    from huref.private.verification import verify_file
+    from huref.private.verification import verify
     from huref.proof.sketch.committer import CommitOptions, commit_model, commit_rows
     from huref.proof.sketch.prover import prove_fingerprint
 
@@ -65,7 +65,7 @@ def child(step: str, shape: str, folder: Path) -> None:
     elif step == "prove":
         (folder / "proof").write_bytes(prove_fingerprint(folder).to_bytes())
     else:
-        verify_file(folder / "proof", folder)
+        verify(folder / "proof", folder)
     if made is not None:
         notes["integers"] = made.rows.size
     notes["cpu"] = _cpu() - before

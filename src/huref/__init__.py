@@ -16,9 +16,9 @@ go wrong is a `HurefError`. Importing this package loads neither torch nor numpy
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from huref.face import face
 from huref.version import __version__
 
 if TYPE_CHECKING:
@@ -28,28 +28,15 @@ if TYPE_CHECKING:
     from huref.fingerprints.recipe import Recipe
     from huref.fingerprints.record import Fingerprint
     from huref.fingerprints.references import fingerprint
-    from huref.kinship.matrix import matrix
-    from huref.kinship.record import Comparison
+    from huref.kinship.all_pairs import matrix
+    from huref.kinship.record import CompareOptions, Comparison
     from huref.kinship.references import compare
     from huref.model.token_ranking import rank_tokens
+    from huref.parentage.search import parents
     from huref.portraits.files import render
 
-_HOMES = {
-    "Comparison": "kinship.record",
-    "Fingerprint": "fingerprints.record",
-    "HurefError": "errors",
-    "Recipe": "fingerprints.recipe",
-    "compare": "kinship.references",
-    "explain": "explanation.recovering",
-    "fingerprint": "fingerprints.references",
-    "load_fingerprint": "fingerprints.file",
-    "matrix": "kinship.matrix",
-    "rank_tokens": "model.token_ranking",
-    "render": "portraits.files",
-    "save_fingerprint": "fingerprints.file",
-}
-
 __all__ = [
+    "CompareOptions",
     "Comparison",
     "Fingerprint",
     "HurefError",
@@ -60,17 +47,31 @@ __all__ = [
     "fingerprint",
     "load_fingerprint",
     "matrix",
+    "parents",
     "rank_tokens",
     "render",
     "save_fingerprint",
 ]
 
+_HOMES = {
+    "CompareOptions": "huref.kinship.record",
+    "Comparison": "huref.kinship.record",
+    "Fingerprint": "huref.fingerprints.record",
+    "HurefError": "huref.errors",
+    "Recipe": "huref.fingerprints.recipe",
+    "compare": "huref.kinship.references",
+    "explain": "huref.explanation.recovering",
+    "fingerprint": "huref.fingerprints.references",
+    "load_fingerprint": "huref.fingerprints.file",
+    "matrix": "huref.kinship.all_pairs",
+    "parents": "huref.parentage.search",
+    "rank_tokens": "huref.model.token_ranking",
+    "render": "huref.portraits.files",
+    "save_fingerprint": "huref.fingerprints.file",
+}
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'huref' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"huref.{_HOMES[name]}"), name)
+__getattr__, _ = face(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -7,30 +7,31 @@ from typing import TYPE_CHECKING
 from huref.face import face
 
 if TYPE_CHECKING:
+    from huref.attacks.execution import attack
+    from huref.demo.demonstration import run_demo
     from huref.explanation.checking import check_evidence
     from huref.explanation.recovering import explain
+    from huref.fingerprints.encoder.conversion import convert_encoder
     from huref.fingerprints.references import fingerprint
-    from huref.kinship.matrix import matrix
+    from huref.kinship.all_pairs import matrix
     from huref.kinship.references import compare
     from huref.model.token_ranking import rank_tokens
     from huref.parentage.search import parents
     from huref.portraits.files import render, save_picture, write
-    from huref.private import (
-        commit,
-        compare_private,
-        prove_compare,
-        prove_fingerprint,
-        prove_inference,
-        prove_rows,
-        verify,
-    )
+    from huref.portraits.generator.conversion import convert_generator
+    from huref.private.comparison import compare_private
+    from huref.private.owner import commit, prove_compare, prove_fingerprint, prove_inference, prove_rows
+    from huref.private.verification import verify
     from huref.report.files import save_reports
 
 __all__ = [
+    "attack",
     "check_evidence",
     "commit",
     "compare",
     "compare_private",
+    "convert_encoder",
+    "convert_generator",
     "explain",
     "fingerprint",
     "matrix",
@@ -41,6 +42,7 @@ __all__ = [
     "prove_rows",
     "rank_tokens",
     "render",
+    "run_demo",
     "save_picture",
     "save_reports",
     "verify",
@@ -48,23 +50,27 @@ __all__ = [
 ]
 
 _HOMES = {
+    "attack": "huref.attacks.execution",
     "check_evidence": "huref.explanation.checking",
-    "commit": "huref.private",
+    "commit": "huref.private.owner",
     "compare": "huref.kinship.references",
-    "compare_private": "huref.private",
+    "compare_private": "huref.private.comparison",
+    "convert_encoder": "huref.fingerprints.encoder.conversion",
+    "convert_generator": "huref.portraits.generator.conversion",
     "explain": "huref.explanation.recovering",
     "fingerprint": "huref.fingerprints.references",
-    "matrix": "huref.kinship.matrix",
+    "matrix": "huref.kinship.all_pairs",
     "parents": "huref.parentage.search",
-    "prove_compare": "huref.private",
-    "prove_fingerprint": "huref.private",
-    "prove_inference": "huref.private",
-    "prove_rows": "huref.private",
+    "prove_compare": "huref.private.owner",
+    "prove_fingerprint": "huref.private.owner",
+    "prove_inference": "huref.private.owner",
+    "prove_rows": "huref.private.owner",
     "rank_tokens": "huref.model.token_ranking",
     "render": "huref.portraits.files",
+    "run_demo": "huref.demo.demonstration",
     "save_picture": "huref.portraits.files",
     "save_reports": "huref.report.files",
-    "verify": "huref.private",
+    "verify": "huref.private.verification",
     "write": "huref.portraits.files",
 }
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 import pytest
 
 import huref
-from huref import errors
+from huref import api, errors
+from kit.references import python_reference
 
 
 def test_names_are_few_sorted_and_complete() -> None:
@@ -38,6 +41,38 @@ def test_everything_public_says_what_it_does(name: str) -> None:
         assert all(inspect.getdoc(member) for member in members), name
     else:
         assert set(inspect.signature(thing).parameters) and inspect.signature(thing).return_annotation, name
+
+
+ROOMS = [importlib.import_module(name) for name in python_reference.ROOMS]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
+def test_every_room_has_a_face_of_which_every_name_leads_home(room: ModuleType) -> None:
+    assert room.__doc__ and list(room._HOMES) == [name for name in room.__all__ if name != "__version__"]
+    assert sorted(dir(room)) == sorted(room.__all__)
+    submodules = {module.name for module in pkgutil.iter_modules(room.__path__)}
+    assert not submodules & set(room.__all__), "a module of that name would hide it"
+    for name, home in room._HOMES.items():
+        thing = getattr(room, name)
+        assert thing is vars(importlib.import_module(home))[name]
+        assert not callable(thing) or (thing.__module__ == home and inspect.getdoc(thing)), (
+            f"{name} is at home elsewhere"
+        )
+
+
+def test_importing_every_room_loads_neither_torch_nor_numpy() -> None:
+    assert not _loaded(f"import {', '.join(python_reference.ROOMS)}") & {"torch", "numpy"}
+
+
+def test_the_reference_of_python_is_up_to_date() -> None:
+    found = python_reference.PAGE.read_text(encoding="utf-8")
+    assert found == python_reference.page(), "run: python docs/generate_python_reference.py"
+
+
+@pytest.mark.parametrize("name", api.__all__)
+def test_every_verb_of_the_commands_is_on_the_face_of_a_room(name: str) -> None:
+    assert any(name in room.__all__ for room in ROOMS) or name in ("convert_encoder", "convert_generator")
+    assert getattr(api, name) is vars(importlib.import_module(api._HOMES[name]))[name]
 
 
 def _loaded(statement: str) -> set[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from huref import errors
-from kit.command_reference import COMMANDS, reference
+from kit.references import COMMANDS, reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.md")])

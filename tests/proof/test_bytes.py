@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from huref.errors import CorruptFileError, HurefError, InputError, RejectedError, UsageError
 from huref.files.canonical_json import canonical_json
-from huref.private.verification import verify_file
+from huref.private.verification import verify
 from huref.proof.arithmetic import curve
 from huref.proof.arithmetic.equations import PointEquations
 from huref.proof.files.commitment import Commitment, parse_commitment
@@ -571,7 +571,7 @@ def test_anything_at_all_is_refused_by_its_name(
     (folder / "commitment").write_bytes(sealed().to_bytes())
     for commitment in (folder, folder / "x", None):
         with pytest.raises(REFUSALS):
-            verify_file(folder / "x", commitment)
+            verify(folder / "x", commitment)
     with pytest.raises(REFUSALS):
         read_opening(folder / "x")
 

@@ -171,7 +171,7 @@ def test_the_command_repeats_the_comparison(tmp_path: Path, monkeypatch: pytest.
 def test_every_option_of_a_comparison_is_an_option_of_the_command() -> None:
     from dataclasses import fields
 
-    from kit.command_reference import COMMANDS, reference
+    from kit.references import COMMANDS, reference
 
     written = {w.split()[0] for _, w, _, _ in reference.parameters(COMMANDS["huref compare"])}
     for item in fields(CompareOptions):

@@ -1,4 +1,4 @@
-"""Attacks: other weights, same function. What a fingerprint has to survive (METHOD.md, section 3).
+"""Attacks: other weights, same function. What a fingerprint has to survive (HuRef, section 3.2).
 
     attack(model, out, AttackOptions(("all",)))   checkpoint in, checkpoint out, logits checked
     KINDS                                         every attack by name
@@ -8,13 +8,19 @@ Each attack is a pure function of a `Decoder` (canonical tensors of any known fa
 randomness. A new one is a function and a line in `kinds.py`.
 """
 
-from huref.attacks.execution import TOLERANCES, AttackOptions, AttackResult, attack, logit_error
-from huref.attacks.kinds import ALL, KINDS, Kind, Outcome, apply, dice_for, parse_kinds
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from huref.face import face
+
+if TYPE_CHECKING:
+    from huref.attacks.execution import AttackOptions, AttackResult, attack, logit_error
+    from huref.attacks.kinds import ALL, KINDS, Kind, Outcome, apply, dice_for, parse_kinds
 
 __all__ = [
     "ALL",
     "KINDS",
-    "TOLERANCES",
     "AttackOptions",
     "AttackResult",
     "Kind",
@@ -25,3 +31,19 @@ __all__ = [
     "logit_error",
     "parse_kinds",
 ]
+
+_HOMES = {
+    "ALL": "huref.attacks.kinds",
+    "KINDS": "huref.attacks.kinds",
+    "AttackOptions": "huref.attacks.execution",
+    "AttackResult": "huref.attacks.execution",
+    "Kind": "huref.attacks.kinds",
+    "Outcome": "huref.attacks.kinds",
+    "apply": "huref.attacks.kinds",
+    "attack": "huref.attacks.execution",
+    "dice_for": "huref.attacks.kinds",
+    "logit_error": "huref.attacks.execution",
+    "parse_kinds": "huref.attacks.kinds",
+}
+
+__getattr__, __dir__ = face(__name__, _HOMES)

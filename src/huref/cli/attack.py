@@ -22,8 +22,8 @@ def attack(
     as_json: options.AsJson = False,
 ) -> None:
     """Write a copy of a model with other weights and the same function, to try a fingerprint on."""
+    from huref import api
     from huref.attacks import ALL, KINDS, AttackOptions, parse_kinds
-    from huref.attacks import attack as run
 
     if show_list:
         listed = {name: entry.summary for name, entry in KINDS.items()}
@@ -35,7 +35,7 @@ def attack(
         )
     chosen = AttackOptions(parse_kinds(kind), seed, dtype, arch_file)
     with output.progress() as report:
-        result = run(model, out, chosen, report)
+        result = api.attack(model, out, chosen, report)
     if as_json:
         output.print_json(result.to_dict())
     else:

@@ -32,8 +32,8 @@ def commit(
 ) -> None:
     """Commit to a model's weights: writes a public commitment and a secret opening; run again to resume."""
     from huref import api
-    from huref.fingerprints.recipe import Recipe
-    from huref.proof.sketch.committer import CommitOptions
+    from huref.fingerprints import Recipe
+    from huref.private import CommitOptions
 
     chosen = CommitOptions(jobs, passphrases.to_set(out) if encrypt else passphrases.to_resume(out))
     files = {"tokens_file": tokens, "arch_file": arch_file}

@@ -40,8 +40,8 @@ def compare(
             raise _private_takes_no_option()
         _compare_private(Path(a), Path(b), as_json)
     from huref import api
-    from huref.kinship.record import CompareOptions
-    from huref.report.collection import ReportOptions
+    from huref.kinship import CompareOptions
+    from huref.report import ReportOptions
 
     wanted = ReportOptions(report, sarif, hash_files, evidence)
     chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights)

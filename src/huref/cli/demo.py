@@ -15,10 +15,10 @@ def demo(
     as_json: options.AsJson = False,
 ) -> None:
     """The main job on a real bundled model, without any network: a family, a stranger, their pictures."""
-    from huref.demo.demonstration import run_demo
+    from huref import api
 
     with output.progress() as report:
-        result = run_demo(out, report)
+        result = api.run_demo(out, report)
     if as_json:
         output.print_json(result.to_dict())
     else:

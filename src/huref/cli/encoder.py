@@ -25,9 +25,9 @@ def convert(
     as_json: options.AsJson = False,
 ) -> None:
     """Convert an official CNN encoder to safetensors; no code in the pickle is run."""
-    from huref.fingerprints.encoder.conversion import convert_encoder
+    from huref import api
 
-    done = convert_encoder(source, target, side)
+    done = api.convert_encoder(source, target, side)
     if as_json:
         digests = {"sha256": done.sha256, "source_sha256": done.source_sha256}
         files = {"weights_file": str(done.target), **digests, "layers": list(done.layers)}

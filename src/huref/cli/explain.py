@@ -26,8 +26,7 @@ def explain(
 ) -> None:
     """Recover what was done to A to make B, and what undoing it shows; exit code 3 where nothing agrees."""
     from huref import api
-    from huref.explanation import CheckOptions, ExplainOptions, explain_csv, explain_text
-    from huref.explanation.text import checked_text
+    from huref.explanation import CheckOptions, ExplainOptions, checked_text, explain_csv, explain_text
 
     if check is not None:
         chosen = CheckOptions(layers, neurons, seed, arch_file)

@@ -28,7 +28,7 @@ def fingerprint(
     as_json: options.AsJson = False,
 ) -> None:
     """Fingerprint models: writes NAME.huref.safetensors and NAME.png."""
-    from huref.fingerprints.recipe import Recipe
+    from huref.fingerprints import Recipe
 
     chosen = Recipe(name=recipe, encoder=encoder, layers=layers, n_tokens=n_tokens or _usual(encoder_weights))
     _require_distinct(models)
@@ -72,7 +72,7 @@ def _usual(encoder_weights: Path | None) -> int:
 
 def _require_distinct(models: list[str]) -> None:
     from huref.errors import UsageError
-    from huref.model.name import model_name
+    from huref.model import model_name
 
     names = [model_name(model) for model in models]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -27,9 +27,10 @@ def convert(
     """Convert official StyleGAN2 weights to safetensors; no code in the pickle is run."""
     from dataclasses import asdict
 
-    from huref.portraits.generator.conversion import LICENCE, convert_generator
+    from huref import api
+    from huref.portraits.generator.conversion import LICENCE
 
-    done = convert_generator(source, target, dtype)
+    done = api.convert_generator(source, target, dtype)
     if as_json:
         paths = {"weights_file": str(done.target), "note_file": str(done.note), "source": str(done.source)}
         digests = {"sha256": done.sha256, "source_sha256": done.source_sha256}

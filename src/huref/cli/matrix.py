@@ -25,7 +25,7 @@ def matrix(
 ) -> None:
     """Compare every pair of models: the paper's tables 1, 2, 3 and 7."""
     from huref import api
-    from huref.kinship.record import CompareOptions
+    from huref.kinship import CompareOptions
     from huref.report import tables
 
     tables.require_style(style)

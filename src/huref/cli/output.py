@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from huref.errors import HurefError
     from huref.fingerprints.record import Fingerprint
-    from huref.kinship.record import Comparison
+    from huref.kinship import Comparison
     from huref.private.comparison import PrivateComparison
     from huref.progress import Report
 

@@ -9,7 +9,7 @@ import typer
 from huref.cli import options, output
 
 if TYPE_CHECKING:
-    from huref.parentage.record import Candidate, Parentage
+    from huref.parentage import Candidate, Parentage
 
 
 def parents(

@@ -69,7 +69,7 @@ def prove_inference(
 ) -> None:
     """Prove which logits the committed weights answer after a prompt, through every layer; a few tokens, minutes."""
     from huref import api
-    from huref.proof.inference.answers import Prompt
+    from huref.private import Prompt
 
     prompt = Prompt(text, () if ids is None else options.whole_numbers(ids, "--ids"), precision)
     passphrase = passphrases.to_open(commitment)

@@ -29,7 +29,7 @@ def render(
 ) -> None:
     """Draw the picture of a fingerprint again; several make a labelled sheet, a row or a difference."""
     from huref import api
-    from huref.fingerprints.file import load_fingerprint
+    from huref.fingerprints import load_fingerprint
     from huref.portraits import drawing
 
     prints = [load_fingerprint(path) for path in fingerprints]

@@ -27,7 +27,7 @@ def verify(
 ) -> None:
     """Verify a proof, opened rows or a commitment: exit code 0 if it holds, 1 if it does not, 4 if it is damaged."""
     from huref import api
-    from huref.private.verification import Published
+    from huref.private import Published
 
     drawn = None if nonce is None else options.hexadecimal(nonce, "--nonce")
     found = api.verify(proof, commitment, Published(fingerprint, image, drawn, model))

@@ -1,1 +1,28 @@
 """The main job on a real model, and relatives of it made on the spot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from huref.face import face
+
+if TYPE_CHECKING:
+    from huref.demo.bundled import bundled_model
+    from huref.demo.demonstration import DemoOptions, run_demo
+    from huref.demo.result import DemoResult
+
+__all__ = [
+    "DemoOptions",
+    "DemoResult",
+    "bundled_model",
+    "run_demo",
+]
+
+_HOMES = {
+    "DemoOptions": "huref.demo.demonstration",
+    "DemoResult": "huref.demo.result",
+    "bundled_model": "huref.demo.bundled",
+    "run_demo": "huref.demo.demonstration",
+}
+
+__getattr__, __dir__ = face(__name__, _HOMES)

@@ -1,21 +1,29 @@
 """Explain: the transform between two related models, recovered as evidence that people and programs can check.
 
-    explain_models(a, b, ExplainOptions())    -> Explanation    what was done to A to make B, and what undoing shows
+    explain(a, b, ExplainOptions())            -> Explanation   what was done to A to make B, and what undoing shows
     save_evidence(found, path)                                  one safetensors file, docs/formats/evidence-v1.md
     check_evidence(path, a, b, CheckOptions()) -> Checked       every claim of a file, against the weights
-    explain_text(found)                       -> lines          the story for people
+    explain_text(found)                        -> lines         the story for people
 
 What is stated was recovered from one part of the weights and holds on another: a map found on queries has to carry
 the keys, a scale found on `up` has to undo `down`. Where nothing agrees there is no explanation.
 """
 
-from huref.explanation.evidence_file import SUFFIX, load_evidence, save_evidence
-from huref.explanation.options import CheckOptions, ExplainOptions
-from huref.explanation.text import explain_csv, explain_text
-from huref.explanation.transform import Checked, Claim, Explanation, LayerTransform, ResidualTransform, Share
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from huref.face import face
+
+if TYPE_CHECKING:
+    from huref.explanation.checking import check_evidence
+    from huref.explanation.evidence_file import load_evidence, save_evidence
+    from huref.explanation.options import CheckOptions, ExplainOptions
+    from huref.explanation.recovering import explain
+    from huref.explanation.text import checked_text, explain_csv, explain_text
+    from huref.explanation.transform import Checked, Claim, Explanation, LayerTransform, ResidualTransform, Share
 
 __all__ = [
-    "SUFFIX",
     "CheckOptions",
     "Checked",
     "Claim",
@@ -24,8 +32,31 @@ __all__ = [
     "LayerTransform",
     "ResidualTransform",
     "Share",
+    "check_evidence",
+    "checked_text",
+    "explain",
     "explain_csv",
     "explain_text",
     "load_evidence",
     "save_evidence",
 ]
+
+_HOMES = {
+    "CheckOptions": "huref.explanation.options",
+    "Checked": "huref.explanation.transform",
+    "Claim": "huref.explanation.transform",
+    "ExplainOptions": "huref.explanation.options",
+    "Explanation": "huref.explanation.transform",
+    "LayerTransform": "huref.explanation.transform",
+    "ResidualTransform": "huref.explanation.transform",
+    "Share": "huref.explanation.transform",
+    "check_evidence": "huref.explanation.checking",
+    "checked_text": "huref.explanation.text",
+    "explain": "huref.explanation.recovering",
+    "explain_csv": "huref.explanation.text",
+    "explain_text": "huref.explanation.text",
+    "load_evidence": "huref.explanation.evidence_file",
+    "save_evidence": "huref.explanation.evidence_file",
+}
+
+__getattr__, __dir__ = face(__name__, _HOMES)

@@ -1,1 +1,41 @@
-"""Two models: scores, alignment, verdict."""
+"""Two models: scores, alignment, verdict.
+
+compare(a, b, CompareOptions())    -> Comparison    every score, its background, a verdict
+matrix(models, score)              -> Matrix        all pairs
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from huref.face import face
+
+if TYPE_CHECKING:
+    from huref.kinship.all_pairs import Matrix, matrix
+    from huref.kinship.record import CompareOptions, Comparison, LayerMatch, TermScore
+    from huref.kinship.references import compare
+    from huref.kinship.saved import compare_fingerprints
+
+__all__ = [
+    "CompareOptions",
+    "Comparison",
+    "LayerMatch",
+    "Matrix",
+    "TermScore",
+    "compare",
+    "compare_fingerprints",
+    "matrix",
+]
+
+_HOMES = {
+    "CompareOptions": "huref.kinship.record",
+    "Comparison": "huref.kinship.record",
+    "LayerMatch": "huref.kinship.record",
+    "Matrix": "huref.kinship.all_pairs",
+    "TermScore": "huref.kinship.record",
+    "compare": "huref.kinship.references",
+    "compare_fingerprints": "huref.kinship.saved",
+    "matrix": "huref.kinship.all_pairs",
+}
+
+__getattr__, __dir__ = face(__name__, _HOMES)

@@ -1,175 +1,56 @@
-"""Private weights: commit, prove, verify, compare. Nothing here shows a weight; docs/proofs.md says what is shown."""
+"""Private weights: commit, prove, verify, compare. Nothing here shows a weight.
+
+    commit(model, folder)                               a public commitment, a secret opening
+    prove_fingerprint, prove_compare, prove_inference   zero-knowledge proofs about committed weights
+    prove_rows                                          opened rows, for an auditor who picks them afterwards
+    verify(proof, commitment)          -> Verification  anyone's side
+    compare_private(sealed, theirs)    -> PrivateComparison
+
+What each shows, and to whom: docs/proofs.md.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huref.errors import UsageError
-from huref.fingerprints.recipe import Recipe
+from huref.face import face
 
 if TYPE_CHECKING:
     from huref.private.answers import Verification
-    from huref.private.comparison import PrivateComparison
-    from huref.private.verification import Published
-    from huref.progress import Report
-    from huref.proof.files.commitment import Commitment
-    from huref.proof.files.proof import SketchProof
+    from huref.private.comparison import PrivateComparison, compare_private
+    from huref.private.owner import commit, prove_compare, prove_fingerprint, prove_inference, prove_rows
+    from huref.private.verification import Published, verify
     from huref.proof.inference.answers import Prompt
-    from huref.proof.inference.proof_file import InferenceProof
     from huref.proof.sketch.committer import CommitOptions
-    from huref.proof.sketch.opened_rows import OpenedRows
 
+__all__ = [
+    "CommitOptions",
+    "PrivateComparison",
+    "Prompt",
+    "Published",
+    "Verification",
+    "commit",
+    "compare_private",
+    "prove_compare",
+    "prove_fingerprint",
+    "prove_inference",
+    "prove_rows",
+    "verify",
+]
 
-def commit(
-    model: str | Path,
-    folder: Path,
-    recipe: Recipe | None = None,
-    options: CommitOptions | None = None,
-    purpose: str = "fingerprint",
-    *,
-    tokens_file: Path | None = None,
-    arch_file: Path | None = None,
-    report: Report | None = None,
-) -> Commitment:
-    """Commit to a model's weights: writes `commitment` (public) and `opening` (secret) into a folder.
+_HOMES = {
+    "CommitOptions": "huref.proof.sketch.committer",
+    "PrivateComparison": "huref.private.comparison",
+    "Prompt": "huref.proof.inference.answers",
+    "Published": "huref.private.verification",
+    "Verification": "huref.private.answers",
+    "commit": "huref.private.owner",
+    "compare_private": "huref.private.comparison",
+    "prove_compare": "huref.private.owner",
+    "prove_fingerprint": "huref.private.owner",
+    "prove_inference": "huref.private.owner",
+    "prove_rows": "huref.private.owner",
+    "verify": "huref.private.verification",
+}
 
-    Args:
-        purpose: `fingerprint`, or `inference`: then also `inference-commitment` to all weights, and `link`.
-
-    Raises:
-        HurefError: see `huref.errors`.
-    """
-    from huref.model.tokens import read_ranking
-    from huref.proof.sketch.committer import CommitOptions, commit_model
-
-    chosen = options or CommitOptions()
-    if purpose == "inference" and tokens_file is None:
-        from huref.proof.inference.answers import commit_for_inference
-
-        return commit_for_inference(model, folder, recipe or Recipe(), chosen, arch_file=arch_file, report=report)[0]
-    if purpose != "fingerprint":
-        raise UsageError(
-            "no such commitment",
-            where="--for",
-            expected="fingerprint, or inference without --tokens",
-            got=purpose if tokens_file is None else f"{purpose} with --tokens",
-        )
-    ranking = read_ranking(tokens_file) if tokens_file else None
-    return commit_model(
-        model, folder, recipe or Recipe(), chosen, ranking=ranking, arch_file=arch_file, report=report
-    )
-
-
-def prove_fingerprint(
-    folder: Path,
-    out: Path,
-    model: str | Path | None = None,
-    passphrase: str | None = None,
-    *,
-    arch_file: Path | None = None,
-    report: Report | None = None,
-) -> SketchProof:
-    """Prove that a fingerprint comes from committed weights; written to `out`.
-
-    Args:
-        model: refused unless its integers are the committed ones.
-
-    Raises:
-        HurefError: see `huref.errors`.
-    """
-    from huref.files.atomic import require_place, write_atomically
-    from huref.proof.sketch import prover
-
-    require_place(out)
-    if arch_file is not None and model is None:
-        raise UsageError(
-            "an architecture file without use", where="--arch-file", expected="a MODEL to check", got="none"
-        )
-    if model is not None:
-        prover.require_model(model, folder, passphrase, arch_file)
-    made = prover.prove_fingerprint(folder, passphrase, report)
-    write_atomically(out, made.to_bytes())
-    return made
-
-
-def prove_compare(
-    folder: Path, peer: Path, out: Path, rows: int = 64, passphrase: str | None = None, report: Report | None = None
-) -> SketchProof:
-    """Prove one side of a comparison of two commitments; written to `out`.
-
-    Raises:
-        HurefError: see `huref.errors`.
-    """
-    from huref.files.atomic import require_place, write_atomically
-    from huref.proof.files.commitment import read_commitment
-    from huref.proof.sketch import prover
-
-    require_place(out)
-    made = prover.prove_compare(folder, read_commitment(peer), rows, passphrase, report)
-    write_atomically(out, made.to_bytes())
-    return made
-
-
-def prove_inference(
-    model: str | Path,
-    folder: Path,
-    out: Path,
-    prompt: Prompt,
-    passphrase: str | None = None,
-    *,
-    arch_file: Path | None = None,
-    report: Report | None = None,
-) -> InferenceProof:
-    """Prove which logits a committed model answers after a prompt, through all layers; written to `out`.
-
-    Raises:
-        HurefError: see `huref.errors`.
-    """
-    from huref.files.atomic import require_place, write_atomically
-    from huref.proof.inference.answers import prove_answer
-
-    require_place(out)
-    made = prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, report=report)
-    write_atomically(out, made.to_bytes())
-    return made
-
-
-def prove_rows(folder: Path, out: Path, nonce: bytes, count: int, passphrase: str | None = None) -> OpenedRows:
-    """Open the rows of a commitment that an auditor's nonce picks; written to `out`, and public from then on.
-
-    Raises:
-        HurefError: see `huref.errors`.
-    """
-    from huref.files.atomic import require_place, write_atomically
-    from huref.proof.sketch import prover
-
-    require_place(out)
-    made = prover.prove_rows(folder, nonce, count, passphrase)
-    write_atomically(out, made.to_bytes())
-    return made
-
-
-def verify(proof: Path, commitment: Path | None = None, published: Published | None = None) -> Verification:
-    """Verify a proof, opened rows or a commitment. Loads no torch unless it draws a portrait or reads a model.
-
-    Raises:
-        RejectedError: something does not hold.
-        HurefError: see `huref.errors`.
-    """
-    from huref.private.verification import verify_file
-
-    return verify_file(proof, commitment, published)
-
-
-def compare_private(
-    a: Path, b: Path, rows: int | None = None, passphrase: str | None = None, report: Report | None = None
-) -> PrivateComparison:
-    """One step of a comparison between two owners, from two folders with commitments; docs/proofs.md.
-
-    Raises:
-        HurefError: see `huref.errors`.
-    """
-    from huref.private import comparison
-
-    return comparison.compare_private(a, b, rows, passphrase, report)
+__getattr__, __dir__ = face(__name__, _HOMES)

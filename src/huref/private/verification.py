@@ -76,7 +76,7 @@ class Published:
             )
 
 
-def verify_file(path: Path, commitment: Path | None = None, published: Published | None = None) -> Verification:
+def verify(path: Path, commitment: Path | None = None, published: Published | None = None) -> Verification:
     """Verify a commitment, or a proof with its commitment.
 
     Args:

@@ -1,7 +1,44 @@
-"""What a comparison is handed on as: a page for people, SARIF for machines. Opens no checkpoint, loads no torch."""
+"""What a comparison is handed on as: a page for people, SARIF for machines.
 
-from huref.report.page import html_page
-from huref.report.records import Evidence, FileRecord, InputRecord
-from huref.report.sarif import sarif_log
+    save_reports(found, models, ReportOptions(...))     gathers the evidence and writes both
+    html_page, sarif_log                                the same as text and as a document, from evidence at hand
 
-__all__ = ["Evidence", "FileRecord", "InputRecord", "html_page", "sarif_log"]
+The last two open no checkpoint and load no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from huref.face import face
+
+if TYPE_CHECKING:
+    from huref.report.collection import ReportOptions, gather
+    from huref.report.files import save_reports
+    from huref.report.page import html_page
+    from huref.report.records import Evidence, FileRecord, InputRecord
+    from huref.report.sarif import sarif_log
+
+__all__ = [
+    "Evidence",
+    "FileRecord",
+    "InputRecord",
+    "ReportOptions",
+    "gather",
+    "html_page",
+    "sarif_log",
+    "save_reports",
+]
+
+_HOMES = {
+    "Evidence": "huref.report.records",
+    "FileRecord": "huref.report.records",
+    "InputRecord": "huref.report.records",
+    "ReportOptions": "huref.report.collection",
+    "gather": "huref.report.collection",
+    "html_page": "huref.report.page",
+    "sarif_log": "huref.report.sarif",
+    "save_reports": "huref.report.files",
+}
+
+__getattr__, __dir__ = face(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""Every command, as the reference of the command line lists them."""
+"""The references of the command line and of Python, as the scripts beside the docs make them."""
 
 from __future__ import annotations
 
@@ -20,4 +20,5 @@ def _load(path: Path) -> ModuleType:
 
 
 reference = _load(ROOT / "docs" / "generate_cli_reference.py")
+python_reference = _load(ROOT / "docs" / "generate_python_reference.py")
 COMMANDS = dict(reference.commands(app))

@@ -1,0 +1,129 @@
+"""What an owner does with private weights: commit to them, and prove things about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huref.errors import UsageError
+from huref.files.atomic import require_place, write_atomically
+from huref.fingerprints.recipe import Recipe
+from huref.model.tokens import read_ranking
+from huref.progress import Report
+from huref.proof.files.commitment import Commitment, read_commitment
+from huref.proof.files.proof import SketchProof
+from huref.proof.inference.answers import Prompt, commit_for_inference, prove_answer
+from huref.proof.inference.proof_file import InferenceProof
+from huref.proof.sketch import prover
+from huref.proof.sketch.committer import CommitOptions, commit_model
+from huref.proof.sketch.opened_rows import OpenedRows
+
+
+def commit(
+    model: str | Path,
+    folder: Path,
+    recipe: Recipe | None = None,
+    options: CommitOptions | None = None,
+    purpose: str = "fingerprint",
+    *,
+    tokens_file: Path | None = None,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> Commitment:
+    """Commit to a model's weights: writes `commitment` (public) and `opening` (secret) into a folder.
+
+    Args:
+        purpose: `fingerprint`, or `inference`: then also `inference-commitment` to all weights, and `link`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    chosen = options or CommitOptions()
+    if purpose == "inference" and tokens_file is None:
+        return commit_for_inference(model, folder, recipe or Recipe(), chosen, arch_file=arch_file, report=report)[0]
+    if purpose != "fingerprint":
+        raise UsageError(
+            "no such commitment",
+            where="--for",
+            expected="fingerprint, or inference without --tokens",
+            got=purpose if tokens_file is None else f"{purpose} with --tokens",
+        )
+    ranking = read_ranking(tokens_file) if tokens_file else None
+    return commit_model(
+        model, folder, recipe or Recipe(), chosen, ranking=ranking, arch_file=arch_file, report=report
+    )
+
+
+def prove_fingerprint(
+    folder: Path,
+    out: Path,
+    model: str | Path | None = None,
+    passphrase: str | None = None,
+    *,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> SketchProof:
+    """Prove that a fingerprint comes from committed weights; written to `out`.
+
+    Args:
+        model: refused unless its integers are the committed ones.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    require_place(out)
+    if arch_file is not None and model is None:
+        raise UsageError(
+            "an architecture file without use", where="--arch-file", expected="a MODEL to check", got="none"
+        )
+    if model is not None:
+        prover.require_model(model, folder, passphrase, arch_file)
+    made = prover.prove_fingerprint(folder, passphrase, report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def prove_compare(
+    folder: Path, peer: Path, out: Path, rows: int = 64, passphrase: str | None = None, report: Report | None = None
+) -> SketchProof:
+    """Prove one side of a comparison of two commitments; written to `out`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    require_place(out)
+    made = prover.prove_compare(folder, read_commitment(peer), rows, passphrase, report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def prove_inference(
+    model: str | Path,
+    folder: Path,
+    out: Path,
+    prompt: Prompt,
+    passphrase: str | None = None,
+    *,
+    arch_file: Path | None = None,
+    report: Report | None = None,
+) -> InferenceProof:
+    """Prove which logits a committed model answers after a prompt, through all layers; written to `out`.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    require_place(out)
+    made = prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, report=report)
+    write_atomically(out, made.to_bytes())
+    return made
+
+
+def prove_rows(folder: Path, out: Path, nonce: bytes, count: int, passphrase: str | None = None) -> OpenedRows:
+    """Open the rows of a commitment that an auditor's nonce picks; written to `out`, and public from then on.
+
+    Raises:
+        HurefError: see `huref.errors`.
+    """
+    require_place(out)
+    made = prover.prove_rows(folder, nonce, count, passphrase)
+    write_atomically(out, made.to_bytes())
+    return made
