@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +42,30 @@ weight file, or, where that says enough, a saved fingerprint; what can go wrong 
 
 def page() -> str:
     """The whole reference."""
-    return "\n".join([_HEAD, *(_room(name) for name in ROOMS)])
+    return "\n".join([_HEAD, _front_door(), *(_room(name) for name in ROOMS[1:])])
+
+
+def _front_door() -> str:
+    """Each verb of daily use in a line; the rooms that they live in say the rest."""
+    rooms = {name: room for room in reversed(ROOMS[1:]) for name in importlib.import_module(room).__all__}
+    door = importlib.import_module(ROOMS[0])
+    lines = [f"## `{ROOMS[0]}`", "", _first(door), "", "| name | in one line | more |", "|---|---|---|"]
+    for name in door.__all__:
+        home = f"[`{rooms[name]}`](#{rooms[name].replace('.', '')})" if name in rooms else ""
+        text = "The version." if name == "__version__" else _first(getattr(door, name))
+        lines.append(f"| `{name}` | {text} | {home or '[errors](errors.md)' * (name == 'HurefError')} |")
+    return "\n".join([*lines, ""])
 
 
 def _room(name: str) -> str:
     room = importlib.import_module(name)
-    first = (inspect.getdoc(room) or "").partition("\n\n")[0].replace("\n", " ")
-    entries = (_entry(item, getattr(room, item)) for item in _public(room))
-    return "\n".join([f"## `{name}`", "", first, "", *entries])
+    entries = (_entry(item, getattr(room, item)) for item in room.__all__)
+    return "\n".join([f"## `{name}`", "", _first(room), "", *entries])
 
 
-def _public(room: Any) -> Iterator[str]:
-    """The public names, without what has no documentation of its own: constants are shown with their values."""
-    yield from (item for item in room.__all__ if not item.startswith("__"))
+def _first(thing: Any) -> str:
+    """The first paragraph of a docstring, in one line."""
+    return (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
 
 
 def _entry(name: str, thing: Any) -> str:
@@ -71,12 +81,18 @@ def _signature(thing: Any) -> str:
     if inspect.isclass(thing) and issubclass(thing, Exception):
         return ""
     if is_dataclass(thing):
-        return f"({', '.join(field.name for field in fields(thing))})"
+        return f"({', '.join(map(_field, fields(thing)))})"
     shown = []
     for parameter in inspect.signature(thing).parameters.values():
         is_plain = parameter.default is inspect.Parameter.empty
         shown.append(parameter.name if is_plain else f"{parameter.name}={parameter.default!r}")
     return f"({', '.join(shown)})"
+
+
+def _field(field: Field[Any]) -> str:
+    if field.default_factory is not MISSING:
+        return f"{field.name}=..."
+    return field.name if field.default is MISSING else f"{field.name}={field.default!r}"
 
 
 def _constant(value: Any) -> str:
