@@ -90,9 +90,10 @@ def _signature(thing: Any) -> str:
 
 
 def _field(field: Field[Any]) -> str:
-    if field.default_factory is not MISSING:
-        return f"{field.name}=..."
-    return field.name if field.default is MISSING else f"{field.name}={field.default!r}"
+    if field.default is MISSING and field.default_factory is MISSING:
+        return field.name
+    is_plain = isinstance(field.default, str | int | float | tuple | None)
+    return f"{field.name}={field.default!r}" if is_plain else f"{field.name}=..."
 
 
 def _constant(value: Any) -> str:

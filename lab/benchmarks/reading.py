@@ -132,7 +132,8 @@ def opened(path: Path) -> Any:
 
 def report(document: dict[str, Any]) -> int:
     """Print the tables and the verdicts; 0 when all goals are met."""
-    from huref.portraits.image.rendering import CUTOFF, PSI
+    from huref.portraits.generator.file import PSI
+    from huref.portraits.image.rendering import CUTOFF
     from huref_lab.reading.report import goals, summary
 
     print(machine())
@@ -222,8 +223,8 @@ def write_results(document: dict[str, Any], printed: str) -> None:
 
 def sheets(options: argparse.Namespace) -> int:
     """Draw with the truncation given, or the shipped one."""
-    from huref.portraits.generator.file import SHIPPED
-    from huref.portraits.image.rendering import CUTOFF, PSI
+    from huref.portraits.generator.file import PSI, SHIPPED
+    from huref.portraits.image.rendering import CUTOFF
 
     is_given = options.psi is not None
     setting = Setting(options.psi, options.cutoff) if is_given else Setting(PSI, CUTOFF)

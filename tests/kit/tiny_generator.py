@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from huref.portraits.generator.file import save_generator
+from huref.portraits.generator.file import PSI, save_generator
 from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
 
 
@@ -21,7 +21,9 @@ def tiny_generator() -> Any:
     config = StyleGAN2Config(resolution=16, channel_base=256, channel_max=16, mapping_layers=2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Generator(config).eval().requires_grad_(False)
+        generator = Generator(config).eval().requires_grad_(False)
+    generator.usual_psi = PSI  # it stands in for the shipped one
+    return generator
 
 
 def generator_file(path: Path, **changes: Any) -> Path:

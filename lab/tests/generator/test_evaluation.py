@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from huref.errors import CorruptFileError, InputError, OutputError, UsageError
 from huref.portraits.generator.file import load_generator, save_generator
-from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.generator.stylegan2 import PAPER_PSI, Generator, StyleGAN2Config
 from huref.portraits.image.pixels import Pixels
-from huref.portraits.image.rendering import PAPER_PSI, render
+from huref.portraits.image.rendering import render
 from huref_lab.generator import evaluation
 from huref_lab.generator.curve import ExportScore, curve_svg, read_log, score_files, ticks
 from huref_lab.generator.evaluation import GeneratorEvaluation, draw_vectors, evaluate_generator

@@ -22,7 +22,7 @@ from huref.fingerprints.record import Fingerprint
 from huref.kinship.saved import compare_fingerprints
 from huref.portraits.image import contact_sheet, graded_row, png_bytes, render, resize, side_by_side
 from huref.portraits.image.pixels import Pixels, require_side
-from huref.portraits.image.rendering import CUTOFF, require_psi, usual_psi
+from huref.portraits.image.rendering import CUTOFF, require_psi
 from huref.portraits.image.svg import BadgeText, badge
 
 if TYPE_CHECKING:
@@ -62,18 +62,14 @@ class PictureOptions:
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in LAYOUTS:
             raise UsageError("no such layout", where="--layout", expected=" or ".join(LAYOUTS), got=self.layout)
-        require_psi(self.truncation)
+        if self.psi is not None:
+            require_psi(self.psi)
         if isinstance(self.size, int):
             require_side(self.size)
         elif self.size not in (None, NATIVE):
             raise UsageError(
                 "no such picture size", where="--size", expected=f"pixels or {NATIVE}", got=self.size[:60]
             )
-
-    @property
-    def truncation(self) -> float:
-        """Psi as it is used."""
-        return usual_psi(is_shipped=self.generator is None) if self.psi is None else self.psi
 
 
 def size_of(text: str | None) -> int | str | None:
@@ -140,10 +136,7 @@ def draw(prints: Sequence[Fingerprint], options: PictureOptions) -> Pixels:
         raise UsageError("only a badge compares with a base", where="--base", expected="--format svg", got="png")
     layout = layout_of(prints, options)
     scores = _scores(prints) if layout in ("row", "difference") else []
-    network = _network(options)
-    pictures = render(
-        np.stack([item.vector for item in prints]), network, psi=options.truncation, label=options.label
-    )
+    pictures = _pictures(prints, options)
     side = _side(options, layout, pictures)
     if layout == "portrait":
         return resize(pictures[0], side)
@@ -186,14 +179,17 @@ def draw_badge(item: Fingerprint, options: PictureOptions) -> str:
 
 def metadata(prints: Sequence[Fingerprint], options: PictureOptions, layout: str) -> dict[str, str]:
     """What a picture file says of itself: the fingerprints' headers, and how they were drawn."""
+    from huref.portraits.generator.file import usual_psi
+
     headers = [item.header() for item in prints]
+    digest = _generator_digest(options.generator)
     document = headers[0] if len(headers) == 1 else {"schema_version": "huref.sheet/1.0", "fingerprints": headers}
     picture: dict[str, Any] = {
         "schema_version": "huref.picture/1.0",
         "layout": layout,
         "fingerprints": [{"model": item.model, "sha256": fingerprint_digest(item)} for item in prints],
-        "generator_sha256": _generator_digest(options.generator),
-        "psi": options.truncation,
+        "generator_sha256": digest,
+        "psi": usual_psi(digest) if options.psi is None else options.psi,
         "cutoff": CUTOFF,
         "class": options.label,
         "size": options.size,
@@ -253,7 +249,7 @@ def _kinship(first: Fingerprint, other: Fingerprint) -> str:
 
 def _pictures(prints: Sequence[Fingerprint], options: PictureOptions) -> Pixels:
     vectors = np.stack([item.vector for item in prints])
-    return render(vectors, _network(options), psi=options.truncation, label=options.label)
+    return render(vectors, _network(options), psi=options.psi, label=options.label)
 
 
 def _side(options: PictureOptions, layout: str, pictures: Pixels) -> int:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from huref.errors import OutputError, UsageError
 from huref.files.atomic import write_atomically
 from huref.portraits.generator.file import open_generator, read_metadata
-from huref.portraits.generator.stylegan2 import Generator
+from huref.portraits.generator.stylegan2 import PAPER_PSI, Generator
 from huref.portraits.image.pixels import Pixels, resize
 from huref.portraits.image.png import save_png
-from huref.portraits.image.rendering import CUTOFF, PAPER_PSI, render
+from huref.portraits.image.rendering import CUTOFF, render
 from huref_lab.generator.curve import ExportScore, curve_svg, read_log, score_files
 from huref_lab.generator.figures import Photographs, floor, judge, memorisation, nearest_sheet
 from huref_lab.pictures.embedding import DEFAULT, Embedding, load_embedding

@@ -21,8 +21,9 @@ import numpy as np
 from PIL import Image
 
 from huref.errors import UsageError
+from huref.portraits.generator.file import PSI
 from huref.portraits.image import Pixels, render, resize
-from huref.portraits.image.rendering import CUTOFF, PSI
+from huref.portraits.image.rendering import CUTOFF
 from huref_lab.reading.bands import BANDS, band_of
 from huref_lab.reading.line_ups import BASES, KIN_BANDS, STRANGER, Lineup, draw_lineup, study_lineup
 

@@ -19,13 +19,16 @@ from huref.errors import NotFiniteError, WeightsError
 from huref.files.atomic import write_atomically
 from huref.model.source.byte_source import LocalFile
 from huref.portraits.generator.official import MAX_BYTES, read_official
-from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.generator.stylegan2 import PAPER_PSI, Generator, StyleGAN2Config
 
 FORMAT = "huref-stylegan2-1"
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = WEIGHTS / "dogs128.safetensors"
 SHIPPED_SHA256 = "dfdf507c6d9eb21302070d8aa002338ef4a3a907acd2f4b4e7f5c0748e1fc4b0"
 """Digest of `SHIPPED`. `python -m huref_lab.generator.release` writes both, so that they cannot part."""
+
+PSI = 1.0
+"""Truncation of the shipped generator: none. Its styles are nearly Gaussian, so that few are far out."""
 
 MAX_HEADER = 2**20
 
@@ -120,7 +123,9 @@ def load_generator(path: Path, sha256: str | None = None) -> Generator:
             next_step="install huref again, or name your own weights file",
         )
     try:
-        return _build(data)
+        generator = _build(data)
+        generator.usual_psi = usual_psi(digest)
+        return generator
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise WeightsError(
             "not the weights of a generator",
@@ -129,6 +134,11 @@ def load_generator(path: Path, sha256: str | None = None) -> Generator:
             got=(str(error).splitlines() or [type(error).__name__])[0][:200],
             next_step="write the file with `huref train generator` or `huref generator convert`",
         ) from error
+
+
+def usual_psi(sha256: str) -> float:
+    """Truncation where none is asked for: the shipped weights' own, wherever they are read from; else the paper's."""
+    return PSI if sha256 == SHIPPED_SHA256 else PAPER_PSI
 
 
 def read_metadata(data: bytes) -> dict[str, str]:

@@ -21,6 +21,9 @@ LEAK = 0.2
 GAIN = math.sqrt(2.0)
 """Slope and gain of every leaky rectifier; the gain keeps unit variance through it."""
 
+PAPER_PSI = 0.5
+"""Truncation of the paper, usual for every generator that says nothing else."""
+
 BLUR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8.0
 """Taps of the low-pass filter, along each axis."""
 
@@ -339,20 +342,25 @@ class Synthesis(nn.Module):
 
 
 class Generator(nn.Module):
-    """The whole network; `state_dict` has the names of the published weights."""
+    """The whole network; `state_dict` has the names of the published weights.
+
+    Attributes:
+        usual_psi: truncation where none is asked for; it belongs to the weights, and who loads them sets it.
+    """
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
         self.config = config
+        self.usual_psi = PAPER_PSI
         self.mapping = Mapping(config)
         self.synthesis = Synthesis(config)
 
-    def forward(self, z: Tensor, psi: float = 0.5, cutoff: int = 8, labels: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, psi: float | None = None, cutoff: int = 8, labels: Tensor | None = None) -> Tensor:
         """Gaussian vectors (n, z_dim) -> pictures (n, 3, r, r), about [-1, 1], the same on every call.
 
         `labels` are the class numbers (n,) of a conditional generator; None is class 0 for all.
         """
         w = self.mapping(z, labels)
-        ws = truncate(w, self.mapping.w_avg, self.config.style_layers, psi, cutoff)
+        ws = truncate(w, self.mapping.w_avg, self.config.style_layers, self.usual_psi if psi is None else psi, cutoff)
         pictures: Tensor = self.synthesis(ws)
         return pictures

@@ -19,12 +19,8 @@ if TYPE_CHECKING:
 
     from huref.portraits.generator.stylegan2 import Generator
 
-PSI = 1.0
-"""Truncation of the shipped generator: none. Its styles are nearly Gaussian, so that few are far out."""
-
-PAPER_PSI = 0.5
 CUTOFF = 8
-"""Truncation of the paper, usual for other generators: strength, and how many style layers it reaches."""
+"""How many style layers a truncation reaches, as in the paper."""
 
 _BATCH = 16
 
@@ -48,7 +44,7 @@ def render(
     Args:
         vectors: (n, 512), or (512,) for one; their length does not matter, only their direction.
         generator: the network; None takes the shipped one.
-        psi: truncation, 0 for the mean dog, 1 for the full variety; None for `usual_psi`.
+        psi: truncation, 0 for the mean dog, 1 for the full variety; None for the generator's usual one.
         cutoff: style layers that it reaches.
         label: class of a conditional generator, the same for all vectors; None takes its class 0.
 
@@ -66,7 +62,7 @@ def render(
 
     network = generator if generator is not None else shipped_generator()
     rows = _checked(np.atleast_2d(np.asarray(vectors, dtype=np.float32)), network.config.z_dim)
-    psi = usual_psi(is_shipped=generator is None) if psi is None else psi
+    psi = network.usual_psi if psi is None else psi
     require_psi(psi)
     _require_label(label, network.config.label_dim)
     pictures = []
@@ -76,11 +72,6 @@ def render(
             labels = None if label is None else torch.full((len(z),), label)
             pictures.append(to_pixels(network(z, psi=psi, cutoff=cutoff, labels=labels)))
     return np.concatenate(pictures)
-
-
-def usual_psi(*, is_shipped: bool) -> float:
-    """Truncation where none is asked for: the shipped generator's own, the paper's for any other."""
-    return PSI if is_shipped else PAPER_PSI
 
 
 def require_psi(psi: float) -> None:
