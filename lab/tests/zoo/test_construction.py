@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -300,3 +304,33 @@ def test_the_command(made: Zoo, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     fault = CliRunner().invoke(app, ["lab", "zoo", "--out", str(tmp_path / "file"), "--size", "small", "--jobs", "1"])
     assert isinstance(fault.exception, HurefError)
+
+
+def test_without_transformers_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "transformers" else find(name))
+    for jobs in (1, 2):
+        with pytest.raises(MissingFileError, match=r"huref-lab\[zoo\]") as caught:
+            build_zoo(tmp_path / "zoo", ZooOptions("small", jobs))
+        assert caught.value.where == "transformers" and not (tmp_path / "zoo").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("raise ImportError('built for another torch')", "ImportError: built for another torch"),
+        ("import os; os._exit(9)", "it ended before it could say why"),
+    ],
+    ids=["a broken package", "a process that dies"],
+)
+def test_workers_that_cannot_start_are_one_clear_error(code: str, why: str, tmp_path: Path) -> None:
+    """With a transformers of their own, since each process imports it afresh."""
+    (tmp_path / "transformers.py").write_text(code)
+    command = [sys.executable, "-m", "huref", "lab", "zoo", "--out", tmp_path / "zoo", "--size", "small", "--json"]
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths}
+    )
+    fault = json.loads(done.stdout)["error"]
+    assert done.returncode == 3 and "Traceback" not in done.stderr and "memory" not in fault["what"]
+    assert fault["what"] == "a process that makes models could not start" and fault["got"] == why

@@ -1,12 +1,13 @@
 """Training small language models of several families from nothing, and further: bases and fine-tunes.
 
-A model is a Hugging Face checkpoint folder made with `transformers` (extra `test`): what huref reads is then a file
+A model is a Hugging Face checkpoint folder made with `transformers` (extra `zoo`): what huref reads is then a file
 that nobody here wrote. AdamW on next-token loss, one text a base, a byte-level BPE vocabulary a tokenizer.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from huref.errors import NotFiniteError, UsageError
+from huref.errors import MissingFileError, NotFiniteError, UsageError
 from huref.forward.checkpoint_writer import write_folder
 from huref.numerics.products import network_dtype
 from huref.progress import Progress, Report
@@ -145,8 +146,25 @@ def tune_further(job: TrainJob, source: Path, ids: Tensor, report: Report | None
     return train_and_save(load_model(source), job, (source / "tokenizer.json").read_bytes(), ids, report)
 
 
+def require_transformers() -> None:
+    """Refuse to train where the package that builds the models is not installed.
+
+    Raises:
+        MissingFileError: it is not there; nothing is imported to find out.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise MissingFileError(
+            "the package that builds and trains language models is not installed",
+            where="transformers",
+            expected="the extra `zoo` of huref-lab",
+            got="no such package",
+            next_step="pip install 'huref-lab[zoo]'",
+        )
+
+
 def load_model(source: Path, attention: str = "sdpa") -> Any:
     """A checkpoint folder as transformers' model, in float32."""
+    require_transformers()
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(
@@ -309,6 +327,7 @@ def fresh_model(model_type: str, sizes: dict[str, Any], vocabulary: int, attenti
         sizes: fields of its configuration.
         attention: transformers' name of an implementation. At these sizes `eager` trains a third faster than `sdpa`.
     """
+    require_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}

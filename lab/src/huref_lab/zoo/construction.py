@@ -1,6 +1,6 @@
 """A zoo of small trained language models whose kinship is known: `huref lab zoo`.
 
-`zoo_plan` says what there is, `zoo_making` and what it imports make one model each, `zoo_models` is the list. Here
+`plan` says what there is, `makers` and what it imports make one model each, `record` is the list. Here
 the plans are made in order, several at once, each in a process with one thread; what was made before is left alone.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from huref.errors import InconclusiveError, UsageError
 from huref.progress import Progress, Report
+from huref_lab.training.language_models import require_transformers
 from huref_lab.zoo.contents import full_plans, small_plans
 from huref_lab.zoo.makers import find_model, make_model
 from huref_lab.zoo.plan import FULL, SMALL, Plan, Scale, digests
@@ -75,7 +76,8 @@ def build_zoo(folder: Path, options: ZooOptions | None = None, report: Report | 
     Raises:
         UsageError: no such size, no process at all, or another zoo in the folder.
         CorruptFileError: the folder's list cannot be read.
-        MissingFileError: a text cannot be had, or SmolLM2 is not installed.
+        MissingFileError: a text cannot be had, or transformers or SmolLM2 is not installed.
+        InconclusiveError: a process that makes models could not start, or was ended from outside.
         OutputError: the folder cannot be written.
         NotFiniteError: a loss diverged.
     """
@@ -99,6 +101,8 @@ def build_plans(folder: Path, plans: Sequence[Plan], scale: Scale, jobs: int, re
     made = {name: model for name, model in found.items() if model is not None}
     build = _Build(folder, tuple(plans), scale, known, made, report)
     waiting = [plan for plan in plans if plan.name not in made]
+    if waiting:
+        require_transformers()
     if made:
         save_zoo(build.zoo())
     if jobs == 1:
@@ -131,11 +135,12 @@ def _make_in_processes(build: _Build, waiting: list[Plan], jobs: int) -> None:
     running: set[Future[ZooModel]] = set()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
         try:
+            _require_start(pool)
             while waiting or running:
                 ready = [plan for plan in waiting if build.is_ready(plan)][: jobs - len(running)]
                 for plan in ready:
                     waiting.remove(plan)
-                    running.add(pool.submit(make_model, *build.arguments(plan)))
+                    running.add(pool.submit(_make, *build.arguments(plan)))
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     build.note(future.result())
@@ -152,14 +157,52 @@ def _make_in_processes(build: _Build, waiting: list[Plan], jobs: int) -> None:
             raise
 
 
+_FAULTS: list[str] = []
+"""Of this process: why its start failed. An exception there would end the pool with a traceback and no reason."""
+
+
 def _start_worker() -> None:
     """One thread a process; an interrupt ends it at once, and the parent says so."""
-    import torch
-    from transformers.utils import logging
+    try:
+        import torch
+        from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(1)
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        torch.set_num_threads(1)
+    except Exception as error:
+        _FAULTS.append(f"{type(error).__name__}: {error}")
+
+
+def _require_start(pool: ProcessPoolExecutor) -> None:
+    """Refuse to hand out work to processes that cannot do any."""
+    try:
+        fault = pool.submit(_fault_of_start).result()
+    except BrokenProcessPool:
+        fault = "it ended before it could say why"
+    if fault:
+        raise _no_start(fault)
+
+
+def _fault_of_start() -> str:
+    return next(iter(_FAULTS), "")
+
+
+def _make(folder: Path, plan: Plan, scale: Scale, parents: tuple[ZooModel, ...], digest: str) -> ZooModel:
+    """`make_model`, in a process that started."""
+    if _FAULTS:
+        raise _no_start(_FAULTS[0])
+    return make_model(folder, plan, scale, parents, digest)
+
+
+def _no_start(fault: str) -> InconclusiveError:
+    return InconclusiveError(
+        "a process that makes models could not start",
+        where="huref lab zoo",
+        expected="torch and transformers that can be imported, and memory for every process",
+        got=fault,
+        next_step="--jobs 1 makes the models in one process, and shows more",
+    )
 
 
 @contextmanager
