@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import huref
 from huref.cli import laboratory
 from huref.errors import UsageError
 
@@ -31,6 +32,12 @@ def test_the_distribution_names_every_command_and_no_other() -> None:
     for point in laboratory.entry_points().values():
         assert point.value.startswith("huref_lab.commands.")
         assert callable(point.load())
+
+
+def test_both_distributions_are_of_one_version() -> None:
+    """The laboratory reaches into the product's rooms, so it takes that very version."""
+    assert importlib.metadata.version("huref") == importlib.metadata.version("huref-lab") == huref.__version__
+    assert f"huref=={huref.__version__}" in (importlib.metadata.requires("huref-lab") or [])
 
 
 def test_without_the_distribution_there_are_no_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from huref.model.source import open_checkpoint
 from huref.model.tokens import load_vocabulary
 from kit.llamas import tiny_llama, write_tiny_gguf
 
+pytestmark = pytest.mark.training
+
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 QUICK = TuneOptions(steps=3, batch=2, length=32, learning_rate=1e-3)
 

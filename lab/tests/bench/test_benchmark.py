@@ -23,6 +23,8 @@ from huref_lab.zoo.record import Zoo
 from kit.command_line import Outcome
 from lab_kit.bench_zoo import FAR, ONE, TWO, listed, write_zoo
 
+pytestmark = pytest.mark.training
+
 PEER = """
 NAME, SOURCE = "size", "nowhere"
 def prepare(path):

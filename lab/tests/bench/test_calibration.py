@@ -16,6 +16,8 @@ from huref_lab.bench.calibration import CalibrationOptions, calibrate, unrelated
 from huref_lab.zoo.record import Zoo, ZooModel, save_zoo
 from kit.checkpoints import llama_state, save_llama
 
+pytestmark = pytest.mark.training
+
 
 def base(name: str, text: str = "t", init: str = "") -> ZooModel:
     return ZooModel(name, name, "base", (), (name,), init or name, "llama", text, "one")

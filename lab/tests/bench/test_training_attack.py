@@ -15,6 +15,8 @@ from huref_lab.bench import training_attack as attacks
 from huref_lab.bench.training_attack import TRACES, TrainingOptions, train_away
 from kit.llamas import as_weights, tiny_llama
 
+pytestmark = pytest.mark.training
+
 TOKENS = torch.arange(400).repeat(8)
 QUICK = TrainingOptions(steps=12, batch=4, length=32, learning_rate=5e-3)
 

@@ -24,6 +24,8 @@ from kit.command_line import Outcome
 from kit.hostile_files import assert_complete
 from kit.tiny_encoders import SMALL
 
+pytestmark = pytest.mark.training
+
 TINY = EncoderConfig(inputs=2, channels=(4, 16), kernel=12, stride=4)
 
 

@@ -43,6 +43,8 @@ from huref_lab.training.language_models import (
 )
 from huref_lab.training.texts import read_text
 
+pytestmark = pytest.mark.training
+
 TINY = Shape(width=32, depth=2, heads=2, kv_heads=1, feed_forward=64)
 QUICK = TrainOptions(steps=60, batch=8, length=32, learning_rate=1e-2)
 TOKENS = 512

@@ -32,6 +32,8 @@ from huref_lab.pictures.embedding import Embedding
 from huref_lab.pictures.sample_distances import Estimate
 from kit.command_line import Outcome
 
+pytestmark = pytest.mark.training
+
 SIDE = 16
 CONFIG = StyleGAN2Config(resolution=SIDE, z_dim=24, w_dim=16, mapping_layers=2, channel_base=128, channel_max=12)
 

@@ -40,6 +40,8 @@ from huref_lab.pictures.efficientnet_lite import (
 from huref_lab.pictures.folder import load_images
 from lab_kit.pictures import random_state
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -24,6 +24,8 @@ from huref_lab.training.language_models import logits
 from kit.llamas import tiny_llama
 from lab_kit.pictures import random_state
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(params=[True, False], ids=["bfloat16", "float32"])
 def dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.dtype:

@@ -27,6 +27,8 @@ from huref_lab.zoo.plan import FULL, OTHER, SMALL, digests
 from huref_lab.zoo.record import MANIFEST, save_zoo
 from huref_lab.zoo.stored import layer_of, read_stored
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Zoo:

@@ -21,6 +21,8 @@ from huref_lab.training.language_models import (
 from huref_lab.training.texts import read_text
 from kit import merge_formulas as formulas
 
+pytestmark = pytest.mark.training
+
 SHAPE = Shape(width=48, depth=2, heads=2, kv_heads=1, feed_forward=96)
 
 
