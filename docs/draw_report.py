@@ -1,4 +1,4 @@
-"""Draw the picture of `docs/reports.md`: `python docs/draw_report.py report.html`, with Chromium or Chrome installed.
+"""Draw the picture of `docs/how-to/reports.md`: `python docs/draw_report.py report.html`; needs Chromium or Chrome.
 
 The page is photographed as it is and set in columns; 128 colours are enough for it.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
-import browser  # noqa: E402
+from kit import browser  # noqa: E402
 
 WIDTH, COLUMNS, HEIGHT = 830, 2, 1724
 COLOURS = 128

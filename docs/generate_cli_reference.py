@@ -1,4 +1,4 @@
-"""Write `docs/cli.md` from the commands themselves: `python docs/generate_cli_reference.py`.
+"""Write `docs/reference/cli.md` from the commands themselves: `python docs/generate_cli_reference.py`.
 
 A test compares the page with what this makes, so they cannot part.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-PAGE = Path(__file__).with_name("cli.md")
+PAGE = Path(__file__).parent / "reference" / "cli.md"
 
 _HEAD = """# Command line
 

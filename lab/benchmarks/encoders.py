@@ -2,8 +2,8 @@
 
     .venv/bin/python lab/benchmarks/encoders.py [--make] [--cnn WEIGHTS] [--plot SVG]
 
-1. Cosine of the vectors against ICS, by band, and the claim of METHOD.md section 5 that no encoder's cosine
-   exceeds the ICS in the mean: `k(rho) <= rho`.
+1. Cosine of the vectors against ICS, by band, and the claim that no encoder's cosine exceeds the ICS in the
+   mean, `k(rho) <= rho`, where terms look isotropic (docs/decisions/2026-11-25-cnn-encoder.md).
 2. Are vectors Gaussian? Kolmogorov-Smirnov a model (Lilliefors' null by simulation), uniformity of those p-values
    over independent models, and Mardia's tests over random-weight models.
 3. Of use? Whether the nearest base is the right one, and how well kin separate from strangers.

@@ -4,7 +4,7 @@ measure; and a ruler for the kernel distance: photographs at ever lower resoluti
     .venv/bin/python lab/benchmarks/image_measures.py TRAINING HELD_OUT
 
 Both are folders of photographs of one kind, of which no picture leaves this process. Needs the extras `study` and
-`train` and the default extractor's package (docs/generator-evaluation.md).
+`train` and the default extractor's package (docs/reference/generator-evaluation.md).
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ def load_floats() -> Llama:
 
 def passages(tokenizer: dict[str, bytes], count: int, length: int) -> list[list[int]]:
     """Half of them English, half Python, each from another place."""
-    english = "\n".join((ROOT / "docs" / name).read_text() for name in ("reading-a-fingerprint.md", "verdict.md"))
+    english = "\n".join(
+        (ROOT / "docs/explanation" / name).read_text() for name in ("reading-a-fingerprint.md", "verdict.md")
+    )
     texts = [encode(tokenizer, text).tolist() for text in (english, standard_library_text(60_000))]
     out = []
     for index in range(count):

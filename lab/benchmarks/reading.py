@@ -6,7 +6,8 @@
 2. At that psi (or the one given) more line-ups, strangers, and a threshold that turns most strangers away.
 3. With `--study`, real models: every encoder's vectors, all bases of the study in one line-up.
 
-Writes `results/reading.json`, `.md` and `.txt`, and the tables of `docs/reading-a-fingerprint.md`, unless `--quick`.
+Writes `results/reading.json`, `.md` and `.txt`, and the tables of `docs/explanation/reading-a-fingerprint.md`,
+unless `--quick`.
 `--sheets` only draws that page's pictures; `--page` only writes its tables again from `reading.json`.
 Needs the extra `study` and the measuring networks: see `huref_lab.pictures.embedding`.
 """
@@ -39,7 +40,7 @@ from measure import machine, verdict
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "lab" / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "reading-a-fingerprint.md"
+PAGE = ROOT / "docs" / "explanation" / "reading-a-fingerprint.md"
 ALL = 99
 """A cutoff that reaches every style layer."""
 

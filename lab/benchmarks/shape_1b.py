@@ -5,7 +5,7 @@
 Ways, each in a process of its own, in turn:
 
 official   transformers loads the model in float32; six full K x K matrices; mean pooling. Written again here
-           from METHOD; products run from left to right, as the official code's do. No image is drawn.
+           from the paper; products run from left to right, as the official code's do. No image is drawn.
 huref      `huref.fingerprint` with the default sketch and `api.write`: fingerprint file and image.
 command    the same through the command line, the whole process counted.
 full terms huref's own six K x K terms of the paper recipe, kept in memory together, and their mean pooling.

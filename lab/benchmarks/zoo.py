@@ -2,7 +2,7 @@
 
     .venv/bin/python lab/benchmarks/zoo.py ZOO > lab/benchmarks/results/zoo.txt
 
-The tables are those of `docs/zoo.md`.
+The tables are those of `docs/reference/zoo.md`.
 """
 
 from __future__ import annotations

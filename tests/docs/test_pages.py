@@ -41,7 +41,7 @@ def _error_classes() -> list[type[errors.HurefError]]:
 
 @pytest.mark.parametrize("kind", _error_classes())
 def test_every_error_class_is_documented_with_its_exit_code(kind: type[errors.HurefError]) -> None:
-    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     rows = [line.split("|") for line in text.splitlines() if line.startswith(f"| `{kind.__name__}` |")]
     assert len(rows) == 1
     assert int(rows[0][2]) == kind.exit_code
@@ -49,7 +49,7 @@ def test_every_error_class_is_documented_with_its_exit_code(kind: type[errors.Hu
 
 
 def test_no_error_class_is_documented_that_does_not_exist() -> None:
-    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     names = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
     assert names == {kind.__name__ for kind in _error_classes()}
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)}

@@ -1,6 +1,6 @@
 """The `paper` recipe against the official formulas, written again here in plain numpy and double precision.
 
-The oracle follows METHOD (HuRef, NeurIPS 2024, section 4) and nothing of huref: it takes stored tensors by their
+The oracle follows the paper (HuRef, NeurIPS 2024, section 4) and nothing of huref: it takes stored tensors by their
 stored names, forms every K x K matrix, and knows one line of algebra per family. Where the official code is
 wrong (grouped keys and values, GPT-2's Conv1D), the defective formula is here too, to show that the tests would
 notice if huref shared it.

@@ -17,7 +17,7 @@ PAPER = Recipe(name="paper", encoder="mean")
 
 
 def official(matrices: list[np.ndarray]) -> np.ndarray:
-    """METHOD: stack the six raw terms, view(512, -1), mean, standardise with n - 1."""
+    """The paper's: stack the six raw terms, view(512, -1), mean, standardise with n - 1."""
     bands = np.stack(matrices).reshape(512, -1).mean(1)
     return (bands - bands.mean()) / bands.std(ddof=1)
 

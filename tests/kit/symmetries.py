@@ -1,7 +1,7 @@
 """Function-preserving rearrangements of a decoder, written on canonical weights in float64.
 
 Each function takes `ArrayWeights` and a numpy generator and returns new `ArrayWeights` whose model computes the
-same function (METHOD: HuRef section 4.1, and beyond it). They are written from the definitions, not from huref.
+same function (HuRef, section 4.1, and beyond it). They are written from the definitions, not from huref.
 """
 
 from __future__ import annotations

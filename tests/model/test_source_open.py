@@ -282,7 +282,7 @@ def parse(source):
 
 
 def test_a_new_format_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/add-a-format.md, done."""
+    """docs/how-to/add-a-format.md, done."""
     (tmp_path / "raw_format.py").write_text(NEW_FORMAT)
     (tmp_path / "weights.raw").write_bytes(np.arange(4, dtype="<f4").tobytes())
     monkeypatch.setattr(huref.model.source, "__path__", [*huref.model.source.__path__, str(tmp_path)])

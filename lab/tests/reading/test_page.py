@@ -13,7 +13,7 @@ from huref_lab.reading.report import choose, goals, summary, tables
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "lab" / "benchmarks" / "results"
-PAGE = (ROOT / "docs" / "reading-a-fingerprint.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "reading-a-fingerprint.md").read_text(encoding="utf-8")
 DOCUMENT = json.loads((RESULTS / "reading.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Attacks: other weights, same function. What a fingerprint has to survive (HuRef, section 3.2).
+"""Attacks: other weights, same function. What a fingerprint has to survive (docs/reference/attacks.md).
 
     attack(model, out, AttackOptions(("all",)))   checkpoint in, checkpoint out, logits checked
     KINDS                                         every attack by name

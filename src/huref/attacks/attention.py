@@ -1,6 +1,6 @@
 """Attacks inside attention: maps between queries and keys, between values and outputs, order of heads.
 
-METHOD.md, section 3; HuRef (NeurIPS 2024), section 3.2. With queries `q = C x`, keys `k = C^-T x` the scores
+HuRef (NeurIPS 2024), section 3.2; docs/reference/attacks.md. With queries `q = C x`, keys `k = C^-T x` the scores
 `q . k` stay for any invertible C where nothing stands between; rotary positions leave only maps that commute
 with every rotation, norms on queries and keys only signs and what their gains take up.
 """

@@ -23,12 +23,16 @@ def compare(
     arch_file: options.ArchFile = None,
     encoder_weights: options.EncoderWeights = None,
     expect: Annotated[str | None, typer.Option(help="Exit with 1 unless this is the verdict.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page, docs/reports.md.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a self-contained HTML page, docs/how-to/reports.md.")
+    ] = None,
     sarif: Annotated[Path | None, typer.Option(help="Write a SARIF 2.1.0 log for continuous integration.")] = None,
     hash_files: Annotated[bool, typer.Option("--hash", help="Hash files above 1 GB too, for both of these.")] = False,
     private: Annotated[
         bool,
-        typer.Option("--private", help="A and B are folders with commitments: compare by proofs, docs/proofs.md."),
+        typer.Option(
+            "--private", help="A and B are folders with commitments: compare by proofs, docs/explanation/proofs.md."
+        ),
     ] = False,
     evidence: Annotated[Path | None, typer.Option(help="Of huref explain: check it, and tell it there.")] = None,
     as_json: options.AsJson = False,

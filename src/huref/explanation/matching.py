@@ -21,7 +21,7 @@ from huref.model.tokens import shared
 
 CLEAR_LAYER = 0.25
 """Share of a layer's neurons that must have one partner by both criteria: twice what networks reach that learned the
-same from the same text (METHOD.md, section 4: at most 0.12)."""
+same from the same text (over all layers of a pair at most 0.09: docs/explanation/verdict.md)."""
 
 _POLISHING = 4
 _SAMPLED_TOKENS = 4096

@@ -53,7 +53,7 @@ def explain(
     out: Path | None = None,
     report: Report | None = None,
 ) -> Explanation:
-    """Recover what was done to A to make B, and see what undoing it shows; see `docs/explain.md`.
+    """Recover what was done to A to make B, and see what undoing it shows; see `docs/explanation/explain.md`.
 
     Args:
         out: saves the evidence there, for others to check.

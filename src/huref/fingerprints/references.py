@@ -27,7 +27,7 @@ def fingerprint(
         model: a directory, a weight file, or a saved fingerprint.
         recipe: defaults to the canonical sketch.
         tokens_file: a ranking, one token id a line from the most to the least frequent; its rarest are used.
-        arch_file: an architecture file of your own, `docs/add-an-architecture.md`.
+        arch_file: an architecture file of your own, `docs/how-to/add-an-architecture.md`.
         encoder_weights: the weights file of the CNN encoder, for `Recipe(encoder="cnn", n_tokens=1024)`.
         report: called with a `Progress` at each step.
 

@@ -144,7 +144,7 @@ def _check(weights: CanonicalWeights, config: Mapping[str, Any]) -> None:
         raise ArchitectureError(
             "the lab has no forward pass for this model, so it cannot check an attack",
             where=weights.checkpoint.reference,
-            expected="a decoder of the families in docs/attacks.md",
+            expected="a decoder of the families in docs/reference/attacks.md",
             got=", ".join(asked),
         )
 

@@ -1,7 +1,7 @@
 """Similarities of two models: PCS over all parameters, Pearson correlations of invariant terms.
 
-METHOD: HuRef (NeurIPS 2024), sections 3 and 4.2. ICS is the mean over the terms of the Pearson correlation of
-M_A and M_B, which equals the official cosine of the standardised, flattened and stacked matrices.
+HuRef (NeurIPS 2024), sections 3 and 4.2; docs/explanation/method.md. ICS is the mean over the terms of the Pearson
+correlation of M_A and M_B, which equals the official cosine of the standardised, flattened and stacked matrices.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Comparison:
         ics: the paper's invariant terms' cosine similarity.
         ics_canonical: the same over canonical terms.
         vectors: cosine of the two fingerprint vectors.
-        aligned: mean over matched layers and kinds of the cosine after alignment (METHOD.md, section 4).
+        aligned: mean over matched layers and kinds of the cosine after alignment (docs/explanation/method.md).
         agreement: pairing agreement, the mean over matched layers; the verdict rests on it.
         layers: the matched layers behind both.
         table: (L_a, L_b) pairing agreement of every pair of layers that was tried, NaN elsewhere; or None.

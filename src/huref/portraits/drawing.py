@@ -1,7 +1,7 @@
 """From fingerprints to pictures that say what they show: one portrait, a sheet, a row, a difference, a badge.
 
 Every picture carries the fingerprints' headers (`huref`) and how it was drawn (`huref:picture`) as text, so that who
-has the fingerprints can draw it again: docs/pictures.md.
+has the fingerprints can draw it again: docs/how-to/pictures.md.
 """
 
 from __future__ import annotations

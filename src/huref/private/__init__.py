@@ -6,7 +6,7 @@
     verify(proof, commitment)          -> Verification  anyone's side
     compare_private(sealed, theirs)    -> PrivateComparison
 
-What each shows, and to whom: docs/proofs.md.
+What each shows, and to whom: docs/explanation/proofs.md.
 """
 
 from __future__ import annotations

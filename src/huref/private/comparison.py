@@ -1,4 +1,4 @@
-"""Two owners compare their models without showing weights: `huref compare --private`, docs/proofs.md.
+"""Two owners compare their models without showing weights: `huref compare --private`, docs/explanation/proofs.md.
 
 Each side holds a folder with its commitment and opening, and gets the other's commitment. Run by either, in any order
 and as often as one likes, this makes the proof that is its to make, and gives the result once both are there.
@@ -25,7 +25,7 @@ from huref.proof.sketch.prover import prove_compare
 from huref.proof.sketch.verifier import Verified, verify_sketches
 
 ACCUSED_FROM = 0.75
-"""An ICS that may be lower than this accuses nobody: unrelated pairs reach 0.64 (docs/proofs.md)."""
+"""An ICS that may be lower than this accuses nobody: unrelated pairs reach 0.64 (docs/explanation/proofs.md)."""
 
 LUCK = 6
 """Standard errors that a verdict allows for: 2^27 roots, tried by an owner who knows both models, give that many."""
@@ -176,7 +176,8 @@ def _verdict(score: PrivateScore, background: Background | None) -> tuple[str, t
     notes = [
         f"the ICS lies between {low:.3f} and {high:.3f} (three standard errors of the sketches)",
         "both sketches are proved; the signs come from both commitments, so neither owner could prepare for them",
-        "it is not proved that the committed integers are the models' weights: docs/proofs.md says what ties them",
+        "it is not proved that the committed integers are the models' weights: "
+        "docs/explanation/proofs.md says what ties them",
     ]
     if background is None:
         return "inconclusive", (*notes, "no background: the calibration is of canonical terms")

@@ -34,7 +34,7 @@ SAME_VECTOR = 0.99999
 """Least cosine of a proof's vector and a published fingerprint's: proof-v1, section 4."""
 
 SAME_PICTURE = 1.0
-"""Largest mean difference, in levels of 255, of a published portrait from the proof's: docs/proofs.md."""
+"""Largest mean difference, in levels of 255, of a published portrait from the proof's: docs/explanation/proofs.md."""
 
 SAME_PART = 8.0
 """Largest mean difference in any of 8 x 8 parts of it."""

@@ -25,7 +25,7 @@ def save_reports(
     options: CompareOptions | None = None,
     report: Report | None = None,
 ) -> None:
-    """Write a comparison as a self-contained page, as SARIF, or as both: docs/reports.md.
+    """Write a comparison as a self-contained page, as SARIF, or as both: docs/how-to/reports.md.
 
     Args:
         found: what `compare` returned.

@@ -82,7 +82,7 @@ def calibrate(options: CalibrationOptions, report: Report | None = None) -> Cali
         "huref": __version__,
         "models": len({model.name for pair in pairs for model in pair}),
         "bases": sorted({root for pair in pairs for model in pair for root in model.roots}),
-        "what": "small language models trained from random weights, and offspring of theirs: docs/zoo.md",
+        "what": "small language models trained from random weights, and offspring of theirs: huref lab zoo",
     }
     return Calibration(options.version, made, tuple(found[frozenset((a.name, b.name))] for a, b in pairs))
 

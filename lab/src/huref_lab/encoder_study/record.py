@@ -171,7 +171,7 @@ def _bytes(path: Path) -> bytes:
             where=str(path),
             expected=f"a folder with {_MODELS} and {_ARRAYS}",
             got=error.strerror or str(error),
-            next_step="make the study first: docs/which-encoder.md",
+            next_step="make the study first: docs/explanation/which-encoder.md",
         ) from None
 
 
@@ -204,5 +204,5 @@ def _corrupt(path: Path, expected: str, got: str) -> CorruptFileError:
         where=str(path),
         expected=expected,
         got=got,
-        next_step="make the study again: docs/which-encoder.md",
+        next_step="make the study again: docs/explanation/which-encoder.md",
     )

@@ -163,7 +163,7 @@ class _Layers:
             expected=f"convolutions of {config.inputs} matrices to {chain} channels, kernel {config.kernel}, each "
             "with a batch normalisation, finite numbers",
             got=got[:300],
-            next_step="docs/cnn-encoder.md describes the architecture; others cannot be used",
+            next_step="docs/explanation/cnn-encoder.md describes the architecture; others cannot be used",
         )
 
 

@@ -5,7 +5,7 @@
     aligned_scores     -> kind: score   operators compared weight by weight
 
 What identifies a lineage is not what a network computes, which its data decide, but which of its parts sit together,
-which only its first weights decide (METHOD.md, section 4).
+which only its first weights decide (docs/explanation/method.md).
 """
 
 from huref.kinship.alignment.aligned import aligned_scores, operators, rotation_deviation

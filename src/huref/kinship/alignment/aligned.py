@@ -1,7 +1,8 @@
 """The aligned score: two layers' operators compared weight by weight, after the map between the residual streams.
 
-Four operators on the residual stream, each a sum over heads or neurons and so free of their order (METHOD.md,
-section 4; the idea of comparing after alignment is AWM's, arXiv 2510.06738, and its map is more general here):
+Four operators on the residual stream, each a sum over heads or neurons and so free of their order
+(docs/explanation/method.md; the idea of comparing after alignment is AWM's, arXiv 2510.06738, and its map is more
+general here):
 
     qk         sum of q_h^T k_h        vo        sum of v_h^T o_h
     up_down    sum of u_i^T d_i        gate_down sum of g_i^T d_i, of unit rows

@@ -2,7 +2,7 @@
 
 Norm gains are folded into what reads the stream, gains behind a branch into what writes it, and a LayerNorm's mean
 subtraction is projected out of both, so that every row turns with the residual stream and with nothing else
-(METHOD.md, section 4). Rows have unit length: the scale of a neuron is free.
+(docs/explanation/method.md). Rows have unit length: the scale of a neuron is free.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A trained network fixes what its neurons do together, but *which* gate sits with which up and down vector is an
 accident of its first weights. Match every neuron of A with one of B by what opens it, and again by what it then reads
 and writes. In kin the two matches are one neuron; in strangers they meet by chance, also where the same data made
-both networks learn the same features (METHOD.md, section 4, "Identity is not function").
+both networks learn the same features (docs/explanation/method.md).
 
 Invariant to permutations of neurons, to their scales and signs, and, by the map between the two residual streams, to
 permutations, signs and rotations of the stream and to absorbed norm gains.

@@ -9,7 +9,7 @@ The rule, in order:
     inconclusive             everything else
 
 Similar behaviour, similar token statistics and a high ICS accuse nobody: models that learned from the same text share
-those (docs/verdict.md).
+those (docs/explanation/verdict.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WHOLE, PART = 0.5, 0.25
 
 FIRST_WEIGHTS = 0.9
 """Below this, first weights in common would explain the agreement: trainings from the same random weights, with other
-text or in another order, kept 0.67 to 0.84 (docs/verdict.md)."""
+text or in another order, kept 0.67 to 0.84 (docs/explanation/verdict.md)."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Named tensors of a checkpoint -> canonical weights; the only place that knows model families.
 
 `open_weights(checkpoint)` finds the family's file in `data/`, checks that every stored tensor has its place,
-and returns `CanonicalWeights`, which read lazily. A new family is one YAML file: docs/add-an-architecture.md.
+and returns `CanonicalWeights`, which read lazily. A new family is one YAML file: docs/how-to/add-an-architecture.md.
 """
 
 from huref.model.arch.canonical import Attention, FeedForward, Geometry

@@ -34,7 +34,7 @@ def choose_family(checkpoint: Checkpoint, families: tuple[Family, ...]) -> Famil
             "this variant of a known family is not described",
             where=checkpoint.reference,
             expected=" or ".join(f"{family.name}: {family.when}" for family, _ in claiming),
-            next_step="describe it in a file and pass it with --arch-file (docs/add-an-architecture.md)",
+            next_step="describe it in a file and pass it with --arch-file (docs/how-to/add-an-architecture.md)",
         )
     raise _unknown(checkpoint, families)
 
@@ -82,5 +82,6 @@ def _unknown(checkpoint: Checkpoint, families: tuple[Family, ...]) -> Architectu
         where=f"{checkpoint.reference}: {identity(checkpoint)}",
         expected=f"nearest known family: {nearest} ({alike:.0%} of the tensor names agree)",
         got=f"only in this checkpoint: {shown(only_here)}; only in {nearest}: {shown(only_there)}",
-        next_step="describe the family in a YAML file and pass it with --arch-file (docs/add-an-architecture.md)",
+        next_step="describe the family in a YAML file and pass it with --arch-file "
+        "(docs/how-to/add-an-architecture.md)",
     )

@@ -245,7 +245,7 @@ class Planner:
                 expected=shown(self.missing),
                 got=f"no place for {shown(left)}" if left else "",
                 next_step="the model is a variant: describe it in a file for --arch-file "
-                "(docs/add-an-architecture.md)"
+                "(docs/how-to/add-an-architecture.md)"
                 if left
                 else "check that every shard is there",
             )
@@ -271,7 +271,7 @@ class Planner:
                 where=self.reference,
                 got=shown(left),
                 next_step="the model is a variant: describe it in a file for --arch-file "
-                "(docs/add-an-architecture.md)",
+                "(docs/how-to/add-an-architecture.md)",
             )
 
     def _check_every_layer_alike(self, found: dict[str, TensorRole], n_layers: int) -> None:

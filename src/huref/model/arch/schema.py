@@ -1,6 +1,6 @@
 """What a family's YAML file may say. The schema is closed: an unknown key is an error that names the key.
 
-`docs/add-an-architecture.md` walks through one file. Nothing here reads a checkpoint.
+`docs/how-to/add-an-architecture.md` walks through one file. Nothing here reads a checkpoint.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def load_family(path: Path) -> Family:
             where=f"{path}, key {'.'.join(str(part) for part in fault['loc']) or 'top level'}",
             expected=str(fault["msg"]),
             got=repr(fault["input"])[:200],
-            next_step="see docs/add-an-architecture.md",
+            next_step="see docs/how-to/add-an-architecture.md",
         ) from None
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ArchitectureError(

@@ -1,6 +1,6 @@
 """Checkpoints: bytes on disk in, named lazy tensors out. Knows file formats and not model families.
 
-`open_checkpoint` is the way in. A format is one module here, named `*_format`; see docs/add-a-format.md.
+`open_checkpoint` is the way in. A format is one module here, named `*_format`; see docs/how-to/add-a-format.md.
 """
 
 from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo, torch_dtype

@@ -90,7 +90,7 @@ def open_generator(path: Path) -> Generator:
             where=str(path),
             expected="finite weights in the shapes of a StyleGAN2",
             got=str(error),
-            next_step="docs/generators.md lists what is supported",
+            next_step="docs/how-to/generators.md lists what is supported",
         ) from error
 
 

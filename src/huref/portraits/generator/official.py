@@ -57,7 +57,7 @@ class _Network:
             where=f"{self.where}, {GENERATOR}.{name}".rstrip("."),
             expected=expected,
             got=got,
-            next_step="docs/generators.md lists what is supported",
+            next_step="docs/how-to/generators.md lists what is supported",
         )
 
 

@@ -1,7 +1,7 @@
 """From fingerprint vector to picture.
 
-The vector is the generator's z (METHOD.md, section 6): similar vectors give similar dogs. Rendering is in fp32 with
-fixed noise, so that a vector has one picture on every machine, within one level of 255.
+The vector is the generator's z (docs/explanation/method.md): similar vectors give similar dogs. Rendering is in fp32
+with fixed noise, so that a vector has one picture on every machine, within one level of 255.
 """
 
 from __future__ import annotations
