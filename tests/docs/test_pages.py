@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,16 @@ from huref import errors
 from kit.references import COMMANDS, reference
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.md")])
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(page for folder in ("docs", "src", "verifier") for page in (ROOT / folder).rglob("*.md")),
+        *(ROOT / "tests").rglob("README.md"),
+        *(ROOT / "lab").glob("*.md"),
+        *(ROOT / "lab" / "benchmarks").glob("*.md"),
+    ]
+)
 
 
 def test_the_command_reference_is_up_to_date() -> None:
@@ -73,6 +84,57 @@ def test_relative_links_resolve(page: Path) -> None:
             assert not anchor or anchor in _anchors(found), target
 
 
+def test_every_document_is_in_the_index() -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", _prose(DOCS / "README.md"))
+    linked = {(DOCS / target).resolve() for target in targets if not re.match(r"[a-z]+:", target)}
+    pages = {page.resolve() for page in DOCS.rglob("*.md")} - {(DOCS / "README.md").resolve()}
+    assert pages and sorted(pages - linked) == []
+
+
+def test_every_document_is_of_a_kind() -> None:
+    kinds = {"tutorial", "how-to", "reference", "explanation", "formats", "decisions"}
+    assert {page.relative_to(DOCS).parts[0] for page in DOCS.rglob("*.md")} == {*kinds, "README.md"}
+
+
+def _is_there(name: str) -> bool:
+    """Whether a dotted name is a module, or leads to something in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_and_files_named_in_the_pages_exist(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # it tells of names that are gone
+    text = page.read_text(encoding="utf-8")
+    named, files = set(), set()
+    for code in re.findall(r"`([^`\n]+)`", text):
+        named |= set(re.findall(r"(?<![\w./-])huref(?:_lab)?(?:\.[A-Za-z_]\w*)+(?![\w./-])", code))
+        files |= set(re.findall(r"(?<![\w./])(?:src|lab|tests|docs|verifier)/[\w./*-]+", code))
+    for module, names in re.findall(r"^ *from (huref[\w.]*) import ([\w, ]+)$", text, re.M):
+        named |= {f"{module}.{name.strip()}" for name in names.split(",")}
+    groups = tomllib.loads((ROOT / "lab" / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    assert [name for name in sorted(named - set(groups)) if not _is_there(name)] == []
+    assert [path for path in sorted(files) if not any(ROOT.glob(path.rstrip("/.")))] == []
+
+
+@pytest.mark.parametrize(("package", "home"), [("huref", "src/huref"), ("huref_lab", "lab/src/huref_lab")])
+def test_the_map_has_every_room(package: str, home: str) -> None:
+    """The tree in CONTRIBUTING.md: rooms with a slash behind them, and lone modules of the lowest layer."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (tree,) = re.findall(rf"^{home}/.*?\n(.*?)(?:^\S|^```)", text, re.M | re.S)
+    rooms = {init.parent.name for init in (ROOT / home).glob("*/__init__.py")}
+    assert set(re.findall(r"^(?: \d| {2}) +(\w+)/", tree, re.M)) == rooms
+
+
 def _anchors(page: Path) -> set[str]:
     """What GitHub makes of the headings."""
     headings = re.findall(r"^#+ +(.*)$", page.read_text(encoding="utf-8"), re.M)
@@ -92,7 +154,7 @@ def _shell_lines() -> list[tuple[str, str]]:
 
 
 def test_commands_in_the_pages_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     groups = {name.rsplit(" ", 1)[0] for name in COMMANDS}
     for page, line in _shell_lines():
         words = re.split(r"\s+", re.split(r"\s+[#|>]|\s*->", line)[0])

@@ -42,7 +42,7 @@ def commands() -> list[list[str]]:
 def test_the_commands_run(workplace: Path, cli: Callable[..., Any], dogs: None) -> None:
     ran = 0
     for words in commands():
-        if words[1] == "train":  # minutes of work: test_generator_training.py and test_cli.py run it small
+        if words[1] == "train":  # minutes of work: lab/tests/generator/test_training.py trains a small one
             continue
         globbed = [sorted(Path().glob(word)) if "*" in word else [word] for word in words[1:]]
         outcome = cli(*itertools.chain.from_iterable(globbed))

@@ -30,7 +30,7 @@ CANONICAL, PAPER = Recipe(), Recipe(name="paper")
 
 @pytest.fixture(autouse=True)
 def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Float32 products: the laws are algebra; what bfloat16 costs is measured in test_compute.py."""
+    """Float32 products: the laws are algebra; what bfloat16 costs is measured in test_products.py."""
     monkeypatch.setattr(products, "has_fast_bfloat16", lambda: False)
 
 

@@ -1,4 +1,4 @@
-"""Command lines with a model, tokenizer or architecture file at fault: what `test_cli_bad_input.py` runs.
+"""Command lines with a model, tokenizer or architecture file at fault: what `tests/cli/test_bad_input.py` runs.
 
 Each case is a function from an empty folder to a command line, with its exit code, error class and parts of message.
 """
