@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from huref import errors
-from kit.references import COMMANDS, reference
+from kit.references import COMMANDS, python_reference, reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -151,6 +151,19 @@ def _shell_lines() -> list[tuple[str, str]]:
         code = [line.strip().removeprefix("$ ") for line in blocks] + re.findall(r"`([^`\n]+)`", text)
         found += [(page.name, line) for line in code if re.match(r"(huref|make) [a-z]", line)]
     return found
+
+
+def test_pages_for_users_import_only_from_public_faces() -> None:
+    pages = [ROOT / "README.md", ROOT / "lab" / "README.md"]
+    pages += [
+        page for kind in ("tutorial", "how-to", "reference", "explanation") for page in (DOCS / kind).glob("*.md")
+    ]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    found = re.findall(r"^ *from (huref[\w.]*) import ([\w, ]+)$", text, re.M)
+    assert found
+    for room, names in found:
+        assert room in python_reference.ROOMS
+        assert set(names.replace(" ", "").split(",")) <= set(importlib.import_module(room).__all__), room
 
 
 def test_commands_in_the_pages_exist() -> None:
