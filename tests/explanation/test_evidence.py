@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import struct
@@ -16,7 +17,7 @@ from safetensors.numpy import load, save
 
 from huref.attacks.stored import stored_config, stored_tensors
 from huref.attacks.vocabulary import new_ids, renumber_files
-from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError, UsageError
+from huref.errors import CorruptFileError, InputError, MissingFileError, UnsafeFileError, UsageError
 from huref.explanation import CheckOptions, ExplainOptions, load_evidence, save_evidence
 from huref.explanation.checking import check_opened
 from huref.explanation.evidence_file import evidence_bytes
@@ -300,17 +301,33 @@ def test_damaged_and_hostile_files_are_refused(found: Explanation, tmp_path: Pat
         with pytest.raises(CorruptFileError):
             load_evidence(path)
     path.write_bytes(rewritten(data, lambda document: document.update(schema_version="huref.evidence/2.0")))
-    with pytest.raises(InputError, match="another format version"):
+    with pytest.raises(InputError, match="another format version, newer than this huref reads"):
         load_evidence(path)
     with pytest.raises(MissingFileError):
         load_evidence(tmp_path / "none")
+
+
+def test_the_digest_is_the_documented_one(found: Explanation) -> None:
+    """Written again from `docs/formats/evidence-v1.md`, so that the page and the code cannot part."""
+    data = evidence_bytes(found)
+    (length,) = struct.unpack("<Q", data[:8])
+    document = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["huref"])
+    expected, tensors = document.pop("sha256"), load(data)
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    kinds = {name: f"{name}:{array.dtype.str}:{list(array.shape)}" for name, array in tensors.items()}
+    hashed = b"huref/evidence/1"
+    for part in [text, *(kinds[name] for name in sorted(tensors))]:
+        hashed += struct.pack("<Q", len(part.encode())) + part.encode()
+    for name in sorted(tensors):
+        hashed += tensors[name].tobytes()
+    assert hashlib.sha256(hashed).hexdigest() == expected
 
 
 def test_a_file_larger_than_any_evidence_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.evidence.safetensors"
     with path.open("wb") as file:
         file.truncate((1 << 31) + 1)
-    with pytest.raises(HurefError, match="larger than any evidence"):
+    with pytest.raises(UnsafeFileError, match="larger than any evidence"):
         load_evidence(path)
 
 

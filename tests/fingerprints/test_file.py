@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError, OutputError
+from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError, OutputError, UnsafeFileError
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.file import SUFFIX, _digest, is_fingerprint, load_fingerprint, save_fingerprint
 from huref.fingerprints.recipe import Recipe
@@ -231,6 +231,14 @@ def test_other_files_are_refused_as_what_they_are(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError):
             load_fingerprint(path)
+
+
+def test_a_file_larger_than_any_fingerprint_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / f"m{SUFFIX}"
+    with path.open("wb") as file:
+        file.truncate((1 << 28) + 1)
+    with pytest.raises(UnsafeFileError, match="larger than any fingerprint"):
+        load_fingerprint(path)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

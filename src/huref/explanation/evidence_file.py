@@ -1,23 +1,19 @@
 """Evidence files, `NAME.evidence.safetensors`: `docs/formats/evidence-v1.md`.
 
-One safetensors file: maps of integers, scales and small matrices as tensors, everything else as canonical JSON under
-the metadata key `huref`, with a digest of both. A file comes from somebody who accuses or defends: it is read as
-hostile. Nothing in it is believed before `huref.explanation.checking` has looked.
+Maps of integers, scales and small matrices are tensors of a file that `huref.files.tensor_file` frames, everything
+else is its document. A file comes from somebody who accuses or defends: it is read as hostile. Nothing in it is
+believed before `huref.explanation.checking` has looked.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from huref.errors import CorruptFileError, InputError, MissingFileError, UnsafeFileError
 from huref.explanation.transform import (
     IDENTITY,
     NONE,
@@ -34,13 +30,22 @@ from huref.explanation.transform import (
 )
 from huref.files.atomic import write_atomically
 from huref.files.canonical_json import canonical_json
+from huref.files.tensor_file import TensorFileKind, digest_of, read_tensor_file, tensor_file_bytes, typed
 
 SUFFIX = ".evidence.safetensors"
-MAX_BYTES = 1 << 31
 MAX_LAYERS, MAX_WIDTH, MAX_PARTS, MAX_HEADS, MAX_HEAD = 4096, 1 << 17, 1 << 24, 4096, 4096
 """Far above any model; what a file may claim before anything is made of it."""
 
 _DOMAIN = b"huref/evidence/1"
+_KIND = TensorFileKind(
+    name="evidence",
+    unreadable="no readable evidence",
+    suffix=SUFFIX,
+    schema=SCHEMA_VERSION,
+    max_bytes=1 << 31,
+    made_by="huref explain A B --out FILE",
+    redo="explain the models again: huref explain A B --out FILE",
+)
 _INTS = ("neurons", "first", "second", "experts", "heads", "heads_first", "heads_second", "groups")
 _MAPS = ("qk", "vo")
 _SHARE = ("n", "n_equal", "n_rounded", "dot", "square_a", "square_b")
@@ -57,12 +62,8 @@ def save_evidence(found: Explanation, path: Path) -> None:
 
 def evidence_bytes(found: Explanation) -> bytes:
     """What `save_evidence` writes."""
-    from safetensors.numpy import save
-
     document, tensors = _document(found), _tensors(found)
-    document["sha256"] = _digest(document, tensors)
-    data: bytes = save(tensors, metadata={"huref": canonical_json(document)})
-    return data
+    return tensor_file_bytes(document, tensors, _digest(document, tensors))
 
 
 def load_evidence(path: str | Path) -> Explanation:
@@ -74,16 +75,7 @@ def load_evidence(path: str | Path) -> Explanation:
         UnsafeFileError: larger than any evidence.
         InputError: evidence of another major format version, or a file that cannot be read.
     """
-    where = Path(path)
-    header, tensors = _read(where)
-    try:
-        document = json.loads(header["__metadata__"]["huref"], parse_constant=_refuse_constant)
-        _require_version(document, where)
-        if document.pop("sha256", "") != _digest(document, tensors):
-            raise ValueError("contents that do not have the digest that the file gives for them")
-        return _parse(document, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise _corrupt(where, f"{type(error).__name__}: {error}"[:200]) from None
+    return read_tensor_file(Path(path), _KIND, _digest, _parse)
 
 
 def _document(found: Explanation) -> dict[str, Any]:
@@ -141,10 +133,10 @@ def _parse(document: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Expla
         layers=layers,
         shares=_shares(document["shares"]),
         before=_shares(document["before"]),
-        gains=_typed(document["gains"], dict),
-        vocabulary={name: _whole(n) for name, n in _typed(document["vocabulary"], dict).items()},
-        notes=tuple(_typed(note, str) for note in _typed(document["notes"], list)),
-        version=_typed(document["version"], str),
+        gains=typed(document["gains"], dict),
+        vocabulary={name: _whole(n) for name, n in typed(document["vocabulary"], dict).items()},
+        notes=tuple(typed(note, str) for note in typed(document["notes"], list)),
+        version=typed(document["version"], str),
     )
     figures = {
         "pcs_before": found.total_before.cosine,
@@ -181,7 +173,7 @@ def _residual(values: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Resi
         sign,
         rotation,
         scale,
-        _typed(values["method"], str),
+        typed(values["method"], str),
         None if embeddings is None else _number(embeddings),
     )
 
@@ -210,7 +202,7 @@ def _layer(row: tuple[int, ...], document: Mapping[str, Any], tensors: dict[str,
         if at + name in tensors:
             parts[name] = _floats(tensors.pop(at + name), 3)
     commutes = document["commutes"][str(number)]
-    silent = tuple(_typed(name, str) for name in _typed(document["silent"][str(number)], list))
+    silent = tuple(typed(name, str) for name in typed(document["silent"][str(number)], list))
     layer = LayerTransform(
         number, feeds, attends, silent, commutes=None if commutes is None else _number(commutes), **parts
     )
@@ -251,22 +243,22 @@ def _numbers(shares: Mapping[str, Share]) -> dict[str, list[float]]:
 
 def _shares(values: Mapping[str, Any]) -> dict[str, Share]:
     found = {}
-    for name, numbers in _typed(values, dict).items():
-        if len(_typed(numbers, list)) != len(_SHARE):
+    for name, numbers in typed(values, dict).items():
+        if len(typed(numbers, list)) != len(_SHARE):
             raise ValueError("a share that is none")
         counts = [_whole(number, 0, 1 << 50) for number in numbers[:3]]
         sums = [_number(number) for number in numbers[3:]]
         if not counts[1] <= counts[2] <= counts[0] or min(sums[1:]) < 0:
             raise ValueError("a share of more than there is")
-        found[_typed(name, str)] = Share(*counts, *sums)
+        found[typed(name, str)] = Share(*counts, *sums)
     return found
 
 
 def _side(values: Mapping[str, Any]) -> Side:
     return Side(
-        _typed(values["name"], str),
-        _typed(values["digest"], str),
-        _typed(values["architecture"], str),
+        typed(values["name"], str),
+        typed(values["digest"], str),
+        typed(values["architecture"], str),
         _whole(values["n_layers"], 1, MAX_LAYERS),
         _whole(values["n_weights"], 1, 1 << 50),
     )
@@ -296,14 +288,8 @@ def _floats(array: np.ndarray, n_axes: int) -> np.ndarray:
     return array
 
 
-def _typed(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"a {type(value).__name__} in place of a {kind.__name__}")
-    return value
-
-
 def _whole(value: Any, low: int = 0, high: int = 1 << 40) -> int:
-    if not low <= _typed(value, int) <= high:
+    if not low <= typed(value, int) <= high:
         raise ValueError(f"a number outside {low} to {high}")
     return int(value)
 
@@ -314,69 +300,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    if not path.is_file():
-        raise MissingFileError(
-            "no such evidence",
-            where=str(path),
-            expected=f"a *{SUFFIX} file",
-            next_step="huref explain A B --out FILE",
-        )
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= MAX_BYTES else b""
-    except OSError as error:
-        raise InputError("evidence cannot be read", where=str(path), got=error.strerror or str(error)) from None
-    if size > MAX_BYTES:
-        raise UnsafeFileError(
-            "a file larger than any evidence", where=str(path), expected=f"at most {MAX_BYTES} bytes", got=str(size)
-        )
-    try:
-        tensors = load(data)
-        (length,) = struct.unpack("<Q", data[:8])
-        header: dict[str, Any] = json.loads(data[8 : 8 + length])
-        return header, tensors
-    except (SafetensorError, ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
-        raise _corrupt(path, str(error)[:200]) from None
-
-
-def _require_version(document: Mapping[str, Any], path: Path) -> None:
-    found = str(document.get("schema_version", "none"))
-    if found.split(".")[:-1] != SCHEMA_VERSION.split(".")[:-1]:
-        raise InputError(
-            "evidence of another format version",
-            where=str(path),
-            expected=f"{SCHEMA_VERSION.rsplit('.', 1)[0]}.x",
-            got=found[:60],
-            next_step="read it with the huref that wrote it, or explain the models again",
-        )
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _digest(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
     """Hexadecimal SHA-256 over domain, canonical JSON, every tensor's name, type and shape, and their data."""
-    hasher = hashlib.sha256(_DOMAIN)
-    names = sorted(tensors)
-    kinds = [f"{name}:{tensors[name].dtype.str}:{list(tensors[name].shape)}" for name in names]
-    for part in (canonical_json(document), *kinds):
-        encoded = part.encode()
-        hasher.update(len(encoded).to_bytes(8, "little") + encoded)
-    for name in names:
-        hasher.update(tensors[name].tobytes())
-    return hasher.hexdigest()
-
-
-def _corrupt(path: Path, got: str) -> CorruptFileError:
-    return CorruptFileError(
-        "no readable evidence",
-        where=str(path),
-        expected=f"a {SCHEMA_VERSION} file",
-        got=got,
-        next_step="explain the models again: huref explain A B --out FILE",
-    )
+    kinds = [f"{name}:{tensors[name].dtype.str}:{list(tensors[name].shape)}" for name in sorted(tensors)]
+    return digest_of(_DOMAIN, (canonical_json(document), *kinds), tensors)

@@ -1,33 +1,37 @@
 """Fingerprint files, `NAME.huref.safetensors`: `docs/formats/fingerprint-v1.md`.
 
-One safetensors file: the arrays as tensors, everything else as canonical JSON under the metadata key `huref`, with a
-digest of both, so that a damaged file is refused instead of compared. It is the only key: safetensors writes several
-in random order.
+`huref.files.tensor_file` reads and writes the frame, and its digest has a damaged file refused instead of compared;
+here stands what a fingerprint's document and tensors have to be.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from huref.errors import CorruptFileError, HurefError, InputError, MissingFileError
 from huref.files.atomic import write_atomically
 from huref.files.canonical_json import canonical_json
+from huref.files.tensor_file import TensorFileKind, digest_of, read_tensor_file, tensor_file_bytes, typed
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import SCHEMA_VERSION, VECTOR_LENGTH, Fingerprint
 
 SUFFIX = ".huref.safetensors"
-_MAX_BYTES = 1 << 28
 _SKETCH_PREFIX = "sketch/"
 _SKETCH_KEY = re.compile("[0-9]{1,6}[.][a-z_]+")
 _DIGEST_DOMAIN = b"huref/fingerprint/1"
+_KIND = TensorFileKind(
+    name="a fingerprint",
+    unreadable="not a readable fingerprint",
+    suffix=SUFFIX,
+    schema=SCHEMA_VERSION,
+    max_bytes=1 << 28,
+    made_by="huref fingerprint MODEL",
+    redo="fingerprint the model again",
+)
 
 
 def is_fingerprint(path: str | Path) -> bool:
@@ -41,11 +45,8 @@ def save_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
     Raises:
         OutputError: the path cannot be written; nothing is left half-written.
     """
-    from safetensors.numpy import save
-
     document, tensors = _contents(fingerprint)
-    document["sha256"] = _digest(document, tensors)
-    write_atomically(path, save(tensors, metadata={"huref": canonical_json(document)}))
+    write_atomically(path, tensor_file_bytes(document, tensors, _digest(document, tensors)))
 
 
 def fingerprint_digest(fingerprint: Fingerprint) -> str:
@@ -66,38 +67,26 @@ def load_fingerprint(path: str | Path) -> Fingerprint:
 
     Raises:
         MissingFileError: no such file.
+        UnsafeFileError: larger than any fingerprint.
         CorruptFileError: not a fingerprint, or damaged.
         InputError: a fingerprint of another major format version, or a file that cannot be read.
     """
-    where = Path(path)
-    header, tensors = _read_tensors(where)
-    try:
-        document = json.loads(header["__metadata__"]["huref"], parse_constant=_refuse_constant)
-        _require_version(document, where)
-        if document.pop("sha256", "") != _digest(document, tensors):
-            raise ValueError("contents that do not have the digest that the file gives for them")
-        return _parse(document, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise _corrupt(where, f"{type(error).__name__}: {error}"[:200]) from None
-    except InputError:
-        raise
-    except HurefError as error:
-        raise _corrupt(where, error.what) from None
+    return read_tensor_file(Path(path), _KIND, _digest, _parse)
 
 
 def _parse(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Fingerprint:
     """A fingerprint from its two parts; ValueError, KeyError or TypeError where they are not one."""
     fingerprint = Fingerprint(
         model=_plain_name(document["model"]),
-        architecture=_typed(document["architecture"], str),
+        architecture=typed(document["architecture"], str),
         recipe=_recipe(document["recipe"]),
         vector=tensors["vector"],
         sketches={k[len(_SKETCH_PREFIX) :]: v for k, v in tensors.items() if k.startswith(_SKETCH_PREFIX)},
-        tokens=_typed(document["tokens"], dict),
-        geometry=_typed(document["geometry"], dict),
-        weights=_typed(document["weights"], dict),
-        notes=tuple(_typed(note, str) for note in _typed(document["notes"], list)),
-        version=_typed(document["version"], str),
+        tokens=typed(document["tokens"], dict),
+        geometry=typed(document["geometry"], dict),
+        weights=typed(document["weights"], dict),
+        notes=tuple(typed(note, str) for note in typed(document["notes"], list)),
+        version=typed(document["version"], str),
     )
     for table, keys in (
         (fingerprint.tokens, ("requested", "used")),
@@ -105,56 +94,9 @@ def _parse(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Fi
         (fingerprint.weights, ("bytes_read", "bytes_total")),
     ):
         for key in keys:
-            _typed(table[key], int)
+            typed(table[key], int)
     _require_arrays(fingerprint)
     return fingerprint
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    if not path.is_file():
-        raise MissingFileError(
-            "no such fingerprint",
-            where=str(path),
-            expected=f"a *{SUFFIX} file",
-            next_step="huref fingerprint MODEL",
-        )
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= _MAX_BYTES else b""
-    except OSError as error:
-        raise InputError("a fingerprint cannot be read", where=str(path), got=error.strerror or str(error)) from None
-    if size > _MAX_BYTES:
-        raise _corrupt(path, f"{size} bytes")
-    try:
-        tensors = load(data)
-        (length,) = struct.unpack("<Q", data[:8])
-        header: dict[str, Any] = json.loads(data[8 : 8 + length])
-        return header, tensors
-    except (SafetensorError, ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
-        raise _corrupt(path, str(error)[:200]) from None
-
-
-def _require_version(document: Mapping[str, Any], path: Path) -> None:
-    """Refuse another major version, and say which huref reads it."""
-    found = str(document.get("schema_version", "none"))
-    if found.split(".")[:-1] == SCHEMA_VERSION.split(".")[:-1]:
-        return
-    writer = document.get("version")
-    writer = f"huref {writer}" if isinstance(writer, str) and writer else "the huref"
-    newer = re.fullmatch("huref[.]fingerprint/([0-9]{1,6})[.].*", found)
-    is_newer = newer is not None and int(newer[1]) > int(SCHEMA_VERSION.split("/")[1].split(".")[0])
-    raise InputError(
-        f"a fingerprint of another format version{', newer than this huref reads' if is_newer else ''}",
-        where=str(path),
-        expected=f"{SCHEMA_VERSION.rsplit('.', 1)[0]}.x",
-        got=found,
-        next_step=f"install {writer} that wrote it, or a later one"
-        if is_newer
-        else f"read the file with {writer} that wrote it, or fingerprint the model again",
-    )
 
 
 def _require_arrays(fingerprint: Fingerprint) -> None:
@@ -171,46 +113,17 @@ def _require_arrays(fingerprint: Fingerprint) -> None:
 
 def _recipe(values: Mapping[str, Any]) -> Recipe:
     kinds = {key: type(value) for key, value in Recipe().to_dict().items()}
-    return Recipe.from_dict({key: _typed(value, kinds.get(key, object)) for key, value in values.items()})
+    return Recipe.from_dict({key: typed(value, kinds.get(key, object)) for key, value in values.items()})
 
 
 def _plain_name(name: Any) -> str:
     """A model's name becomes a file name: one that names another folder is refused."""
-    if _typed(name, str) in ("", ".", "..") or any(mark in name for mark in ("/", "\\", "\0")):
+    if typed(name, str) in ("", ".", "..") or any(mark in name for mark in ("/", "\\", "\0")):
         raise ValueError(f"a model name that is no file name: {name[:60]!r}")
     name.encode()
     return str(name)
 
 
-def _typed(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"a {type(value).__name__} in place of a {kind.__name__}")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _digest(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    """Hexadecimal SHA-256 over the domain, the canonical JSON, and each tensor's name and data, sorted by name.
-
-    JSON and names are UTF-8 with their length in 8 bytes in front; numbers little-endian.
-    """
-    hasher = hashlib.sha256(_DIGEST_DOMAIN)
-    for part in (canonical_json(document), *sorted(tensors)):
-        encoded = part.encode()
-        hasher.update(len(encoded).to_bytes(8, "little") + encoded)
-    for name in sorted(tensors):
-        hasher.update(tensors[name].tobytes())
-    return hasher.hexdigest()
-
-
-def _corrupt(path: Path, got: str) -> CorruptFileError:
-    return CorruptFileError(
-        "not a readable fingerprint",
-        where=str(path),
-        expected=f"a {SCHEMA_VERSION} file",
-        got=got,
-        next_step="fingerprint the model again",
-    )
+    """Hexadecimal SHA-256 over the domain, the canonical JSON, and each tensor's name and data, sorted by name."""
+    return digest_of(_DIGEST_DOMAIN, (canonical_json(document), *sorted(tensors)), tensors)
