@@ -20,9 +20,10 @@ from safetensors.torch import load_file, save_file
 from huref.errors import CorruptFileError, HurefError, InputError, NotFiniteError, UnsafeFileError, UsageError
 from huref.errors import WeightsError as Weights
 from huref.model.source.byte_source import LocalFile
+from huref.model.source.pickle_modules import ModuleRecord
 from huref.portraits.generator.conversion import convert_generator
 from huref.portraits.generator.file import open_generator, save_generator
-from huref.portraits.generator.official_pickle import DESCRIPTION_LIMIT, Module, read_structure
+from huref.portraits.generator.official_pickle import DESCRIPTION_LIMIT, read_structure
 from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
 from kit import official_pickles as official
 from kit.command_line import Outcome
@@ -89,7 +90,7 @@ def test_the_code_in_a_pickle_is_neither_run_nor_read(protocol: int, tmp_path: P
     source = LocalFile(path)
     root = read_structure(source)
     source.close()
-    assert isinstance(root["G_ema"], Module)
+    assert isinstance(root["G_ema"], ModuleRecord)
     assert mark not in repr(root)
 
 

@@ -6,17 +6,22 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from huref.errors import CorruptFileError, InputError, UnsafeFileError
 from huref.model.source.byte_source import FETCH_AGAIN, ByteSource, describe_head
-from huref.model.source.pickle_records import BYTES, RecordUnpickler, StorageRecord, unpickle
+from huref.model.source.pickle_records import BYTES, StorageRecord, checkpoint_rules
+from huref.model.source.pickle_stream import PickleStream
+from huref.model.source.restricted_pickle import PickleRules, unpickle
 
 PICKLE_LIMIT = 32 << 20
 """Bytes of pickled description; 300 bytes a tensor is usual."""
+
+Rules = Callable[[dict[str, StorageRecord]], PickleRules]
+"""Makes the rules under which the pickled object is read, and which fill the dictionary."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -30,11 +35,11 @@ class Container:
     places: Mapping[str, tuple[int, int]]
 
 
-def read_container(source: ByteSource, kind: type[RecordUnpickler] = RecordUnpickler) -> Container:
+def read_container(source: ByteSource, rules: Rules = checkpoint_rules) -> Container:
     """Read the description of the tensors; no tensor data.
 
     Args:
-        kind: what reads the pickled object.
+        rules: for the pickled object.
 
     Raises:
         UnsafeFileError: the pickle names anything but data, or is absurdly large.
@@ -42,11 +47,11 @@ def read_container(source: ByteSource, kind: type[RecordUnpickler] = RecordUnpic
         InputError: written on a big-endian machine.
     """
     if source.read(0, min(4, source.size)) == b"PK\x03\x04":
-        return _read_zip(source, kind)
-    return _read_stream(source, kind)
+        return _read_zip(source, rules)
+    return _read_stream(source, rules)
 
 
-def _read_zip(source: ByteSource, kind: type[RecordUnpickler]) -> Container:
+def _read_zip(source: ByteSource, rules: Rules) -> Container:
     with _zip_errors(source), zipfile.ZipFile(_SourceStream(source)) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
@@ -57,8 +62,9 @@ def _read_zip(source: ByteSource, kind: type[RecordUnpickler]) -> Container:
         prefix = pickles[0].removesuffix("data.pkl")
         if (mark := entries.get(f"{prefix}byteorder")) and _entry_bytes(source, archive, mark) != b"little":
             raise _big_endian(source)
-        pickled = io.BytesIO(_entry_bytes(source, archive, entries[pickles[0]]))
-        root, storages = unpickle(pickled, source.name, kind)
+        pickled = _Held(_entry_bytes(source, archive, entries[pickles[0]]), source.name)
+        storages: dict[str, StorageRecord] = {}
+        root = unpickle(PickleStream(pickled, PICKLE_LIMIT), rules(storages))
         places = {key: _zip_place(source, entries.get(f"{prefix}data/{key}"), key) for key in storages}
     return Container(root, places)
 
@@ -81,33 +87,34 @@ def _zip_place(source: ByteSource, entry: zipfile.ZipInfo | None, key: str) -> t
     return start, entry.file_size
 
 
-def _read_stream(source: ByteSource, kind: type[RecordUnpickler]) -> Container:
+def _read_stream(source: ByteSource, rules: Rules) -> Container:
     """Magic number, protocol, machine, object, list of storage keys: five pickles; then the storages."""
     head = source.read(0, min(32, source.size))
     if not head.startswith(b"\x80"):
         raise _corrupt(source, "a zip archive or a pickle, as torch.save writes", describe_head(head))
-    # The description comes first, so a stream that ends at the limit reads all of an honest one.
-    stream = io.BufferedReader(_SourceStream(source, PICKLE_LIMIT))
-    magic, _ = unpickle(stream, source.name)
+    stream, plain = PickleStream(source, PICKLE_LIMIT), checkpoint_rules({})
+    magic = unpickle(stream, plain)
     if magic != _MAGIC:
         raise _corrupt(source, "torch's magic number first", str(type(magic).__name__))
-    unpickle(stream, source.name)
-    machine, _ = unpickle(stream, source.name)
+    unpickle(stream, plain)
+    machine = unpickle(stream, plain)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise _big_endian(source)
-    root, storages = unpickle(stream, source.name, kind)
-    keys, _ = unpickle(stream, source.name)
+    storages: dict[str, StorageRecord] = {}
+    root = unpickle(stream, rules(storages))
+    keys = unpickle(stream, plain)
     if not isinstance(keys, list):
         raise _corrupt(source, "a list of storage keys", type(keys).__name__)
-    return Container(root, _stream_places(source, stream.tell(), [str(key) for key in keys], storages))
+    return Container(root, _stream_places(source, stream.position, keys, storages))
 
 
 def _stream_places(
-    source: ByteSource, position: int, keys: list[str], storages: Mapping[str, StorageRecord]
+    source: ByteSource, position: int, keys: list[Any], storages: Mapping[str, StorageRecord]
 ) -> dict[str, tuple[int, int]]:
     """Storages follow each other, each after its number of elements in 8 bytes."""
     places: dict[str, tuple[int, int]] = {}
-    for key in keys:
+    for name in keys:
+        key = str(name) if isinstance(name, str | int) else ""
         storage = storages.get(key)
         count = int.from_bytes(source.read(position, 8), "little")
         if storage is None or storage.count != count or storage.dtype not in BYTES:
@@ -121,12 +128,22 @@ def _stream_places(
     return places
 
 
-class _SourceStream(io.RawIOBase):
-    """A byte source as the seekable stream that zipfile and pickle want; no read exceeds the limit."""
+class _Held(ByteSource):
+    """Bytes that were read, as a file."""
 
-    def __init__(self, source: ByteSource, end: int | None = None) -> None:
+    def __init__(self, data: bytes, name: str) -> None:
+        self._data, self.size, self.name = data, len(data), name
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = self._data[offset : offset + len(buffer)]
+
+
+class _SourceStream(io.RawIOBase):
+    """A byte source as the seekable stream that zipfile wants; no read exceeds the limit."""
+
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
-        self._end = source.size if end is None else min(end, source.size)
+        self._end = source.size
         self._position = 0
 
     def readable(self) -> bool:
@@ -152,11 +169,6 @@ class _SourceStream(io.RawIOBase):
         data = self._source.read(self._position, length)
         self._position += length
         return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 @contextmanager

@@ -109,15 +109,15 @@ def locate(source: ByteSource, container: Container, name: str, record: TensorRe
     storage, shape, strides = record.storage, record.shape, record.strides
     numbers = (record.offset, *shape, *strides)
     if len(shape) != len(strides) or any(type(number) is not int or number < 0 for number in numbers):
-        raise _outside(where, "an offset, a shape and strides", str(numbers)[:80])
+        raise contradiction(where, "an offset, a shape and strides", str(numbers)[:80])
     if record.dtype not in BYTES or storage.dtype not in BYTES:
-        raise _outside(where, "a known element type", str(record.dtype)[:80])
+        raise contradiction(where, "a known element type", str(record.dtype)[:80])
     item = BYTES[record.dtype]
     count = element_count(shape, where)
     span = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) if count else 0
     place, place_bytes = container.places[storage.key]
     if (record.offset + span) * item > min(place_bytes, storage.count * BYTES[storage.dtype]):
-        raise _outside(where, f"elements within {place_bytes} bytes", f"up to {(record.offset + span) * item}")
+        raise contradiction(where, f"elements within {place_bytes} bytes", f"up to {(record.offset + span) * item}")
     info = TensorInfo(name, shape, record.dtype, count * item, source.name)
     start = place + record.offset * item
     if count == 0 or _is_row_major(shape, strides):
@@ -146,7 +146,8 @@ def _require_no_repeats(stored: StridedTensor) -> None:
         )
 
 
-def _outside(where: str, expected: str, got: str) -> CorruptFileError:
+def contradiction(where: str, expected: str, got: str) -> CorruptFileError:
+    """The error for a tensor that cannot lie where the file says."""
     return CorruptFileError(
         "a tensor's description contradicts the file",
         where=where,

@@ -7,19 +7,20 @@ calls what it names is refused.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from huref.errors import CorruptFileError, UnsafeFileError
+from huref.errors import CorruptFileError
 from huref.model.source.byte_source import ByteSource
 from huref.model.source.file_set import FileSet
 from huref.model.source.pickle_container import read_container
 from huref.model.source.pickle_format import PickleCheckpoint, locate
-from huref.model.source.pickle_records import RecordUnpickler, TensorRecord
+from huref.model.source.pickle_records import StorageRecord, TensorRecord, checkpoint_rules
 from huref.model.source.ranged_checkpoint import RangedCheckpoint, Shard, open_all
+from huref.model.source.restricted_pickle import Name, PickleRules, as_tuple
 
 SETTINGS = ("stride", "padding", "dilation", "groups", "padding_mode", "eps")
 """Attributes of layers that decide what they compute, besides their tensors."""
@@ -27,13 +28,6 @@ SETTINGS = ("stride", "padding", "dilation", "groups", "padding_mode", "eps")
 _MAX_DEPTH = 32
 _MAX_MODULES = 10_000
 _NESTS = ("encoder", "state_dict", "model_state_dict", "model", "net", "module")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A name that a pickle gives a class or a function: never looked up, cannot be called."""
-
-    name: str
 
 
 @dataclass(eq=False)
@@ -44,66 +38,36 @@ class ModuleRecord:
     state: dict[Any, Any] = field(default_factory=dict)
 
 
-class ModuleUnpickler(RecordUnpickler):
-    """Reads state dictionaries and modules."""
+def module_rules(storages: dict[str, StorageRecord]) -> PickleRules:
+    """State dictionaries and modules: sets besides what checkpoints hold, and any other name, which cannot be called.
 
-    def find_class(self, module: str, name: str) -> Any:
-        """The closed list, sets as tuples, and any other name as a `Kind`."""
-        if (module, name) in (("builtins", "set"), ("__builtin__", "set")):
-            return tuple
-        try:
-            return super().find_class(module, name)
-        except UnsafeFileError:
-            return Kind(f"{module}.{name}")
+    Args:
+        storages: filled with the storages that tensors of the file refer to, by key.
+    """
+    plain = checkpoint_rules(storages)
+    return replace(
+        plain,
+        allowed="modules and tensors, and nothing that can execute",
+        next_step="distrust this file",
+        calls={**plain.calls, **dict.fromkeys(("builtins.set", "__builtin__.set"), as_tuple)},
+        other=Name,
+        persistent=partial(_reference, plain.persistent),
+        make=ModuleRecord,
+        set_state=_set_state,
+    )
 
-    def persistent_load(self, pid: Any) -> Any:
-        """A storage, or, before torch 1.6, a module's class with its source, which is passed over."""
-        if isinstance(pid, tuple) and pid[:1] == ("module",) and len(pid) > 1 and isinstance(pid[1], Kind):
-            return pid[1]
-        return super().persistent_load(pid)
 
-    def _instantiate(self, klass: Any, _arguments: Any) -> None:
-        raise self._refusal(klass)
+def _reference(storage: Any, pid: Any) -> Any:
+    """A storage, or, before torch 1.6, a module's class with its source, which is passed over."""
+    if isinstance(pid, tuple) and len(pid) > 1 and pid[0] == "module" and isinstance(pid[1], Name):
+        return pid[1]
+    return storage(pid)
 
-    def _call(self: Any) -> None:
-        """REDUCE: functions of the closed list only."""
-        arguments, function = self.stack.pop(), self.stack[-1]
-        if not callable(function):
-            raise self._refusal(function)
-        self.stack[-1] = function(*arguments)
 
-    def _make(self: Any) -> None:
-        """NEWOBJ: an empty record of a class without arguments, as modules are."""
-        arguments, kind = self.stack.pop(), self.stack.pop()
-        if not isinstance(kind, Kind) or arguments != ():
-            raise self._refusal(kind)
-        self.append(ModuleRecord(kind.name))
-
-    def _set_state(self: Any) -> None:
-        """BUILD: a module's attributes; of others they are passed over."""
-        state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, ModuleRecord) and isinstance(state, dict):
-            target.state = state
-
-    def _refuse_extra(self: Any) -> None:
-        raise self._refusal(self.stack[-3] if len(self.stack) >= 3 else None)
-
-    def _refusal(self, found: Any) -> UnsafeFileError:
-        return UnsafeFileError(
-            "the pickle asks for more than data; nothing of it was run",
-            where=self.where,
-            expected="modules and tensors, and nothing that can execute",
-            got=found.name[:200] if isinstance(found, Kind) else f"a call of a {type(found).__name__}",
-            next_step="distrust this file",
-        )
-
-    dispatch: ClassVar[dict[int, Callable[[pickle.Unpickler], None]]] = {
-        **RecordUnpickler.dispatch,
-        pickle.REDUCE[0]: _call,
-        pickle.NEWOBJ[0]: _make,
-        pickle.NEWOBJ_EX[0]: _refuse_extra,
-        pickle.BUILD[0]: _set_state,
-    }
+def _set_state(target: Any, state: Any) -> None:
+    """A module's attributes; of others they are passed over."""
+    if isinstance(target, ModuleRecord) and isinstance(state, dict):
+        target.state = state
 
 
 def open_network(path: Path) -> tuple[RangedCheckpoint, Mapping[str, Mapping[str, Any]]]:
@@ -120,7 +84,7 @@ def open_network(path: Path) -> tuple[RangedCheckpoint, Mapping[str, Mapping[str
     settings: dict[str, Mapping[str, Any]] = {}
 
     def parse(source: ByteSource) -> Shard:
-        container = read_container(source, ModuleUnpickler)
+        container = read_container(source, module_rules)
         records = dict(_tensors(_network(container.root), settings))
         return Shard(source, [locate(source, container, name, record) for name, record in records.items()])
 

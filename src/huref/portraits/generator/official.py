@@ -17,7 +17,8 @@ from torch import Tensor
 
 from huref.errors import WeightsError
 from huref.model.source.byte_source import ByteSource
-from huref.portraits.generator.official_pickle import Array, Module, read_array, read_structure
+from huref.model.source.pickle_modules import ModuleRecord
+from huref.portraits.generator.official_pickle import Array, read_array, read_structure
 from huref.portraits.generator.stylegan2 import BLUR, GAIN, StyleGAN2Config
 
 GENERATOR = "G_ema"
@@ -40,7 +41,7 @@ class _Network:
     """Modules and arrays of the generator by their dotted names, and the file's name for messages."""
 
     where: str
-    modules: Mapping[str, Module]
+    modules: Mapping[str, ModuleRecord]
     arrays: Mapping[str, Array]
 
     def shape(self, name: str, rank: int) -> tuple[int, ...]:
@@ -92,10 +93,10 @@ def read_official(source: ByteSource) -> tuple[StyleGAN2Config, dict[str, Tensor
 
 def _network(root: Any, where: str) -> _Network:
     nothing = _Network(where, {}, {})
-    if not isinstance(root, Module) or root.kind != "Generator":
-        got = f"a {root.kind[:80]}" if isinstance(root, Module) else "nothing of the kind"
+    if not isinstance(root, ModuleRecord) or root.kind != "Generator":
+        got = f"a {root.kind[:80]}" if isinstance(root, ModuleRecord) else "nothing of the kind"
         raise nothing.unsupported("", "a StyleGAN2 Generator under this name", got)
-    modules: dict[str, Module] = {}
+    modules: dict[str, ModuleRecord] = {}
     waiting = [("", root)]
     while waiting:
         name, module = waiting.pop()
@@ -106,7 +107,7 @@ def _network(root: Any, where: str) -> _Network:
                 name, "the layers of a StyleGAN2 with skip connections", f"a {module.kind[:80]}"
             )
         modules[name] = module
-        waiting += [(f"{name}.{key}".lstrip("."), child) for key, child in _members(module, "_modules", Module)]
+        waiting += [(f"{name}.{key}".lstrip("."), child) for key, child in _members(module, "_modules", ModuleRecord)]
     arrays = {
         f"{name}.{key}".lstrip("."): value
         for name, module in modules.items()
@@ -116,7 +117,7 @@ def _network(root: Any, where: str) -> _Network:
     return _Network(where, modules, arrays)
 
 
-def _members(module: Module, table: str, kind: type[Any]) -> list[tuple[str, Any]]:
+def _members(module: ModuleRecord, table: str, kind: type[Any]) -> list[tuple[str, Any]]:
     """What is of one kind in a table of the module; None stands there for what a layer does without."""
     found = module.state.get(table)
     pairs = found.items() if type(found) is dict else ()
