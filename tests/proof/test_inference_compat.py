@@ -12,7 +12,7 @@ import pytest
 from huref.errors import CorruptFileError
 from huref.proof.files.container import pack
 from huref.proof.inference.commitment import parse_commitment
-from huref.proof.inference.proof_file import MAGIC, parse_rest, parse_statement
+from huref.proof.inference.proof_file import FRAME, parse_rest, parse_statement
 from huref.proof.inference.verifier import verify_inference
 
 FOLDER = Path(__file__).parents[1] / "compat" / "proof-inference-v1"
@@ -61,7 +61,7 @@ def test_strange_headers_are_refused_or_mean_something_else(name):
 def statement_of(data: bytes) -> object:
     """What a file says, or that it is refused."""
     try:
-        if data[:8] == MAGIC:
+        if data[:8] == FRAME.magic:
             return parse_statement(data, "proof")[0]
         return parse_commitment(data, "commitment").root
     except CorruptFileError:

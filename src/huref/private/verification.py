@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ from huref.fingerprints.record import Fingerprint
 from huref.numerics.cosine import cosine
 from huref.private.answers import WEIGHTS_KIND, Verification, check_answer, check_weights
 from huref.proof.arithmetic.parallel import decode_many_points
-from huref.proof.files.commitment import MAGIC as COMMITMENT
+from huref.proof.files.commitment import FRAME as COMMITMENT
 from huref.proof.files.commitment import Commitment, parse_commitment, read_commitment
 from huref.proof.files.container import read_file
 from huref.proof.files.proof import parse_proof
-from huref.proof.inference.commitment import MAGIC as WEIGHTS
+from huref.proof.inference.commitment import FRAME as WEIGHTS
 from huref.proof.inference.commitment import parse_commitment as parse_inference_commitment
-from huref.proof.inference.proof_file import MAGIC as ANSWER
+from huref.proof.inference.proof_file import FRAME as ANSWER
 from huref.proof.sketch.exact import float_sketches
-from huref.proof.sketch.opened_rows import MAGIC as ROWS
+from huref.proof.sketch.opened_rows import FRAME as ROWS
 from huref.proof.sketch.opened_rows import OpenedRows, excluded_share, parse_rows, verify_rows
 from huref.proof.sketch.verifier import Verified, verify_commitment, verify_sketches
 
@@ -41,6 +42,8 @@ SAME_PART = 8.0
 
 SMALLEST_PICTURE = 64
 """Side in pixels: two portraits of fewer may be alike within `SAME_PICTURE`."""
+
+_rejected = partial(RejectedError, next_step="it was made from other weights, another recipe or another generator")
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,10 @@ def verify(path: Path, commitment: Path | None = None, published: Published | No
     """
     published = published or Published()
     data = read_file(path)
-    if data[:8] == COMMITMENT:
+    if data.startswith(COMMITMENT.magic):
         published.refuse(("fingerprint", "image", "nonce", "model"), "commitment")
         return _commitment(parse_commitment(data, str(path)))
-    if data[:8] == WEIGHTS:
+    if data.startswith(WEIGHTS.magic):
         published.refuse(("fingerprint", "image", "nonce", "model"), WEIGHTS_KIND)
         return check_weights(parse_inference_commitment(data, str(path)))
     if commitment is None:
@@ -103,11 +106,11 @@ def verify(path: Path, commitment: Path | None = None, published: Published | No
             got="none",
             next_step=f"huref verify {path} --commitment DIR",
         )
-    if data[:8] == ANSWER:
+    if data.startswith(ANSWER.magic):
         published.refuse(("fingerprint", "image", "nonce", "model"), "inference")
         return check_answer(commitment, data, str(path))
     found = read_commitment(commitment)
-    if data[:8] == ROWS:
+    if data.startswith(ROWS.magic):
         published.refuse(("fingerprint", "image"), "rows")
         return _rows(found, parse_rows(data, found, str(path)), published)
     proof = parse_proof(data, found.layout, str(path))
@@ -170,7 +173,9 @@ def _require_rows_of(model: Path, commitment: Commitment, opened: OpenedRows, ch
     rows = np.ma.MaskedArray(np.zeros((layout.n_rows, layout.width), np.int16), mask=True)
     rows[chosen] = opened.rows
     if not same_integers(model, layout, commitment.strings, rows):
-        raise _rejected("the rows are not the model's", model, "the rows of the commitment", "others")
+        raise _rejected(
+            "the rows are not the model's", where=str(model), expected="the rows of the commitment", got="others"
+        )
 
 
 def _sketches(verified: Verified, published: Published) -> Verification:
@@ -196,14 +201,19 @@ def _held_against(verified: Verified, published: Published, details: dict[str, A
         given = load_fingerprint(published.fingerprint)
         score = fingerprint_cosine(given, published_fingerprint(verified))
         if given.recipe != verified.commitment.layout.recipe or score < SAME_VECTOR:
-            raise _rejected("the fingerprint is not the proof's", published.fingerprint, SAME_VECTOR, score)
+            raise _rejected(
+                "the fingerprint is not the proof's",
+                where=str(published.fingerprint),
+                expected=str(SAME_VECTOR),
+                got=str(score),
+            )
         details["fingerprint_cosine"] = score
         shown.append(f"the published fingerprint is theirs: cosine {score:.7f}")
     if published.image is not None:
         difference, worst = picture_differences(published.image, published_fingerprint(verified))
         if difference > SAME_PICTURE or worst > SAME_PART:
             expected, got = (f"{SAME_PICTURE}, {SAME_PART} in the worst part", f"{difference:.3f}, {worst:.3f}")
-            raise _rejected("the portrait is not the proof's", published.image, expected, got)
+            raise _rejected("the portrait is not the proof's", where=str(published.image), expected=expected, got=got)
         details["image_difference"] = difference
         shown.append(f"the published portrait is theirs: mean difference {difference:.3f} of 255 levels")
     return shown
@@ -232,7 +242,7 @@ def picture_differences(path: Path, item: Fingerprint) -> tuple[float, float]:
     given = read_png(path)
     if given.shape[0] != given.shape[1] or given.shape[0] < SMALLEST_PICTURE:
         expected, got = f"a square of {SMALLEST_PICTURE} or more", f"{given.shape[1]} x {given.shape[0]}"
-        raise _rejected("the portrait is not the proof's", path, expected, got)
+        raise _rejected("the portrait is not the proof's", where=str(path), expected=expected, got=got)
     drawn = draw([item], PictureOptions(size=given.shape[0]))
     levels = np.abs(drawn.astype(np.float64) - given.astype(np.float64)).mean(axis=2)
     parts = [part.mean() for band in np.array_split(levels, 8) for part in np.array_split(band, 8, axis=1)]
@@ -251,8 +261,3 @@ def _result(
 ) -> Verification:
     layout = commitment.layout
     return Verification(kind, commitment.root.hex(), layout.model, layout.architecture, shown, vector, details)
-
-
-def _rejected(what: str, path: Path, expected: object, got: object) -> RejectedError:
-    next_step = "it was made from other weights, another recipe or another generator"
-    return RejectedError(what, where=str(path), expected=str(expected), got=str(got), next_step=next_step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from huref.files.canonical_json import canonical_json
 from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
 from huref.proof.arithmetic.field import from_bytes, to_bytes
-from huref.proof.files.container import Reader, checked, pack, read_file
+from huref.proof.files.container import Frame, Reader, read_file, root_of
 from huref.proof.files.layout import PROJECTIONS, Layout
 
 NAME = "commitment"
-MAGIC = b"HUREFCM1"
+FRAME = Frame(b"HUREFCM1", "commitment")
 LONGEST_TOKEN = 4096
 _ROOT_DOMAIN = b"huref/root/1"
 
@@ -62,8 +60,7 @@ class Commitment:
         """The file."""
         layout, proof = self.layout, self.no_wrap
         width = sum_bytes(layout)
-        return pack(
-            MAGIC,
+        return FRAME.pack(
             layout.to_dict(),
             pack_strings(self.strings)
             + self.points
@@ -75,9 +72,7 @@ class Commitment:
 
 def commitment_root(layout: Layout, strings: Sequence[bytes], points: bytes) -> bytes:
     """The root: section 5.1."""
-    header = canonical_json(layout.to_dict()).encode()
-    contents = len(header).to_bytes(4, "little") + header + pack_strings(strings) + points
-    return hashlib.sha256(_ROOT_DOMAIN + contents).digest()
+    return root_of(_ROOT_DOMAIN, layout.to_dict(), pack_strings(strings) + points)
 
 
 def sum_bytes(layout: Layout) -> int:
@@ -109,10 +104,7 @@ def parse_commitment(data: bytes, where: str) -> Commitment:
     Raises:
         CorruptFileError: anything that is not as the format says.
     """
-    reader = Reader(data, where)
-    reader.magic(MAGIC, "commitment")
-    _, document = reader.header()
-    layout = checked(reader, lambda: Layout.from_dict(document))
+    layout, reader = FRAME.open(data, where, Layout.from_dict)
     strings = take_strings(reader, layout.n_tokens)
     points = reader.take(layout.n_rows * POINT_BYTES, "points")
     masks = reader.take(PROJECTIONS * POINT_BYTES, "masks")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +22,11 @@ def pack(magic: bytes, header: Mapping[str, Any], sections: bytes) -> bytes:
     """A whole file."""
     text = canonical_json(header).encode()
     return magic + len(text).to_bytes(4, "little") + text + sections
+
+
+def root_of(domain: bytes, header: Mapping[str, Any], sections: bytes) -> bytes:
+    """32 bytes that bind a header and sections: SHA-256 of what a file of them would be, under a domain."""
+    return hashlib.sha256(pack(domain, header, sections)).digest()
 
 
 class Reader:
@@ -100,6 +107,38 @@ class Reader:
             got=got,
             next_step="the file is damaged, forged or of another version: ask its maker for it again",
         )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every file of one kind starts with: a magic and a header; and what errors call it."""
+
+    magic: bytes
+    name: str
+
+    def pack(self, header: Mapping[str, Any], sections: bytes) -> bytes:
+        """A whole file."""
+        return pack(self.magic, header, sections)
+
+    def open(self, data: bytes | memoryview, where: str, parse: Callable[[dict[str, Any]], T]) -> tuple[T, Reader]:
+        """What `parse` makes of the header, and the reader where the sections begin.
+
+        Raises:
+            CorruptFileError: another kind of file, or a header that is not canonical or that `parse` refuses.
+        """
+        reader = self.begin(data, where)
+        _, document = reader.header()
+        return checked(reader, lambda: parse(document)), reader
+
+    def begin(self, data: bytes | memoryview, where: str) -> Reader:
+        """The reader where the header begins.
+
+        Raises:
+            CorruptFileError: another kind of file.
+        """
+        reader = Reader(data, where)
+        reader.magic(self.magic, self.name)
+        return reader
 
 
 def checked(reader: Reader, make: Callable[[], T]) -> T:

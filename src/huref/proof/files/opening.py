@@ -18,9 +18,8 @@ from huref.proof.files.layout import Layout
 from huref.proof.files.secret import SecretKind, asks_for_passphrase, read_secret, write_secret
 
 NAME = "opening"
-MAGIC = b"HUREFOP1"
 SCHEMA = "huref.opening/1"
-KIND = SecretKind(MAGIC, SCHEMA, "opening")
+KIND = SecretKind(b"HUREFOP1", "opening", SCHEMA)
 _BLINDING_DOMAIN = b"huref/row-blinding/1"
 
 

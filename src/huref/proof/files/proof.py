@@ -13,10 +13,10 @@ from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, decode_scala
 from huref.proof.arithmetic.field import byte_length, from_bytes, to_bytes
 from huref.proof.arithmetic.quadratic import QuadraticProof
 from huref.proof.arithmetic.signs import pack_choice, unpack_choice
-from huref.proof.files.container import Reader, checked, pack
+from huref.proof.files.container import Frame, Reader, checked
 from huref.proof.files.layout import Layout
 
-MAGIC = b"HUREFPF1"
+FRAME = Frame(b"HUREFPF1", "proof")
 SCHEMA = "huref.proof/1"
 KINDS = ("fingerprint", "compare")
 ROWS = range(8, 513, 4)
@@ -123,7 +123,7 @@ class SketchProof:
         scalars = [*np.concatenate(q.responses).tolist(), *q.blindings, q.tau]
         sections = [data for _, data in self.bound()[1:]]
         sections += [self.products, q.masks, b"".join(int(v).to_bytes(SCALAR_BYTES, "little") for v in scalars)]
-        return pack(MAGIC, self.claim.to_dict(), b"".join(sections))
+        return FRAME.pack(self.claim.to_dict(), b"".join(sections))
 
 
 def sketch_bytes(sketches: Mapping[str, np.ndarray], width: int) -> bytes:
@@ -152,10 +152,7 @@ def parse_proof(data: bytes, layout: Layout, where: str) -> SketchProof:
     Raises:
         CorruptFileError: anything that is not as the format says.
     """
-    reader = Reader(data, where)
-    reader.magic(MAGIC, "proof")
-    _, document = reader.header()
-    claim = checked(reader, lambda: Claim.from_dict(document))
+    claim, reader = FRAME.open(data, where, Claim.from_dict)
     choice = reader.take((layout.n_tokens + 7) // 8, "the choice of tokens")
     chosen = checked(reader, lambda: unpack_choice(choice, layout.n_tokens))
     m, count = claim.rows, len(layout.terms)
@@ -171,10 +168,7 @@ def parse_proof(data: bytes, layout: Layout, where: str) -> SketchProof:
 
 def claim_of(data: bytes, where: str) -> Claim:
     """What a proof claims, without a commitment at hand."""
-    reader = Reader(data, where)
-    reader.magic(MAGIC, "proof")
-    _, document = reader.header()
-    return checked(reader, lambda: Claim.from_dict(document))
+    return FRAME.open(data, where, Claim.from_dict)[0]
 
 
 def _take_quadratic(reader: Reader, lengths: list[int]) -> QuadraticProof:

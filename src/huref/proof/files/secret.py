@@ -16,19 +16,17 @@ from typing import Any
 
 from huref.errors import OutputError, UsageError
 from huref.files.canonical_json import canonical_json
-from huref.proof.files.container import MAX_FILE, Reader, checked, pack, read_file
+from huref.proof.files.container import MAX_FILE, Frame, Reader, checked, read_file
 
 PIECE = 1 << 20
 _SCRYPT = {"n": 1 << 15, "r": 8, "p": 1}
 
 
 @dataclass(frozen=True)
-class SecretKind:
-    """A kind of secret file: its magic, its schema, and what to call it in errors."""
+class SecretKind(Frame):
+    """A kind of secret file: a frame whose header says its schema."""
 
-    magic: bytes
     schema: str
-    name: str
 
 
 def write_secret(kind: SecretKind, body: Iterable[bytes], path: Path, passphrase: str | None = None) -> None:
@@ -49,7 +47,7 @@ def write_secret(kind: SecretKind, body: Iterable[bytes], path: Path, passphrase
             raise FileExistsError(0, "there is one already, and it is never overwritten")
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pack(kind.magic, header, b""))
+            file.write(kind.pack(header, b""))
             file.writelines(body)
             file.flush()
             os.fsync(file.fileno())
@@ -74,8 +72,7 @@ def read_secret(kind: SecretKind, path: Path, passphrase: str | None = None) -> 
         UsageError: no passphrase, or a wrong one.
         InputError: none, or damaged.
     """
-    reader = Reader(read_file(path, MAX_FILE * 64), str(path))
-    reader.magic(kind.magic, kind.name)
+    reader = kind.begin(read_file(path, MAX_FILE * 64), str(path))
     text, document = reader.header()
     if document.get("schema") != kind.schema or set(document) != {"schema", "encryption"}:
         raise reader.fault(f"is no {kind.name} of version 1", kind.schema, str(document.get("schema")))
@@ -93,8 +90,7 @@ def asks_for_passphrase(kind: SecretKind, path: Path) -> bool:
         InputError: no such file.
     """
     with path.open("rb") as file:
-        reader = Reader(file.read(len(kind.magic) + 4 + (1 << 16)), str(path))
-    reader.magic(kind.magic, kind.name)
+        reader = kind.begin(file.read(len(kind.magic) + 4 + (1 << 16)), str(path))
     return reader.header()[1].get("encryption") is not None
 
 

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 
 from huref.errors import UsageError
-from huref.files.canonical_json import canonical_json
 from huref.proof.arithmetic.curve import POINT_BYTES, ShortCommitter, encode_points
 from huref.proof.arithmetic.field import integers, reduced
-from huref.proof.files.container import Reader, checked, pack
+from huref.proof.files.container import Frame, root_of
 from huref.proof.inference.model import IntegerModel
 from huref.proof.inference.precision import Shape
 
 SCHEMA = "huref.inference-commitment/1"
 NAME = "inference-commitment"
-MAGIC = b"HUREFIC1"
-OPENING_MAGIC = b"HUREFIO1"
+FRAME = Frame(b"HUREFIC1", "inference commitment")
+OPENING_FRAME = Frame(b"HUREFIO1", "inference opening")
 OPENING_SCHEMA = "huref.inference-opening/1"
 _DOMAIN = b"huref/inference-root/1"
 _BLINDING_DOMAIN = b"huref/inference-row-blinding/1"
@@ -47,12 +46,11 @@ class InferenceCommitment:
     @cached_property
     def root(self) -> bytes:
         """32 bytes that bind everything."""
-        header = canonical_json(self._header()).encode()
-        return hashlib.sha256(_DOMAIN + len(header).to_bytes(4, "little") + header + self.points).digest()
+        return root_of(_DOMAIN, self._header(), self.points)
 
     def to_bytes(self) -> bytes:
         """The file."""
-        return pack(MAGIC, self._header(), self.points)
+        return FRAME.pack(self._header(), self.points)
 
     def _header(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "model": self.model, "shape": self.shape.to_dict()}
@@ -77,7 +75,7 @@ class InferenceOpening:
 
     def to_bytes(self) -> bytes:
         """The file; to be kept secret."""
-        return pack(OPENING_MAGIC, {"schema": OPENING_SCHEMA}, self.root + self.seed + self.weights)
+        return OPENING_FRAME.pack({"schema": OPENING_SCHEMA}, self.root + self.seed + self.weights)
 
     def blindings(self, shape: Shape) -> dict[str, np.ndarray]:
         """For each matrix a field element per row."""
@@ -139,10 +137,7 @@ def parse_commitment(data: bytes, where: str) -> InferenceCommitment:
     Raises:
         CorruptFileError: anything that is not as the format says.
     """
-    reader = Reader(data, where)
-    reader.magic(MAGIC, "inference commitment")
-    _, document = reader.header()
-    model, shape = checked(reader, lambda: _from_header(document))
+    (model, shape), reader = FRAME.open(data, where, _from_header)
     points = reader.take(shape.n_rows * POINT_BYTES, "points")
     reader.end()
     return InferenceCommitment(model, shape, points)
@@ -154,11 +149,7 @@ def parse_opening(data: bytes, where: str) -> InferenceOpening:
     Raises:
         CorruptFileError: anything that is not as the format says.
     """
-    reader = Reader(data, where)
-    reader.magic(OPENING_MAGIC, "inference opening")
-    _, document = reader.header()
-    if document != {"schema": OPENING_SCHEMA}:
-        raise reader.fault("has a header that says something impossible", OPENING_SCHEMA, "another schema")
+    _, reader = OPENING_FRAME.open(data, where, _require_opening)
     parts = [reader.take(32, what) for what in ("root", "seed", "weights")]
     reader.end()
     return InferenceOpening(*parts)
@@ -170,6 +161,11 @@ def _from_header(document: Mapping[str, Any]) -> tuple[str, Shape]:
     if not is_right or not isinstance(model, str) or len(model) > 4096 or shape.to_dict() != document["shape"]:
         raise ValueError("keys that nothing claims, or another schema")
     return model, shape
+
+
+def _require_opening(document: Mapping[str, Any]) -> None:
+    if document != {"schema": OPENING_SCHEMA}:
+        raise ValueError(f"another schema than {OPENING_SCHEMA}")
 
 
 def _blinding(seed: bytes, index: int) -> int:

@@ -6,7 +6,8 @@ It ties pi_1 to pi_inf: the model that answers is the model whose portrait was p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,20 @@ from huref.proof.arithmetic.equations import Combination, PointEquations
 from huref.proof.arithmetic.field import ORDER, integers, powers, random_scalar
 from huref.proof.arithmetic.transcript import Transcript
 from huref.proof.files.commitment import Commitment
-from huref.proof.files.container import Reader, checked, pack
+from huref.proof.files.container import Frame
 from huref.proof.files.layout import EMBEDDING, Layout, Term
 from huref.proof.inference.commitment import InferenceCommitment
 from huref.proof.inference.precision import Shape
 
 NAME = "link"
-MAGIC = b"HUREFLK1"
+FRAME = Frame(b"HUREFLK1", "link")
 SCHEMA = "huref.link/1"
+_rejected = partial(
+    RejectedError,
+    where="link",
+    got="others",
+    next_step="the fingerprint and the answers are not shown to be of one model",
+)
 _ROLES = ("q", "k", "v", "o", "gate", "down")
 
 
@@ -66,7 +73,7 @@ class LinkProof:
 
     def to_bytes(self) -> bytes:
         """The file."""
-        return pack(MAGIC, self.header(), self.point + self.response.to_bytes(SCALAR_BYTES, "little"))
+        return FRAME.pack(self.header(), self.point + self.response.to_bytes(SCALAR_BYTES, "little"))
 
 
 def layer_matrices(layer: int) -> tuple[str, ...]:
@@ -146,11 +153,13 @@ def verify_link(commitment: Commitment, inference: InferenceCommitment, link: Li
         CorruptFileError: a point that cannot be accepted.
     """
     if (link.root, link.inference) != (commitment.root, inference.root):
-        raise _rejected("a link between other commitments", f"{commitment.root.hex()} and {inference.root.hex()}")
+        raise _rejected(
+            "a link between other commitments", expected=f"{commitment.root.hex()} and {inference.root.hex()}"
+        )
     try:
         places = linked_rows(commitment.layout, inference.shape, link.tokens)
     except (ValueError, KeyError) as error:
-        raise _rejected("a link between commitments that do not fit", str(error)) from None
+        raise _rejected("a link between commitments that do not fit", expected=str(error)) from None
     transcript, weights = _begin(link, places.size)
     transcript.absorb("mask", link.point)
     e = transcript.challenge("e")
@@ -162,7 +171,7 @@ def verify_link(commitment: Commitment, inference: InferenceCommitment, link: Li
     difference = Combination(((own, weights), (other, -weights % ORDER)))
     equations.require(integers([]), link.response, Combination.of_point(mask) + difference.scaled(e))
     if not equations.hold():
-        raise _rejected("the two commitments do not hold the same rows", "rows that are equal")
+        raise _rejected("the two commitments do not hold the same rows", expected="rows that are equal")
 
 
 def parse_link(data: bytes, where: str) -> LinkProof:
@@ -171,21 +180,20 @@ def parse_link(data: bytes, where: str) -> LinkProof:
     Raises:
         CorruptFileError: anything that is not as the format says.
     """
-    reader = Reader(data, where)
-    reader.magic(MAGIC, "link")
-    _, document = reader.header()
+    claim, reader = FRAME.open(data, where, _from_header)
     point = reader.take(POINT_BYTES, "the mask")
     response = int(decode_scalars(reader.take(SCALAR_BYTES, "the response"), where)[0])
     reader.end()
-    return checked(reader, lambda: _from_header(document, point, response))
+    return replace(claim, point=point, response=response)
 
 
-def _from_header(document: Mapping[str, Any], point: bytes, response: int) -> LinkProof:
+def _from_header(document: Mapping[str, Any]) -> LinkProof:
+    """What is claimed, without its proof."""
     root, inference = (bytes.fromhex(document[name]) for name in ("root", "inference"))
     tokens = tuple(document["tokens"])
     if len(root) != 32 or len(inference) != 32 or not all(type(token) is int for token in tokens):
         raise ValueError("two roots and token ids expected")
-    made = LinkProof(root, inference, tokens, point, response)
+    made = LinkProof(root, inference, tokens, b"", 0)
     if made.header() != dict(document):
         raise ValueError("keys that nothing claims, or another schema")
     return made
@@ -196,8 +204,3 @@ def _begin(link: LinkProof, count: int) -> tuple[Transcript, np.ndarray]:
     transcript = Transcript(SCHEMA)
     transcript.absorb("header", canonical_json(link.header()).encode())
     return transcript, powers(transcript.challenge("rho"), count, first=1)
-
-
-def _rejected(what: str, expected: str) -> RejectedError:
-    next_step = "the fingerprint and the answers are not shown to be of one model"
-    return RejectedError(what, where="link", expected=expected, got="others", next_step=next_step)

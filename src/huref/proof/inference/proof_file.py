@@ -12,14 +12,14 @@ from huref.files.canonical_json import canonical_json
 from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, decode_scalars
 from huref.proof.arithmetic.field import to_bytes
 from huref.proof.arithmetic.quadratic import QuadraticProof
-from huref.proof.files.container import Reader, checked, pack
+from huref.proof.files.container import Frame, Reader
 from huref.proof.inference.inventory import GROUPS, Inventory
 from huref.proof.inference.precision import PRECISIONS, Scales, Shape
 from huref.proof.inference.sumcheck import rounds
 from huref.version import __version__
 
 SCHEMA = "huref.inference-proof/1"
-MAGIC = b"HUREFIP1"
+FRAME = Frame(b"HUREFIP1", "inference proof")
 MOST_TOKENS = 128
 LOGIT_BYTES = 4
 
@@ -92,8 +92,7 @@ class InferenceProof:
         """The file."""
         closing = self.quadratic
         scalars = [*closing.responses, np.array([*closing.blindings, closing.tau], dtype=object)]
-        return pack(
-            MAGIC,
+        return FRAME.pack(
             self.statement.to_dict(),
             logit_bytes(self.logits)
             + self.activations
@@ -146,10 +145,7 @@ def parse_statement(data: bytes, where: str) -> tuple[Statement, Reader]:
     Raises:
         CorruptFileError: anything that is not as the format says.
     """
-    reader = Reader(data, where)
-    reader.magic(MAGIC, "inference proof")
-    _, document = reader.header()
-    return checked(reader, lambda: _statement(document)), reader
+    return FRAME.open(data, where, _statement)
 
 
 def parse_rest(statement: Statement, reader: Reader, inventory: Inventory) -> InferenceProof:

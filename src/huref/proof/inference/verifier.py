@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +24,12 @@ from huref.proof.inference.inventory import GROUPS, Block, Inventory
 from huref.proof.inference.precision import Precision, Shape
 from huref.proof.inference.proof_file import InferenceProof, parse_rest, parse_statement, term_rows
 from huref.proof.inference.sumcheck import follow_sumcheck, rounds
+
+_rejected = partial(
+    RejectedError,
+    "the proof does not hold",
+    next_step="do not rely on this answer: ask its maker for a proof against the commitment that you trust",
+)
 
 
 @dataclass(frozen=True)
@@ -62,14 +69,16 @@ def verify_inference(
     """
     statement, reader = parse_statement(data, where)
     if statement.root != commitment.root:
-        raise _refused(where, f"root {commitment.root.hex()}", f"root {statement.root.hex()}")
+        raise _rejected(where=where, expected=f"root {commitment.root.hex()}", got=f"root {statement.root.hex()}")
     try:
         inventory = statement.inventory(commitment.shape)
     except ValueError as error:
-        raise _refused(where, "tokens and weights that the integer model covers", str(error)) from None
+        raise _rejected(
+            where=where, expected="tokens and weights that the integer model covers", got=str(error)
+        ) from None
     proof = parse_rest(statement, reader, inventory)
     if not _holds(commitment, proof, inventory, report or (lambda _: None)):
-        raise _refused(where, "equations that hold", "at least one that does not")
+        raise _rejected(where=where, expected="equations that hold", got="at least one that does not")
     return VerifiedAnswer(
         commitment.model,
         commitment.root,
@@ -186,13 +195,3 @@ def _pairs(
         weights = closing.weights(factors[3 * i : 3 * i + 3])
         pairs += [CommittedPair(a, b, length, w) for (a, b, length), w in zip(sides, weights, strict=True)]
     return pairs
-
-
-def _refused(where: str, expected: str, got: str) -> RejectedError:
-    return RejectedError(
-        "the proof does not hold",
-        where=where,
-        expected=expected,
-        got=got,
-        next_step="do not rely on this answer: ask its maker for a proof against the commitment that you trust",
-    )

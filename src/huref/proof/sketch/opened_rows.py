@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from huref.proof.arithmetic.curve import POINT_BYTES, SCALAR_BYTES, decode_point
 from huref.proof.arithmetic.equations import Combination, PointEquations
 from huref.proof.arithmetic.field import to_bytes
 from huref.proof.files.commitment import Commitment
-from huref.proof.files.container import Reader, checked, pack
+from huref.proof.files.container import Frame
 from huref.proof.files.opening import Opening
 
-MAGIC = b"HUREFRW1"
+FRAME = Frame(b"HUREFRW1", "file of opened rows")
 SCHEMA = "huref.rows/1"
 _DOMAIN = b"huref/rows/1"
 _NONCE = range(16, 65)
+_rejected = partial(RejectedError, next_step="the owner has not answered this audit: do not rely on the commitment")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class OpenedRows:
             "count": len(self.rows),
             "version": self.version,
         }
-        return pack(MAGIC, header, self.rows.astype("<i2").tobytes() + to_bytes(self.blindings, SCALAR_BYTES))
+        return FRAME.pack(header, self.rows.astype("<i2").tobytes() + to_bytes(self.blindings, SCALAR_BYTES))
 
 
 def chosen_rows(root: bytes, nonce: bytes, count: int, n_rows: int) -> np.ndarray:
@@ -90,15 +92,11 @@ def parse_rows(data: bytes, commitment: Commitment, where: str) -> OpenedRows:
     Raises:
         CorruptFileError: anything that is not as the format says.
     """
-    reader = Reader(data, where)
-    reader.magic(MAGIC, "file of opened rows")
-    _, document = reader.header()
-    count = checked(reader, lambda: _count(document, commitment))
+    (root, nonce, count, version), reader = FRAME.open(data, where, lambda document: _claim(document, commitment))
     rows = np.frombuffer(reader.take(2 * count * commitment.layout.width, "rows"), "<i2")
     blindings = decode_scalars(reader.take(count * SCALAR_BYTES, "blindings"), where)
     reader.end()
-    root, nonce = (bytes.fromhex(document[name]) for name in ("root", "nonce"))
-    found = OpenedRows(root, nonce, rows.reshape(count, -1), blindings, document["version"])
+    found = OpenedRows(root, nonce, rows.reshape(count, -1), blindings, version)
     if found.to_bytes() != data:
         raise reader.fault("has a second encoding of something", "the one encoding", "another")
     return found
@@ -112,19 +110,21 @@ def verify_rows(commitment: Commitment, opened: OpenedRows, nonce: bytes) -> np.
         CorruptFileError: a point that cannot be accepted.
     """
     if opened.root != commitment.root or opened.nonce != nonce:
-        raise _rejected("rows of another audit", "root and nonce", "those of this audit", "others")
+        raise _rejected("rows of another audit", where="root and nonce", expected="those of this audit", got="others")
     layout = commitment.layout
     chosen = chosen_rows(opened.root, nonce, len(opened.rows), layout.n_rows)
     largest = int(np.abs(opened.rows.astype(np.int32)).max())
     if largest >= 1 << (layout.bits - 1):
-        raise _rejected("an integer of too many bits", "rows", f"{layout.bits} bits", str(largest))
+        raise _rejected("an integer of too many bits", where="rows", expected=f"{layout.bits} bits", got=str(largest))
     points = b"".join(commitment.points[i * POINT_BYTES : (i + 1) * POINT_BYTES] for i in chosen.tolist())
     equations = PointEquations()
     first = equations.extend(decode_points(points, "commitment"))
     for index, (row, blinding) in enumerate(zip(opened.rows, opened.blindings.tolist(), strict=True)):
         equations.require(row.astype(object), blinding, Combination.of_point(first + index))
     if not equations.hold():
-        raise _rejected("rows that are not the committed ones", "rows", "openings of the commitment", "others")
+        raise _rejected(
+            "rows that are not the committed ones", where="rows", expected="openings of the commitment", got="others"
+        )
     return chosen
 
 
@@ -133,16 +133,11 @@ def excluded_share(count: int, confidence: float = 0.95) -> float:
     return float(1.0 - (1.0 - confidence) ** (1.0 / count))
 
 
-def _count(document: Mapping[str, Any], commitment: Commitment) -> int:
+def _claim(document: Mapping[str, Any], commitment: Commitment) -> tuple[bytes, bytes, int, str]:
+    """Root, nonce, count of rows, version."""
     count = document["count"]
     texts = [document[name] for name in ("root", "nonce", "version")]
     is_known = document["schema"] == SCHEMA and len(document) == 5 and all(isinstance(text, str) for text in texts)
     if not is_known or type(count) is not int or not 1 <= count <= commitment.layout.n_rows:
         raise ValueError("a count of rows, root, nonce and version expected")
-    bytes.fromhex(document["root"]), bytes.fromhex(document["nonce"])
-    return count
-
-
-def _rejected(what: str, where: str, expected: str, got: str) -> RejectedError:
-    next_step = "the owner has not answered this audit: do not rely on the commitment"
-    return RejectedError(what, where=where, expected=expected, got=got, next_step=next_step)
+    return bytes.fromhex(document["root"]), bytes.fromhex(document["nonce"]), count, document["version"]

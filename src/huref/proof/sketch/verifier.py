@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from py_arkworks_bls12381 import G1Point
@@ -21,6 +22,7 @@ from huref.proof.sketch.no_wrap import require_no_wrap
 from huref.proof.sketch.protocol import require_sketches
 
 MOST_LAYERS = 1 << 16
+_rejected = partial(RejectedError, next_step="do not rely on it: it is forged, damaged, or belongs to something else")
 
 Decode = Callable[[bytes, str], list[G1Point]]
 
@@ -79,20 +81,30 @@ def _require_claim(commitment: Commitment, proof: SketchProof) -> None:
     """Section 9, 3."""
     claim, recipe = proof.claim, commitment.layout.recipe
     if claim.root != commitment.root:
-        raise _rejected("the proof is about another commitment", "root", commitment.root.hex(), claim.root.hex())
+        raise _rejected(
+            "the proof is about another commitment",
+            where="root",
+            expected=commitment.root.hex(),
+            got=claim.root.hex(),
+        )
     if claim.kind == "fingerprint":
         expected = (recipe.seed, recipe.sketch_rows, commitment.layout.n_tokens)
         got = (claim.seed, claim.rows, int(proof.chosen.sum()))
         if got != expected:
             raise _rejected(
-                "the proof is not of the commitment's recipe", "seed, rows, tokens", str(expected), str(got)
+                "the proof is not of the commitment's recipe",
+                where="seed, rows, tokens",
+                expected=str(expected),
+                got=str(got),
             )
         _require_recipe(commitment.layout)
         return
     seed = pair_seed(claim.root, claim.peer or b"")
     if claim.seed != seed or claim.root == claim.peer or proof.chosen.sum() < FEWEST_TOKENS:
         expected_text = f"{seed}, two commitments, at least {FEWEST_TOKENS} tokens"
-        raise _rejected("signs that are not those of the pair", "seed, tokens", expected_text, claim.seed)
+        raise _rejected(
+            "signs that are not those of the pair", where="seed, tokens", expected=expected_text, got=claim.seed
+        )
 
 
 def _require_recipe(layout: Layout) -> None:
@@ -105,9 +117,9 @@ def _require_recipe(layout: Layout) -> None:
     if {term.layer for term in layout.terms} != named or (layers == "all" and depth > MOST_LAYERS):
         raise _rejected(
             "the commitment is not of its recipe",
-            "terms",
-            f"layers {layers} of {depth}",
-            ", ".join(term.key for term in layout.terms[:12]),
+            where="terms",
+            expected=f"layers {layers} of {depth}",
+            got=", ".join(term.key for term in layout.terms[:12]),
         )
 
 
@@ -118,15 +130,10 @@ def _require_commitment(commitment: Commitment, equations: PointEquations, decod
     try:
         require_no_wrap(commitment.layout, commitment.root, commitment.no_wrap, (rows, masks), equations)
     except HurefError as error:
-        raise _rejected(error.what, error.where, error.expected, error.got) from None
+        raise _rejected(error.what, where=error.where, expected=error.expected, got=error.got) from None
     return rows
 
 
 def _require_all(equations: PointEquations, what: str, where: str) -> None:
     if not equations.hold():
-        raise _rejected(what, where, "every equation", "at least one that is false")
-
-
-def _rejected(what: str, where: str, expected: str, got: str) -> RejectedError:
-    next_step = "do not rely on it: it is forged, damaged, or belongs to something else"
-    return RejectedError(what, where=where, expected=expected, got=got, next_step=next_step)
+        raise _rejected(what, where=where, expected="every equation", got="at least one that is false")
