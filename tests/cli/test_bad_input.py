@@ -306,7 +306,7 @@ def test_a_full_disk_leaves_the_old_files(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if moment == "write":
-        monkeypatch.setattr("huref.files.atomic.os.fdopen", fail)
+        monkeypatch.setattr(Path, "write_bytes", fail)
     else:
         monkeypatch.setattr(Path, "replace", fail)
         monkeypatch.setattr(os, "replace", fail)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huref.errors import InputError, OutputError
+from huref.errors import InputError
+from huref.forward.gguf_writer import write_gguf_file
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, GGUFWriter
@@ -24,7 +24,7 @@ def requantise(source: Path, target: Path) -> Path:
         InputError: not a GGUF file.
         OutputError: the target cannot be written; no partial file is left.
     """
-    from gguf import GGUFReader, GGUFWriter
+    from gguf import GGUFReader
 
     try:
         reader = GGUFReader(source)
@@ -33,28 +33,12 @@ def requantise(source: Path, target: Path) -> Path:
             "requantising needs a GGUF file", where=str(source), expected="a GGUF file", got=str(error)
         ) from None
     architecture = str(reader.fields["general.architecture"].contents())
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writer = GGUFWriter(partial, architecture)
+
+    def fill(writer: GGUFWriter) -> None:
         _copy_key_values(reader, writer)
         _add_tensors(reader, writer)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        partial.rename(target)
-    except OSError as error:
-        raise OutputError(
-            "a GGUF file cannot be written",
-            where=str(target),
-            got=error.strerror or str(error),
-            next_step="choose another --out, or make room on the disk",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return target
+
+    return write_gguf_file(target, architecture, fill)
 
 
 def _copy_key_values(reader: GGUFReader, writer: GGUFWriter) -> None:

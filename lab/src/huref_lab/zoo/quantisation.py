@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.errors import OutputError
+from huref.forward.gguf_writer import write_gguf_file
 from huref_lab.zoo.stored import Stored
 
 NF4 = (
@@ -65,31 +64,13 @@ def write_gguf(target: Path, stored: Stored, kind: str) -> Path:
     Raises:
         OutputError: the target cannot be written; no partial file is left.
     """
-    from gguf import GGUFWriter
 
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writer = GGUFWriter(partial, "llama")
+    def fill(writer: Any) -> None:
         _add_sizes(writer, stored.config, kind)
         _add_vocabulary(writer, json.loads(stored.tokenizer))
         _add_tensors(writer, stored, kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        partial.rename(target)
-    except OSError as error:
-        raise OutputError(
-            "a GGUF file cannot be written",
-            where=str(target),
-            got=error.strerror or str(error),
-            next_step="choose another --out, or make room on the disk",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return target
+
+    return write_gguf_file(target, "llama", fill)
 
 
 def _add_sizes(writer: Any, config: Any, kind: str) -> None:
