@@ -21,6 +21,7 @@ from huref_lab.generator.critics import ProjectedCritic
 from huref_lab.generator.training import GeneratorTraining, Trainer
 from huref_lab.pictures.efficientnet_lite import EfficientNetLite0
 from huref_lab.training.language_models import logits
+from huref_lab.training.run import CHECKPOINT
 from kit.llamas import tiny_llama
 from lab_kit.pictures import random_state
 
@@ -111,8 +112,8 @@ def test_a_run_goes_on_on_another_processor(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(products, "has_fast_bfloat16", lambda is_fast=is_fast, **_: is_fast)
         trainer = generator_trainer(tmp_path, monkeypatch)
         before = trainer.images
-        if (tmp_path / training.CHECKPOINT).exists():
-            trainer.restore(tmp_path / training.CHECKPOINT)
+        if (tmp_path / CHECKPOINT).exists():
+            trainer.restore(tmp_path / CHECKPOINT)
             before = trainer.images
             assert before > 0
         trainer.step()

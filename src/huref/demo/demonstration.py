@@ -22,7 +22,7 @@ from huref.demo.rearrangement import DEFAULT_KINDS, logit_error, rearrange
 from huref.demo.requantisation import requantise
 from huref.demo.result import DemoResult, DemoRow, Member
 from huref.errors import InconclusiveError, OutputError
-from huref.files.atomic import write_atomically
+from huref.files.atomic import make_folder, write_atomically
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.pipeline import fingerprint
 from huref.fingerprints.recipe import Recipe
@@ -127,8 +127,8 @@ def run_demo(out: Path, report: Report | None = None, options: DemoOptions | Non
 
 def _models_folder(out: Path, keep: bool) -> Path:
     """Where the copies' checkpoints go. What is deleted at the end is a new folder, never one that was there."""
+    make_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         return out / "models" if keep else Path(tempfile.mkdtemp(prefix=".models-", dir=out))
     except OSError as error:
         raise OutputError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from huref.errors import OutputError
+from huref.files.atomic import make_folder
 from huref.fingerprints.file import SUFFIX, save_fingerprint
 from huref.fingerprints.record import Fingerprint
 from huref.portraits.drawing import PictureOptions, draw, save
@@ -40,15 +40,7 @@ def write(fingerprint: Fingerprint, out: Path) -> tuple[Path, Path]:
     Raises:
         OutputError: the folder cannot be written; nothing is left half-written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            "cannot make the output folder",
-            where=str(out),
-            got=error.strerror or str(error),
-            next_step="--out DIR",
-        ) from None
+    make_folder(out)
     file, picture = out / f"{fingerprint.model}{SUFFIX}", out / f"{fingerprint.model}.png"
     save_picture([fingerprint], picture)
     save_fingerprint(fingerprint, file)

@@ -10,6 +10,11 @@ import typer
 
 from huref.cli import options, output
 
+Minutes = Annotated[float | None, typer.Option(help="Stop after so long, resumably.", show_default=False)]
+Threads = Annotated[int, typer.Option(help="Processor threads; 0 for all cores.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Folder = Annotated[Path, typer.Option(help="Folder to write to; its checkpoint is resumed.")]
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -20,18 +25,18 @@ def group() -> None:
 
 @app.command("encoder")
 def encoder(
-    out: Annotated[Path, typer.Option(help="Folder to write to; its checkpoint is resumed.")],
+    out: Folder,
     side: Annotated[int, typer.Option(help="K of the synthetic terms, a multiple of 256.")] = 1024,
     width: Annotated[int, typer.Option(help="Width of the synthetic models, K or more.")] = 4096,
     steps: Annotated[int, typer.Option(help="Steps of the whole run; the rate falls along a cosine.")] = 1000,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so long, resumably.", show_default=False)] = None,
+    minutes: Minutes = None,
     batch: Annotated[int, typer.Option(help="Triplets a step.")] = 10,
     negatives: Annotated[str, typer.Option(help="fresh, or others: each other's anchors.")] = "fresh",
     learning_rate: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-4,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     evaluate_every: Annotated[int, typer.Option(help="Steps between looks at held-out triplets.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 for all cores.")] = 0,
+    seed: Seed = 0,
+    threads: Threads = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Train the CNN encoder on synthetic terms; an interrupt saves, and the same command goes on."""
@@ -52,27 +57,23 @@ def encoder(
         seed=seed,
         threads=threads,
     )
-    path = train_encoder(settings)
-    if as_json:
-        output.print_json({"schema_version": "huref.training/1.0", "weights_file": str(path)})
-    else:
-        output.say(str(path))
+    _say(train_encoder(settings), as_json)
 
 
 @app.command("generator")
 def generator(
     data: Annotated[Path, typer.Option(help="Folder of pictures, searched with its subfolders.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to; its checkpoint is resumed.")],
+    out: Folder,
     resolution: Annotated[int, typer.Option(help="Side of the pictures in pixels, a power of two.")] = 64,
     critic: Annotated[str, typer.Option(help="projected, pixel or both.")] = "projected",
     images: Annotated[int, typer.Option(help="Photographs to show until the run ends.")] = 400_000,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so long, resumably.", show_default=False)] = None,
+    minutes: Minutes = None,
     batch: Annotated[int, typer.Option(help="Pictures a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="Learning rate of the generator.")] = 0.0015,
     augment: Annotated[float, typer.Option(help="Probability of each disturbance of what the critics see.")] = 0.7,
     save_every: Annotated[int, typer.Option(help="Images between checkpoints.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 for all cores.")] = 0,
+    seed: Seed = 0,
+    threads: Threads = 0,
     start_from: Annotated[
         Path | None,
         typer.Option(help="Trained weights, or a run's folder, to grow from; not larger."),
@@ -121,8 +122,12 @@ def generator(
         pixel_rate=pixel_rate,
         cooldown=cooldown,
     )
-    path = train_generator(settings)
+    _say(train_generator(settings), as_json)
+
+
+def _say(weights: Path, as_json: bool) -> None:
+    """What both commands print."""
     if as_json:
-        output.print_json({"schema_version": "huref.training/1.0", "weights_file": str(path)})
+        output.print_json({"schema_version": "huref.training/1.0", "weights_file": str(weights)})
     else:
-        output.say(str(path))
+        output.say(str(weights))

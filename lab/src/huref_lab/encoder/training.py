@@ -13,7 +13,6 @@ import dataclasses
 import json
 import math
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from huref.errors import CorruptFileError, OutputError, UsageError
-from huref.fingerprints.encoder.file import save_encoder, write_large
+from huref.errors import UsageError
+from huref.fingerprints.encoder.file import save_encoder
 from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
 from huref.numerics.products import network_dtype
 from huref_lab.encoder.samples import SampleShape, draw_triplets, stream
-from huref_lab.training.interrupt import noted_interrupt
+from huref_lab.training.run import Run, begin, read_checkpoint, refusal, require_positive, train, write_checkpoint
 
-CHECKPOINT = "checkpoint.pt"
+COMMAND = "huref train encoder"
 LOG = "log.jsonl"
 WEIGHTS = "encoder.safetensors"
 NEGATIVES = ("fresh", "others")
@@ -86,17 +85,18 @@ class EncoderTraining:
     config: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "learning_rate", "minutes", "save_every", "evaluate_every", "held_out"):
-            if not getattr(self, name) > 0:
-                _refuse("a setting must be positive", name, "more than 0", getattr(self, name))
+        positive = ("steps", "learning_rate", "minutes", "save_every", "evaluate_every", "held_out")
+        require_positive(self, positive, COMMAND)
         if self.negatives not in NEGATIVES:
-            _refuse("no such negatives", "negatives", " or ".join(NEGATIVES), self.negatives)
+            raise refusal("no such negatives", "negatives", " or ".join(NEGATIVES), self.negatives, COMMAND)
         if self.batch < 2:
-            _refuse("batch normalisation and critic need a batch", "batch", "2 triplets or more", self.batch)
+            what = "batch normalisation and critic need a batch"
+            raise refusal(what, "batch", "2 triplets or more", self.batch, COMMAND)
         if self.side < 1 or self.side % self.config.multiple:
-            _refuse("no such side", "side", f"a multiple of {self.config.multiple}", self.side)
+            raise refusal("no such side", "side", f"a multiple of {self.config.multiple}", self.side, COMMAND)
         if self.width < self.side or self.rank < 1:
-            _refuse("the sampler needs wide embeddings", "width", f"{self.side} or more", self.width)
+            what = "the sampler needs wide embeddings"
+            raise refusal(what, "width", f"{self.side} or more", self.width, COMMAND)
 
     @property
     def shape(self) -> SampleShape:
@@ -107,10 +107,6 @@ class EncoderTraining:
         """The settings as they are stored: without what says more about a machine than about a run."""
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if name not in ("out", "threads", "minutes")}
-
-
-def _refuse(what: str, where: str, expected: str, got: object) -> None:
-    raise UsageError(what, where=where, expected=expected, got=str(got), next_step="huref train encoder --help")
 
 
 class Critic(nn.Sequential):
@@ -133,12 +129,12 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     return functional.cosine_similarity(a, b, dim=1)
 
 
-class Trainer:
+class Trainer(Run):
     """The state of a run: networks, optimisers, counts."""
 
     def __init__(self, settings: EncoderTraining) -> None:
         self.settings = settings
-        self.step_count, self.seconds = 0, 0.0
+        self.step_count = 0
         self.losses: dict[str, float] = {}
         self.held_out: dict[str, float] = {}
         self.encoder = EncoderCNN(settings.config, settings.seed).narrow(settings.side)
@@ -205,6 +201,20 @@ class Trainer:
             "held_out_far": float(cosines(anchors, negatives).abs().mean()),
         }
 
+    def is_done(self) -> bool:
+        """All steps are made."""
+        return self.step_count >= self.settings.steps
+
+    def is_save_due(self) -> bool:
+        """Every so many steps."""
+        return self.step_count % self.settings.save_every == 0
+
+    def report(self) -> None:
+        """Look at held-out triplets every so many steps, and log every step."""
+        if self.step_count % self.settings.evaluate_every == 0 or self.is_done():
+            self.evaluate()
+        self.log()
+
     def log(self) -> None:
         """One line in the log, and on standard error where that is a terminal."""
         line = {"step": self.step_count, "seconds": round(self.seconds, 1), **self.losses, **self.held_out}
@@ -218,7 +228,7 @@ class Trainer:
     def save(self) -> Path:
         """Checkpoint and exported weights, each whole or not at all. Returns the weights."""
         out = self.settings.out
-        write_large(out / CHECKPOINT, lambda path: torch.save(self.state(), path))
+        write_checkpoint(out, self.state())
         return self.export(out / WEIGHTS)
 
     def export(self, path: Path) -> Path:
@@ -255,16 +265,8 @@ class Trainer:
             CorruptFileError: not a checkpoint.
             UsageError: a checkpoint of another run.
         """
-        try:
-            state = torch.load(path, weights_only=True, mmap=True)
-            settings, encoder = state["settings"], state["encoder"]
-        except Exception as error:
-            raise CorruptFileError(
-                "not a checkpoint of a training run",
-                where=str(path),
-                got=str(error)[:200],
-                next_step="choose another --out, or delete the file to begin again",
-            ) from error
+        state = read_checkpoint(path, lambda state: (state["settings"], state["encoder"]))
+        settings = state["settings"]
         fixed = ("config", "side", "width", "rank", "seed")
         for name in fixed:
             wanted = json.loads(json.dumps(self.settings.as_json()[name]))
@@ -276,7 +278,7 @@ class Trainer:
                     got=str(settings[name]),
                     next_step="choose another --out, or the run's own settings",
                 )
-        self.encoder.load_state_dict(encoder)
+        self.encoder.load_state_dict(state["encoder"])
         self.critic.load_state_dict(state["critic"])
         self.encoder_optimiser.load_state_dict(state["encoder_optimiser"])
         self.critic_optimiser.load_state_dict(state["critic_optimiser"])
@@ -302,36 +304,4 @@ def train_encoder(settings: EncoderTraining) -> Path:
         UsageError: settings that contradict each other or the checkpoint.
         OutputError: the output folder cannot be written.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError("the output folder cannot be made", where=str(settings.out), got=str(error)) from error
-    trainer = Trainer(settings)
-    checkpoint = settings.out / CHECKPOINT
-    if checkpoint.exists():
-        trainer.restore(checkpoint)
-    return _run(trainer)
-
-
-def _run(trainer: Trainer) -> Path:
-    """Steps until the end, saving on the way."""
-    settings, start = trainer.settings, time.monotonic()
-    before, path = trainer.seconds, settings.out / WEIGHTS
-    with noted_interrupt() as was_interrupted:
-        while trainer.step_count < settings.steps and not was_interrupted:
-            trainer.step()
-            trainer.seconds = before + time.monotonic() - start
-            is_over = trainer.seconds - before > settings.minutes * 60
-            if trainer.step_count % settings.evaluate_every == 0 or trainer.step_count == settings.steps:
-                trainer.evaluate()
-            trainer.log()
-            if is_over:
-                break
-            if trainer.step_count % settings.save_every == 0:
-                trainer.save()
-        path = trainer.save()
-    if was_interrupted:
-        raise KeyboardInterrupt
-    return path
+    return train(begin(settings.out, settings.threads, lambda: Trainer(settings)), settings.minutes)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from huref.errors import OutputError, UsageError
-from huref.files.atomic import write_atomically
+from huref.errors import UsageError
+from huref.files.atomic import make_folder, write_atomically
 from huref.portraits.generator.file import open_generator, read_metadata
 from huref.portraits.generator.stylegan2 import PAPER_PSI, Generator
 from huref.portraits.image.pixels import Pixels, resize
@@ -85,7 +85,7 @@ def evaluate_generator(settings: GeneratorEvaluation) -> Path:
         InputError: a generator, a photograph or a log that cannot be read.
         OutputError: the output folder cannot be written.
     """
-    _make_folder(settings.out)
+    make_folder(settings.out)
     embed = load_embedding(settings.extractor)
     generator = open_generator(settings.weights)
     side = generator.config.resolution
@@ -119,14 +119,6 @@ def evaluate_generator(settings: GeneratorEvaluation) -> Path:
     path = settings.out / "evaluation.json"
     write_atomically(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
     return path
-
-
-def _make_folder(folder: Path) -> None:
-    """Made before anything is measured: minutes of work are not to end at a closed door."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError("the output folder cannot be made", where=str(folder), got=str(error)) from error
 
 
 def draw_vectors(count: int, length: int, seed: int) -> NDArray[np.float32]:

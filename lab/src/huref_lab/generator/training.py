@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import json
 import math
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from huref.errors import CorruptFileError, OutputError, UsageError
-from huref.files.atomic import write_atomically
+from huref.errors import UsageError
 from huref.numerics.products import network_dtype
 from huref.portraits.generator.file import load_generator
 from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config, truncate
@@ -36,10 +33,19 @@ from huref_lab.generator.mapping import even_out
 from huref_lab.generator.readability import make_kin
 from huref_lab.pictures.efficientnet_lite import load_efficientnet
 from huref_lab.pictures.folder import load_images, to_float
-from huref_lab.training.interrupt import noted_interrupt
+from huref_lab.training.run import (
+    CHECKPOINT,
+    Run,
+    begin,
+    read_checkpoint,
+    refusal,
+    require_positive,
+    train,
+    write_checkpoint,
+)
 
 CRITICS = ("projected", "pixel", "both")
-CHECKPOINT = "checkpoint.pt"
+COMMAND = "huref train generator"
 LOG = "log.jsonl"
 
 
@@ -115,24 +121,14 @@ class GeneratorTraining:
 
     def __post_init__(self) -> None:
         if self.critic not in CRITICS:
-            raise UsageError("no such critic", where="critic", expected=" or ".join(CRITICS), got=self.critic)
-        for name in (
-            "images",
-            "batch",
-            "save_every",
-            "learning_rate",
-            "critic_rate",
-            "r1_every",
-            "ema_images",
-            "minutes",
-        ):
-            if not getattr(self, name) > 0:
-                got = str(getattr(self, name))
-                raise UsageError("a setting must be positive", where=name, expected="more than 0", got=got)
+            raise refusal("no such critic", "critic", " or ".join(CRITICS), self.critic, COMMAND)
+        counts, rates = ("images", "batch", "save_every", "r1_every", "ema_images"), ("learning_rate", "critic_rate")
+        require_positive(self, (*counts, *rates, "minutes"), COMMAND)
         try:
             self.network()
         except ValueError as error:
-            raise UsageError("no such generator", where="resolution", got=str(error)) from error
+            expected = "the shape of a StyleGAN2"
+            raise refusal("no such generator", "resolution", expected, error, COMMAND) from error
 
     def network(self) -> StyleGAN2Config:
         """The generator's configuration."""
@@ -164,36 +160,11 @@ def train_generator(settings: GeneratorTraining) -> Path:
         UsageError: settings that contradict each other, the data or the checkpoint.
         OutputError: the output folder cannot be written.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError("the output folder cannot be made", where=str(settings.out), got=str(error)) from error
-    trainer = Trainer(settings, load_images(settings.data, settings.resolution))
-    checkpoint = settings.out / CHECKPOINT
-    if checkpoint.exists():
-        trainer.restore(checkpoint)
-    return _run(trainer)
 
+    def make() -> Trainer:
+        return Trainer(settings, load_images(settings.data, settings.resolution))
 
-def _run(trainer: Trainer) -> Path:
-    """Steps until the end, saving on the way."""
-    settings, start = trainer.settings, time.monotonic()
-    before, saved = trainer.seconds, trainer.images // trainer.settings.save_every
-    with noted_interrupt() as was_interrupted:
-        while trainer.images < settings.images and not was_interrupted:
-            trainer.step()
-            trainer.seconds = before + time.monotonic() - start
-            if trainer.seconds - before > settings.minutes * 60:
-                break
-            if trainer.images // settings.save_every > saved:
-                saved = trainer.images // settings.save_every
-                trainer.save()
-        path = trainer.save()
-    if was_interrupted:
-        raise KeyboardInterrupt
-    return path
+    return train(begin(settings.out, settings.threads, make), settings.minutes)
 
 
 @dataclass(frozen=True)
@@ -213,12 +184,12 @@ class Batch:
     disturbance: Tensor
 
 
-class Trainer:
+class Trainer(Run):
     """The state of a run: networks, optimisers, random numbers, counts."""
 
     def __init__(self, settings: GeneratorTraining, photographs: Tensor) -> None:
         self.settings, self.photographs = settings, photographs
-        self.images, self.seconds = 0, 0.0
+        self.images = 0
         self.dtype = network_dtype()
         self.phases: list[dict[str, Any]] = []
         self.losses: dict[str, float] = {}
@@ -258,6 +229,15 @@ class Trainer:
         self._move_critics(batch, made)
         self._update_average()
         self.images += self.settings.batch
+
+    def is_done(self) -> bool:
+        """All photographs were shown."""
+        return self.images >= self.settings.images
+
+    def is_save_due(self) -> bool:
+        """Every so many images; a step may pass over the number itself."""
+        every, before = self.settings.save_every, self.images - self.settings.batch
+        return self.images // every > before // every
 
     def _set_rates(self) -> None:
         settings = self.settings
@@ -362,16 +342,14 @@ class Trainer:
     def save(self) -> Path:
         """Checkpoint, log line, sheet and export; each file whole or not at all. Returns the exported weights."""
         out = self.settings.out
-        self._report()
+        self._log()
         phases = [*self.phases, {"until_images": self.images, **self.settings.as_json()}]
-        stream = io.BytesIO()
-        torch.save(self.state(phases), stream)
-        write_atomically(out / CHECKPOINT, stream.getvalue())
+        write_checkpoint(out, self.state(phases))
         write_sheet(self.average, out / f"sheet-{self.images // 1000:05d}k.png")
         provenance = Provenance(self.images, len(self.photographs), self.seconds, tuple(phases), dict(self.losses))
         return export_generator(self.average, out / "generator.safetensors", provenance)
 
-    def _report(self) -> None:
+    def _log(self) -> None:
         line = {"images": self.images, "seconds": round(self.seconds, 1), **self.losses}
         with (self.settings.out / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
@@ -434,12 +412,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CorruptFileError: not a checkpoint.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        StyleGAN2Config(**state["network"])
-    except Exception as error:
-        raise CorruptFileError("not a checkpoint of a training run", where=str(path), got=str(error)) from error
-    return state
+    return read_checkpoint(path, lambda state: StyleGAN2Config(**state["network"]))
 
 
 def _closed_phases(phases: list[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:

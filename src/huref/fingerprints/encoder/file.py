@@ -9,9 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from huref.errors import OutputError, WeightsError
+from huref.errors import WeightsError
+from huref.files.atomic import write_whole
 from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
 
 FORMAT = "huref-encoder-cnn-1"
@@ -65,7 +63,7 @@ def save_encoder(encoder: EncoderCNN, path: Path, notes: dict[str, Any]) -> None
     document = {"format": FORMAT, "config": dataclasses.asdict(encoder.config), "notes": notes}
     # One key only: safetensors writes several in random order, and equal weights are to have equal digests.
     metadata = {"huref": json.dumps(document, sort_keys=True)}
-    write_large(path, lambda partial: save_file(tensors, partial, metadata))
+    write_whole(path, lambda partial: save_file(tensors, partial, metadata), (OSError, SafetensorError))
 
 
 def load_encoder(path: Path, sha256: str | None = None) -> EncoderWeights:
@@ -116,34 +114,6 @@ def trained_side(path: Path) -> int:
             return int(json.loads((file.metadata() or {})["huref"])["notes"]["side"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return 0
-
-
-def write_large(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then rename it into place: for files that memory should not hold twice.
-
-    Raises:
-        OutputError: the folder or the file cannot be written; what was at `path` before is untouched.
-    """
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        partial = Path(name)
-        write(partial)
-        partial.chmod(0o644)
-        partial.replace(path)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise OutputError(
-            "cannot write a file",
-            where=str(path),
-            expected="a folder that can be written",
-            got=str(error).splitlines()[0][:200],
-            next_step="choose another --out",
-        ) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from huref.errors import HurefError, InputError, OutputError, UsageError
-from huref.files.atomic import write_atomically
+from huref.files.atomic import make_folder, write_atomically
 from huref.fingerprints.recipe import Recipe
 from huref.model.tokens import Ranking
 from huref.progress import Progress, Report
@@ -143,10 +143,7 @@ def require_free(folder: Path) -> None:
             got=COMMITMENT,
             next_step="choose another folder: an opening that is lost cannot be made again",
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError("cannot make the folder", where=str(folder), got=error.strerror or str(error)) from None
+    make_folder(folder)
 
 
 def _opening(made: Quantised, folder: Path, options: CommitOptions) -> Opening:
