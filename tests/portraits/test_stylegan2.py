@@ -19,7 +19,7 @@ from huref.portraits.generator.stylegan2 import (
     Dense,
     Generator,
     StyleGAN2Config,
-    downsample,
+    blur_kernel,
     leaky,
     modulated_conv,
     truncate,
@@ -75,6 +75,12 @@ def test_demodulation_gives_unit_variance() -> None:
     y, demodulation = modulated_conv(x, torch.randn(8, 16, 3, 3) * 3, torch.rand(64, 16) * 4 + 0.1)
     inner = (y * demodulation[:, :, None, None])[:, :, 1:-1, 1:-1]
     assert inner.var().item() == pytest.approx(1.0, abs=0.03)
+
+
+def downsample(x: torch.Tensor) -> torch.Tensor:
+    """Half the side, low-pass filtered, as the discriminator of the publication does."""
+    channels = x.shape[1]
+    return functional.conv2d(x, blur_kernel(channels, x, gain=1.0), stride=2, padding=1, groups=channels)
 
 
 def test_filters_keep_constants_and_undo_each_other_on_them() -> None:

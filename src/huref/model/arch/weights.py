@@ -112,10 +112,6 @@ class CanonicalWeights:
         """
         return tuple(name for name, role in self._roles.items() if not role.is_alias)
 
-    def layer_names(self, layer: int) -> tuple[str, ...]:
-        """The names of one layer's tensors."""
-        return tuple(name for name in self.names() if name.startswith(f"layers.{layer}."))
-
     def shape(self, name: str) -> tuple[int, ...]:
         """Canonical shape: projections (out, in), embeddings (vocabulary, width)."""
         return self._role(name).shape

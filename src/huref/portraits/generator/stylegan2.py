@@ -140,12 +140,6 @@ def upsample(x: Tensor) -> Tensor:
     return functional.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
 
 
-def downsample(x: Tensor) -> Tensor:
-    """Half the side, low-pass filtered: (n, c, 2h, 2w) -> (n, c, h, w)."""
-    channels = x.shape[1]
-    return functional.conv2d(x, blur_kernel(channels, x, gain=1.0), stride=2, padding=1, groups=channels)
-
-
 class Dense(nn.Module):
     """Fully connected layer with equalised learning rate (Karras et al., "Progressive Growing of GANs", 4.1).
 

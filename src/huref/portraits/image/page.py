@@ -19,8 +19,6 @@ GAP = 14
 MAX_PIXELS = 1 << 26
 """Of a whole page: below the size at which Pillow warns of a decompression bomb."""
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
 
 class Page:
     """A sheet of paper, written on in one size of letters.
