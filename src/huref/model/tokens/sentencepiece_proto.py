@@ -8,12 +8,13 @@ are user-defined nor which kind of model it is.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from huref.errors import TokenizerError
+from huref.files.protobuf import fields
 from huref.model.tokens.vocabulary import MAX_IDS
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -56,14 +57,14 @@ def parse_model(content: bytes, source: str) -> SentencePieceModel:
     scores: list[bytes] = []
     types: list[int] = []
     try:
-        for number, value in _fields(content):
+        for number, value in fields(content):
             if number == _PIECES and isinstance(value, bytes):
                 piece, score, kind = _parse_piece(value)
                 pieces.append(piece.decode())
                 scores.append(score)
                 types.append(kind)
             elif number == _TRAINER and isinstance(value, bytes):
-                model_type = next((int(v) for n, v in _fields(value) if n == _MODEL_TYPE), UNIGRAM)
+                model_type = next((int(v) for n, v in fields(value) if n == _MODEL_TYPE), UNIGRAM)
         if not 0 < len(pieces) <= MAX_IDS:
             raise ValueError(f"{len(pieces)} pieces")
     except (ValueError, IndexError, struct.error) as error:
@@ -108,7 +109,7 @@ def _parse_piece(entry: bytes) -> tuple[bytes, bytes, int]:
         if len(rest) == 7 and rest[0] == 0x15 and rest[5] == 0x18:
             return entry[2:end], rest[1:5], rest[6]
     piece, score, kind = b"", bytes(4), NORMAL
-    for number, value in _fields(entry):
+    for number, value in fields(entry):
         if number == _PIECE and isinstance(value, bytes):
             piece = value
         elif number == _SCORE and isinstance(value, bytes) and len(value) == 4:
@@ -116,38 +117,6 @@ def _parse_piece(entry: bytes) -> tuple[bytes, bytes, int]:
         elif number == _TYPE and isinstance(value, int):
             kind = value
     return piece, score, kind
-
-
-def _fields(buffer: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field number and value; fixed-width values stay bytes (protocol-buffer wire format)."""
-    position = 0
-    while position < len(buffer):
-        key, position = _varint(buffer, position)
-        wire = key & 7
-        if wire == 0:
-            value, position = _varint(buffer, position)
-            yield key >> 3, value
-            continue
-        size = {1: 8, 5: 4}.get(wire, -1)
-        if wire == 2:
-            size, position = _varint(buffer, position)
-        if size < 0 or position + size > len(buffer):
-            raise ValueError(f"a field of {size} bytes at byte {position} of {len(buffer)}")
-        yield key >> 3, buffer[position : position + size]
-        position += size
-
-
-def _varint(buffer: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = buffer[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError(f"a number of more than 64 bits at byte {position}")
 
 
 def _write_varint(value: int) -> bytes:
