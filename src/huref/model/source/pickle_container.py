@@ -14,8 +14,9 @@ from typing import Any
 from huref.errors import CorruptFileError, InputError, UnsafeFileError
 from huref.model.source.byte_source import FETCH_AGAIN, ByteSource, describe_head
 from huref.model.source.pickle_records import BYTES, StorageRecord, checkpoint_rules
+from huref.model.source.pickle_rules import PickleRules
 from huref.model.source.pickle_stream import PickleStream
-from huref.model.source.restricted_pickle import PickleRules, unpickle
+from huref.model.source.restricted_pickle import unpickle
 
 PICKLE_LIMIT = 32 << 20
 """Bytes of pickled description; 300 bytes a tensor is usual."""

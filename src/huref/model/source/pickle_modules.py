@@ -19,8 +19,8 @@ from huref.model.source.file_set import FileSet
 from huref.model.source.pickle_container import read_container
 from huref.model.source.pickle_format import PickleCheckpoint, locate
 from huref.model.source.pickle_records import StorageRecord, TensorRecord, checkpoint_rules
+from huref.model.source.pickle_rules import Name, PickleRules, as_tuple
 from huref.model.source.ranged_checkpoint import RangedCheckpoint, Shard, open_all
-from huref.model.source.restricted_pickle import Name, PickleRules, as_tuple
 
 SETTINGS = ("stride", "padding", "dilation", "groups", "padding_mode", "eps")
 """Attributes of layers that decide what they compute, besides their tensors."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from huref.model.source.restricted_pickle import Name, PickleRules, as_tuple, first, nothing, ordered_dict
+from huref.model.source.pickle_rules import Name, PickleRules, as_tuple, first, nothing, ordered_dict
 
 _STORAGES = {
     "DoubleStorage": "F64",

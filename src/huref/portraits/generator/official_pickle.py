@@ -25,8 +25,9 @@ from huref.model.source.pickle_container import read_container
 from huref.model.source.pickle_format import contradiction
 from huref.model.source.pickle_modules import ModuleRecord
 from huref.model.source.pickle_records import BYTES, StorageRecord
+from huref.model.source.pickle_rules import PickleRules, first, nothing, ordered_dict
 from huref.model.source.pickle_stream import PickleStream, Window
-from huref.model.source.restricted_pickle import PickleRules, first, nothing, ordered_dict, unpickle
+from huref.model.source.restricted_pickle import unpickle
 
 DESCRIPTION_LIMIT = 1 << 19
 """Bytes of the pickle besides texts and arrays; a network of 64 pixels needs 50 kB, with its discriminator."""
