@@ -27,7 +27,8 @@ from huref.demo.bundled import bundled_model
 from huref.demo.demonstration import encode
 from huref.demo.fine_tuning import standard_library_text
 from huref.forward.checkpoint_writer import tokenizer_files
-from huref.forward.llama import Llama, load_llama, logits
+from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.passes import logits
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.proof.inference.commitment import commit_model, parse_commitment, parse_opening
@@ -52,10 +53,10 @@ def load() -> tuple[IntegerModel, dict[str, bytes]]:
         return integer_model(open_weights(checkpoint)), tokenizer_files(checkpoint)
 
 
-def load_floats() -> Llama:
+def load_floats() -> Decoder:
     """The bundled model in float64."""
     with open_checkpoint(bundled_model()) as checkpoint:
-        return load_llama(open_weights(checkpoint), torch.float64)
+        return load_decoder(open_weights(checkpoint))
 
 
 def passages(tokenizer: dict[str, bytes], count: int, length: int) -> list[list[int]]:
@@ -124,8 +125,11 @@ def agreement(count: int, length: int) -> None:
     with torch.inference_mode():
         wanted = [logits(llama, torch.tensor([ids]))[0].numpy() for ids in texts]
         floats = {
-            name: [logits(llama.to(kind), torch.tensor([ids]))[0].double().numpy() for ids in texts]
-            for name, kind in (("torch, float32", torch.float32), ("torch, bfloat16", torch.bfloat16))
+            name: [logits(kind, torch.tensor([ids]))[0].double().numpy() for ids in texts]
+            for name, kind in (
+                ("torch, float32", llama.with_each(torch.Tensor.float)),
+                ("torch, bfloat16", llama.with_each(torch.Tensor.bfloat16)),
+            )
         }
     spread = np.concatenate(wanted).std()
     print(f"{count} passages of {length} tokens, {count * length} positions; logits spread {spread:.2f}")

@@ -28,7 +28,7 @@ from huref.demo.demonstration import encode
 from huref.demo.fine_tuning import standard_library_text
 from huref.files.atomic import write_atomically
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
-from huref.forward.llama import Llama, load_llama
+from huref.forward.decoder import Decoder, load_decoder
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref_lab.bench.training_attack import (
@@ -53,7 +53,7 @@ class Attack:
     """One row: what is done, what training starts from, and with which term, if there is any training."""
 
     name: str
-    start: Callable[[Llama], Llama]
+    start: Callable[[Decoder], Decoder]
     options: TrainingOptions | None
 
 
@@ -79,13 +79,15 @@ def plan(options: TrainingOptions) -> Iterator[Attack]:
     yield Attack("all weights fresh, trained", with_fresh_weights, options)
 
 
-def read(reference: str) -> tuple[Llama, dict[str, bytes]]:
+def read(reference: str) -> tuple[Decoder, dict[str, bytes]]:
     """A Llama and its tokenizer."""
     with open_checkpoint(reference) as checkpoint:
-        return load_llama(open_weights(checkpoint)), tokenizer_files(checkpoint)
+        return load_decoder(open_weights(checkpoint), torch.float32), tokenizer_files(checkpoint)
 
 
-def row(attack: Attack, base: Llama, tokens: Tensor, held_out: Tensor, reference: str, files: Any, work: Path) -> Any:
+def row(
+    attack: Attack, base: Decoder, tokens: Tensor, held_out: Tensor, reference: str, files: Any, work: Path
+) -> Any:
     """Make one model and compare it with the base."""
     start = time.perf_counter()
     model = attack.start(base)

@@ -15,7 +15,8 @@ from huref.attacks import ALL, KINDS, apply, logit_error, parse_kinds
 from huref.attacks.stored import layout_of, stored_config, stored_tensors
 from huref.attacks.vocabulary import new_ids
 from huref.errors import ArchitectureError, UsageError
-from huref.forward.decoder import Decoder, load_decoder, logits
+from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.passes import logits
 from huref.model.arch import open_weights
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import MODELS, VOCAB, state_of, tiny_model

@@ -17,9 +17,8 @@ from torch import Tensor
 from huref.attacks import KINDS, AttackOptions, attack, kinds, logit_error
 from huref.attacks.vocabulary import renumber_config, renumber_files, renumberable_ids
 from huref.errors import InconclusiveError, OutputError, TokenizerError, UsageError
-from huref.forward.decoder import load_decoder, logits
-from huref.forward.llama import load_llama
-from huref.forward.llama import logits as llama_logits
+from huref.forward.decoder import load_decoder
+from huref.forward.passes import logits
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.model.tokens import load_vocabulary
@@ -93,7 +92,7 @@ def test_a_gguf_becomes_a_folder_with_a_tokenizer(tmp_path: Path) -> None:
     source = write_tiny_gguf(tmp_path / "tiny.Q4_1.gguf")
     attack(source, tmp_path / "out", AttackOptions(("all",), seed=2))
     with open_checkpoint(source) as checkpoint:
-        expected = llama_logits(load_llama(open_weights(checkpoint)), IDS)
+        expected = logits(load_decoder(open_weights(checkpoint)), IDS)
         plain = load_vocabulary(checkpoint)
     with open_checkpoint(tmp_path / "out") as checkpoint:
         vocabulary = load_vocabulary(checkpoint)

@@ -1,4 +1,4 @@
-"""The lab's Llama against transformers; what the demo makes is what it says; the demo itself, on a tiny model."""
+"""What the demo makes is what it says; the demo itself, on a tiny model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from huref.attacks import Outcome, logit_error
 from huref.demo import demonstration
 from huref.demo.bundled import bundled_model
 from huref.demo.demonstration import DemoOptions, encode, run_demo
 from huref.demo.fine_tuning import TuneOptions, fine_tune, standard_library_text
-from huref.demo.rearrangement import logit_error
 from huref.demo.requantisation import requantise
-from huref.errors import ArchitectureError, InconclusiveError, MissingFileError, OutputError, UsageError
-from huref.forward.checkpoint_writer import config_json, tokenizer_files, write_checkpoint
-from huref.forward.llama import Llama, load_llama, logits
+from huref.errors import InconclusiveError, MissingFileError, OutputError, UsageError
+from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
+from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.passes import logits
 from huref.kinship.comparison import compare_models
 from huref.kinship.record import CompareOptions
 from huref.model.arch import open_weights
@@ -37,52 +38,15 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.Q4_1.gguf")
 
 
-def _load(path: Path) -> Llama:
+def _load(path: Path) -> Decoder:
     with open_checkpoint(path) as checkpoint:
-        return load_llama(open_weights(checkpoint))
-
-
-@pytest.mark.parametrize("is_tied", [True, False])
-def test_the_forward_pass_is_that_of_transformers(is_tied: bool, tmp_path: Path) -> None:
-    from transformers import LlamaForCausalLM
-
-    model = tiny_llama(is_tied=is_tied).to(torch.float32)
-    folder = write_checkpoint(model, tmp_path / "model", {})
-    reference = LlamaForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
-    with torch.no_grad():
-        expected = reference(IDS).logits
-    assert logit_error(expected, logits(_load(folder), IDS)) < 1e-5
-
-
-def test_a_checkpoint_that_transformers_wrote_reads_alike(tmp_path: Path) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 500.0, "rms_norm_eps": 1e-3}
-    torch.manual_seed(0)
-    reference = LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.2)).eval()
-    reference.save_pretrained(tmp_path)
-    with torch.no_grad():
-        expected = reference(IDS).logits
-    assert logit_error(expected, logits(_load(tmp_path), IDS)) < 1e-5
-
-
-def test_a_model_that_is_not_a_plain_llama_is_refused(tmp_path: Path) -> None:
-    model = tiny_llama()
-    folder = write_checkpoint(model, tmp_path / "model", {})
-    config = config_json(model, torch.float32)
-    (folder / "config.json").write_text(json.dumps({**config, "rope_scaling": {"rope_type": "linear", "factor": 2}}))
-    with pytest.raises(ArchitectureError, match="linear"):
-        _load(folder)
-    (folder / "config.json").write_text(json.dumps({**config, "logits_scaling": 2.0}))
-    with pytest.raises(ArchitectureError, match="logits_scaling"):
-        _load(folder)
+        return load_decoder(open_weights(checkpoint), torch.float32)
 
 
 def test_the_tokenizer_made_from_gguf_is_the_same_vocabulary(source: Path, tmp_path: Path) -> None:
     with open_checkpoint(source) as checkpoint:
         files, before = tokenizer_files(checkpoint), load_vocabulary(checkpoint)
-        model = load_llama(open_weights(checkpoint))
+        model = load_decoder(open_weights(checkpoint), torch.float32)
     folder = write_checkpoint(model, tmp_path / "copy", files)
     with open_checkpoint(folder) as checkpoint:
         after = load_vocabulary(checkpoint)
@@ -140,7 +104,7 @@ def test_a_requantised_copy_is_recognised_as_one(source: Path, tmp_path: Path) -
 
 
 def test_a_fine_tune_lowers_the_loss_and_leaves_its_parent_alone() -> None:
-    model = tiny_llama().to(torch.float32)
+    model = tiny_llama().with_each(torch.Tensor.float)
     tokens = torch.arange(400).repeat(20)
     options = TuneOptions(steps=10, batch=4, length=32, learning_rate=5e-3)
     first, again = (fine_tune(model, tokens, options) for _ in range(2))
@@ -151,7 +115,7 @@ def test_a_fine_tune_lowers_the_loss_and_leaves_its_parent_alone() -> None:
 
 def test_too_little_text_is_refused() -> None:
     with pytest.raises(UsageError, match="too little text"):
-        fine_tune(tiny_llama().to(torch.float32), torch.arange(100), QUICK)
+        fine_tune(tiny_llama().with_each(torch.Tensor.float), torch.arange(100), QUICK)
 
 
 def test_the_training_text_is_python_source() -> None:
@@ -200,7 +164,11 @@ def test_a_copy_that_computes_something_else_stops_the_demo(
     precious = tmp_path / "models" / "precious.txt"
     precious.parent.mkdir()
     precious.write_text("not the demo's")
-    monkeypatch.setattr(demonstration, "rearrange", lambda model, seed, _: demonstration.random_model(model, seed))
+    monkeypatch.setattr(
+        demonstration,
+        "apply",
+        lambda model, kinds, seed: Outcome(demonstration.random_model(model, seed), kinds, {}),
+    )
     with pytest.raises(InconclusiveError, match="does not compute"):
         run_demo(tmp_path, None, DemoOptions(base=source, tune=QUICK, text=40_000, n_tokens=256))
     assert list(tmp_path.iterdir()) == [precious.parent] and precious.exists()

@@ -1,4 +1,4 @@
-"""Tiny Llamas for the lab's tests: in memory, and as the GGUF file that the demo starts from."""
+"""Tiny Llamas: in memory, and as the GGUF file that the demo starts from."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from huref.forward.checkpoint_writer import config_json, stored_name
-from huref.forward.llama import Llama, LlamaConfig
+from huref.forward.decoder import Decoder
+from huref.forward.settings import Settings, rotary_frequencies
 from huref.model.arch import open_weights
 from huref.model.arch.canonical import Geometry
-from huref.model.arch.weights import CanonicalWeights
+from huref.model.arch.weights import Architecture, CanonicalWeights
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_llama import tokenizer_json
 
 GROUPED = Geometry(n_layers=2, d_model=36, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=48, vocab_size=400)
+THETA = 10000.0
 
 
-def tiny_llama(seed: int = 0, *, is_tied: bool = True, sizes: Geometry = GROUPED) -> Llama:
+def tiny_llama(seed: int = 0, *, is_tied: bool = True, sizes: Geometry = GROUPED) -> Decoder:
     """Random weights with gains that matter, float64."""
     dice = torch.Generator().manual_seed(seed)
 
@@ -37,13 +39,27 @@ def tiny_llama(seed: int = 0, *, is_tied: bool = True, sizes: Geometry = GROUPED
         tensors |= {f"layers.{layer}.{role}": tensor for role, tensor in (matrices | norms).items()}
     if not is_tied:
         tensors["unembedding"] = draw(sizes.vocab_size, d)
-    return Llama(LlamaConfig(sizes, 10000.0, 1e-5), tensors)
+    arch = Architecture(
+        name="llama",
+        norm="rms",
+        gated=True,
+        activation="silu",
+        position="rope_half",
+        rotary_dim=sizes.head_dim,
+        parallel=False,
+        norm_after_residual=False,
+        unit_norms=False,
+        is_tied=is_tied,
+    )
+    frequencies = (rotary_frequencies(THETA, sizes.head_dim),)
+    settings = Settings(eps=1e-5, eps_key="rms_norm_eps", frequencies=frequencies, rope_theta=THETA)
+    return Decoder(arch, sizes, settings, tensors, tuple(range(sizes.n_layers)))
 
 
 _NORMS = ("attention_norm", "feed_forward_norm")
 
 
-def as_weights(model: Llama) -> CanonicalWeights:
+def as_weights(model: Decoder) -> CanonicalWeights:
     """The model as the pipeline sees a checkpoint, without a file."""
     tensors = {stored_name(name): tensor.float() for name, tensor in model.tensors.items()}
     return open_weights(MemoryCheckpoint(tensors, config_json(model, torch.float32)))

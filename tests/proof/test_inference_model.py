@@ -12,7 +12,7 @@ import torch
 
 from huref.errors import ArchitectureError, InconclusiveError
 from huref.forward.checkpoint_writer import config_json, stored_name
-from huref.forward.llama import logits
+from huref.forward.passes import logits
 from huref.model.arch import open_weights
 from huref.model.arch.canonical import Geometry
 from huref.proof.inference.model import IntegerModel, causal_pairs, divided, exact_product, run_model

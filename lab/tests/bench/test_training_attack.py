@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from huref.demo.rearrangement import rearrange
+from huref.attacks import apply
 from huref.errors import NotFiniteError, UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import bilinear, centred, factors
-from huref.forward.llama import Llama
+from huref.forward.decoder import Decoder
 from huref.kinship.correlation import pearson
 from huref_lab.bench import training_attack as attacks
 from huref_lab.bench.training_attack import TRACES, TrainingOptions, train_away
@@ -21,8 +21,8 @@ TOKENS = torch.arange(400).repeat(8)
 QUICK = TrainingOptions(steps=12, batch=4, length=32, learning_rate=5e-3)
 
 
-def small(seed: int = 0) -> Llama:
-    return tiny_llama(seed).to(torch.float32)
+def small(seed: int = 0) -> Decoder:
+    return tiny_llama(seed).with_each(torch.Tensor.float)
 
 
 def test_a_model_leaves_its_own_traces_whole_and_a_stranger_none() -> None:
@@ -52,7 +52,7 @@ def test_the_invariants_driven_away_are_those_that_huref_measures() -> None:
 
 def test_rearranging_does_for_a_trace_what_it_does_for_the_score() -> None:
     base = small()
-    permuted = rearrange(base, 1, ["permute_neurons"])
+    permuted = apply(base, ("permute_neurons",), 1).model
     assert float(attacks.invariants(permuted, base)) == pytest.approx(1.0, abs=1e-4)
     assert float(attacks.pairing_by_gates(permuted, base)) < 0.05  # what is paired is not the place but the partner
     assert float(attacks.direction(permuted, base)) < 0.9
@@ -95,11 +95,11 @@ def test_noise_and_fresh_weights_are_as_large_as_said() -> None:
     assert float(fresh.tensors["embedding"].std()) == pytest.approx(float(base.tensors["embedding"].std()), rel=0.1)
 
 
-def _noisy(base: Llama) -> Llama:
+def _noisy(base: Decoder) -> Decoder:
     return attacks.with_noise(base, 0.5)
 
 
-def _half_gates(base: Llama) -> Llama:
+def _half_gates(base: Decoder) -> Decoder:
     return attacks.with_fresh_gates(base, 0.5)
 
 
@@ -108,6 +108,6 @@ def test_what_cannot_be_trained_is_refused() -> None:
         TrainingOptions("everything")
     with pytest.raises(UsageError, match="too little text"):
         train_away(small(), small(), TOKENS[:500], QUICK)
-    spoiled = Llama(small().config, {**small().tensors, "final_norm": torch.full((36,), torch.nan)})
+    spoiled = small().changed({"final_norm": torch.full((36,), torch.nan)})
     with pytest.raises(NotFiniteError, match="diverged"):
         train_away(spoiled, small(), TOKENS, QUICK)

@@ -21,7 +21,8 @@ from huref.attacks.stored import layout_of, stored_config, stored_tensors
 from huref.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
 from huref.errors import InconclusiveError, OutputError, UsageError
 from huref.forward.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
-from huref.forward.decoder import Decoder, load_decoder, logits
+from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.passes import logits
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name
@@ -203,7 +204,7 @@ def written_error(folder: Path, attacked: Decoder, ids: Tensor, expected: Tensor
     with open_checkpoint(folder) as checkpoint:
         written = load_decoder(open_weights(checkpoint, options.arch_file), held_in)
     new = new_ids(attacked)
-    return logit_error(expected, logits(written, new[ids])[..., new])
+    return logit_error(expected, logits(written, new[ids], torch.float64)[..., new])
 
 
 def carried_files(checkpoint: Checkpoint) -> dict[str, bytes]:

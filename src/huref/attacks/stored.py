@@ -19,8 +19,7 @@ from torch import Tensor
 from huref.attacks.vocabulary import new_ids, renumber_config
 from huref.errors import ArchitectureError
 from huref.forward.checkpoint_writer import config_json, stored_name
-from huref.forward.decoder import Decoder, to_llama
-from huref.forward.llama import read_config
+from huref.forward.decoder import Decoder
 from huref.forward.settings import LAYER_COUNT_KEYS, PER_LAYER_KEYS
 from huref.model.arch.names import expand
 from huref.model.arch.schema import Family, NameSet, known_families, load_family
@@ -79,7 +78,7 @@ def stored_config(layout: Layout, model: Decoder, dtype: torch.dtype) -> dict[st
     """config.json for these weights: the checkpoint's own, changed only where the model has changed."""
     weights = layout.weights
     if weights.checkpoint.format == "gguf":
-        return config_json(to_llama(model, read_config(weights).rope_theta), dtype)
+        return config_json(model, dtype)
     config: dict[str, Any] = copy.deepcopy(dict(weights.checkpoint.config))
     config.pop("quantization_config", None)
     config.update(_changes(config, weights, model, is_top=True))

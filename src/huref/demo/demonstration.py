@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from huref.attacks import apply, logit_error
 from huref.demo.bundled import bundled_model
 from huref.demo.fine_tuning import TuneOptions, fine_tune, standard_library_text
-from huref.demo.rearrangement import DEFAULT_KINDS, logit_error, rearrange
 from huref.demo.requantisation import requantise
 from huref.demo.result import DemoResult, DemoRow, Member
 from huref.errors import InconclusiveError, OutputError
@@ -28,7 +28,8 @@ from huref.fingerprints.pipeline import fingerprint
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
-from huref.forward.llama import Llama, load_llama, logits
+from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.passes import logits
 from huref.kinship.comparison import compare_models
 from huref.kinship.record import CompareOptions
 from huref.kinship.saved import compare_fingerprints
@@ -38,8 +39,18 @@ from huref.portraits.files import save_picture, write
 from huref.progress import Progress, Report
 
 PROMPT = "A fingerprint of a language model is a short list of numbers, computed from its weights, that"
-DEMO_KINDS = tuple(kind for kind in DEFAULT_KINDS if kind != "flip_neurons")
-"""Everything but sign flips, which the canonical feed-forward term does not survive (`huref.fingerprints.terms`)."""
+DEMO_KINDS = (
+    "absorb_gains",
+    "rotate_residual",
+    "permute_neurons",
+    "scale_neurons",
+    "qk_map",
+    "vo_map",
+    "permute_heads",
+)
+"""What changes every weight and keeps config.json, but for sign flips of neurons, which the canonical feed-forward
+term does not survive (`huref.fingerprints.terms`).
+"""
 
 MAX_LOGIT_ERROR = 1e-3
 """Of the range of the logits; float32 gives about 2e-6."""
@@ -52,8 +63,8 @@ class DemoOptions:
     Attributes:
         base: a GGUF file of a Llama; None takes the bundled model.
         tune: the offspring's training.
-        kinds: rearrangements of the attacked copies.
-        seed: of the rearrangements and of the stranger.
+        kinds: attacks on the rearranged copies, by name.
+        seed: of the attacks and of the stranger.
         text: characters of Python source to train on.
         n_tokens: vocabulary rows of the fingerprints.
         keep: whether the copies' checkpoints stay, in `OUT/models` (2 GB).
@@ -143,7 +154,7 @@ def _make_models(family: _Family, source: Path) -> None:
     with family.stage("fingerprint the base"):
         family.add(source, "as published")
     with open_checkpoint(source) as checkpoint, family.stage("load the base"):
-        base = load_llama(open_weights(checkpoint))
+        base = load_decoder(open_weights(checkpoint), torch.float32)
         tokenizer = tokenizer_files(checkpoint)
     with family.stage("requantise"):
         path = requantise(source, family.models / "requantised.gguf")
@@ -160,7 +171,7 @@ def _make_models(family: _Family, source: Path) -> None:
         family.add(path, "random initialisation, same shape and tokenizer")
 
 
-def _add_tuned(family: _Family, base: Llama, tokenizer: dict[str, bytes]) -> Llama:
+def _add_tuned(family: _Family, base: Decoder, tokenizer: dict[str, bytes]) -> Decoder:
     options = family.options
     tokens = encode(tokenizer, standard_library_text(options.text))
     tuned = fine_tune(base, tokens, options.tune, family.report)
@@ -170,13 +181,14 @@ def _add_tuned(family: _Family, base: Llama, tokenizer: dict[str, bytes]) -> Lla
     return tuned.model
 
 
-def _add_rearranged(family: _Family, model: Llama, tokenizer: dict[str, bytes], name: str, parent: str) -> None:
+def _add_rearranged(family: _Family, model: Decoder, tokenizer: dict[str, bytes], name: str, parent: str) -> None:
     """Attack a model, write the copy, and run the written copy against the model."""
-    attacked = rearrange(model, family.options.seed, family.options.kinds)
+    attacked = apply(model, family.options.kinds, family.options.seed).model
     path = write_checkpoint(attacked, family.models / name, tokenizer)
     ids = encode(tokenizer, PROMPT)[None]
     with open_checkpoint(path) as checkpoint, torch.inference_mode():
-        error = logit_error(logits(model, ids), logits(load_llama(open_weights(checkpoint)), ids))
+        written = load_decoder(open_weights(checkpoint), torch.float32)
+        error = logit_error(logits(model, ids), logits(written, ids))
     if not error <= MAX_LOGIT_ERROR:
         raise InconclusiveError(
             "a rearranged copy does not compute what the original computes",
@@ -188,14 +200,14 @@ def _add_rearranged(family: _Family, model: Llama, tokenizer: dict[str, bytes], 
     family.add(path, f"{parent}: rotated, permuted, scaled", f"logits within {error:.0e}")
 
 
-def random_model(like: Llama, seed: int) -> Llama:
+def random_model(like: Decoder, seed: int) -> Decoder:
     """Fresh weights in the shapes of another model, as Llama is initialised: N(0, 0.02^2), gains 1."""
     dice = torch.Generator().manual_seed(seed)
-    tensors = {
-        name: torch.ones_like(t) if t.ndim == 1 else torch.empty_like(t).normal_(0.0, 0.02, generator=dice)
-        for name, t in like.tensors.items()
-    }
-    return Llama(like.config, tensors)
+
+    def drawn(t: Tensor) -> Tensor:
+        return torch.ones_like(t) if t.ndim == 1 else torch.empty_like(t).normal_(0.0, 0.02, generator=dice)
+
+    return like.with_each(drawn)
 
 
 def encode(tokenizer: dict[str, bytes], text: str) -> Tensor:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from huref.errors import NotFiniteError, UsageError
-from huref.forward.llama import Llama, next_token_loss
+from huref.forward.decoder import Decoder
+from huref.forward.passes import next_token_loss
 from huref.numerics.products import network_dtype
 from huref.progress import Progress, Report
 
@@ -45,12 +46,12 @@ class TuneOptions:
 class Tuned:
     """A fine-tuned model, and its loss in nats a token on text held out, before and after."""
 
-    model: Llama
+    model: Decoder
     loss_before: float
     loss_after: float
 
 
-def fine_tune(model: Llama, tokens: Tensor, options: TuneOptions, report: Report | None = None) -> Tuned:
+def fine_tune(model: Decoder, tokens: Tensor, options: TuneOptions, report: Report | None = None) -> Tuned:
     """Train every weight for a few steps.
 
     Args:
@@ -64,7 +65,7 @@ def fine_tune(model: Llama, tokens: Tensor, options: TuneOptions, report: Report
     train, held_out = _split(tokens, options)
     # Bfloat16 halves the time of a step; the master weights stay float32, so small updates are not lost.
     dtype = network_dtype()
-    child = Llama(model.config, {name: t.float().clone().requires_grad_() for name, t in model.tensors.items()})
+    child = model.with_each(lambda t: t.float().clone().requires_grad_())
     optimiser = torch.optim.AdamW(
         child.tensors.values(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
     )
@@ -80,8 +81,7 @@ def fine_tune(model: Llama, tokens: Tensor, options: TuneOptions, report: Report
         if report:
             report(Progress("fine-tuning", step + 1, options.steps, "step"))
     after = _loss(child, held_out, dtype)
-    trained = {name: t.detach() for name, t in child.tensors.items()}
-    return Tuned(Llama(model.config, trained), before, after)
+    return Tuned(child.with_each(Tensor.detach), before, after)
 
 
 def standard_library_text(n_characters: int, seed: int = 0) -> str:
@@ -131,7 +131,7 @@ def _batches(sequences: Tensor, options: TuneOptions) -> Iterator[Tensor]:
         yield sequences[torch.randint(len(sequences), (options.batch,), generator=dice)]
 
 
-def _loss(model: Llama, sequences: Tensor, dtype: torch.dtype) -> float:
+def _loss(model: Decoder, sequences: Tensor, dtype: torch.dtype) -> float:
     with torch.no_grad():
         return float(next_token_loss(model, sequences, dtype))
 

@@ -1,4 +1,4 @@
-"""Writing a lab model as a Hugging Face checkpoint folder: model.safetensors, config.json, tokenizer files.
+"""Writing a Llama as a Hugging Face checkpoint folder: model.safetensors, config.json, tokenizer files.
 
 A folder appears whole or not at all: everything is written beside it first, and renamed last.
 """
@@ -9,32 +9,18 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from huref.errors import OutputError, TokenizerError
-from huref.forward.llama import Llama
+from huref.errors import ArchitectureError, OutputError, TokenizerError
+from huref.forward.decoder import Decoder
+from huref.forward.plain_llama import EXPECTED, HUGGING_FACE_NAMES, unlike_llama
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.tokens import Vocabulary, load_encoder, load_vocabulary
-
-HUGGING_FACE_NAMES = {
-    "embedding": "model.embed_tokens.weight",
-    "final_norm": "model.norm.weight",
-    "unembedding": "lm_head.weight",
-    "attention_norm": "input_layernorm.weight",
-    "q": "self_attn.q_proj.weight",
-    "k": "self_attn.k_proj.weight",
-    "v": "self_attn.v_proj.weight",
-    "o": "self_attn.o_proj.weight",
-    "feed_forward_norm": "post_attention_layernorm.weight",
-    "gate": "mlp.gate_proj.weight",
-    "up": "mlp.up_proj.weight",
-    "down": "mlp.down_proj.weight",
-}
-"""Canonical role -> name in transformers' Llama, within its layer for layer roles."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -46,9 +32,12 @@ TOKENIZER_FILES = (
     "merges.txt",
 )
 
+_SAID = ("eps", "eps_key", "frequencies", "rope_theta", "longest")
+"""Settings that a Llama's config.json says, or need not say."""
+
 
 def write_checkpoint(
-    model: Llama, folder: Path, tokenizer: Mapping[str, bytes], dtype: torch.dtype = torch.float32
+    model: Decoder, folder: Path, tokenizer: Mapping[str, bytes], dtype: torch.dtype = torch.float32
 ) -> Path:
     """Write a model; a checkpoint in a folder of that name is replaced.
 
@@ -58,13 +47,15 @@ def write_checkpoint(
         dtype: the stored type of every tensor.
 
     Raises:
+        ArchitectureError: see `config_json`.
         OutputError: the place cannot be written; nothing was left behind.
     """
+    config = config_json(model, dtype)
 
     def fill(partial: Path) -> None:
         tensors = {stored_name(name): t.detach().to(dtype).contiguous() for name, t in model.tensors.items()}
         save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-        (partial / "config.json").write_text(json.dumps(config_json(model, dtype), indent=2))
+        (partial / "config.json").write_text(json.dumps(config, indent=2))
         for name, content in tokenizer.items():
             (partial / name).write_bytes(content)
 
@@ -114,9 +105,14 @@ def stored_name(canonical: str) -> str:
     return f"model.layers.{layer}.{HUGGING_FACE_NAMES[role]}"
 
 
-def config_json(model: Llama, dtype: torch.dtype) -> dict[str, Any]:
-    """config.json in the spelling that every version of transformers reads."""
-    sizes = model.config.geometry
+def config_json(model: Decoder, dtype: torch.dtype) -> dict[str, Any]:
+    """config.json of a Llama in the spelling that every version of transformers reads.
+
+    Raises:
+        ArchitectureError: the model is not a plain Llama: biases, query norms, scaled or partial rotations.
+    """
+    _check_plain(model)
+    sizes, settings = model.geometry, model.settings
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -128,13 +124,29 @@ def config_json(model: Llama, dtype: torch.dtype) -> dict[str, Any]:
         "num_key_value_heads": sizes.n_kv_heads,
         "head_dim": sizes.head_dim,
         "vocab_size": sizes.vocab_size,
-        "rope_theta": model.config.rope_theta,
-        "rms_norm_eps": model.config.norm_eps,
+        "rope_theta": settings.rope_theta,
+        "rms_norm_eps": settings.eps,
         "tie_word_embeddings": model.is_tied,
         "attention_bias": False,
         "mlp_bias": False,
         "torch_dtype": str(dtype).removeprefix("torch."),
     }
+
+
+def _check_plain(model: Decoder) -> None:
+    """Refuse what a Llama's config.json would not say."""
+    said = model.settings
+    unsaid = [f.name for f in fields(said) if f.name not in _SAID and getattr(said, f.name) != f.default]
+    unsaid += ["rotations that are not the plain ones"] if said.rope_theta is None else []
+    unlike = unlike_llama(model.architecture, model.geometry, model.tensors)
+    if unlike or unsaid:
+        raise ArchitectureError(
+            "a new checkpoint can be made only of models built like Llama",
+            where=f"a model of the family {model.architecture.name}",
+            expected=EXPECTED,
+            got=unlike or f"{model.architecture.name} with {', '.join(unsaid)}",
+            next_step="choose a Llama, Mistral or SmolLM checkpoint; huref attack writes every family",
+        )
 
 
 def tokenizer_files(checkpoint: Checkpoint) -> dict[str, bytes]:
@@ -151,7 +163,7 @@ def tokenizer_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     spec = load_encoder(checkpoint)
     if spec.library != "tokenizers":
         raise TokenizerError(
-            "the lab builds a tokenizer.json only from byte-level BPE vocabularies",
+            "a tokenizer.json can be built only from byte-level BPE vocabularies",
             where=checkpoint.reference,
             expected="tokenizer.ggml.model gpt2",
             got=f"a {spec.library} vocabulary",

@@ -1,7 +1,7 @@
 """What a configuration adds to the weights: epsilon, rotary frequencies, scalings, caps.
 
-Read from a Hugging Face config.json, or from GGUF key-values by way of `huref.forward.llama`. What is not modelled
-and changes the function is refused by name.
+Read from a Hugging Face config.json, or for a Llama from GGUF key-values. What is not modelled and changes the
+function is refused by name.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from huref.errors import ArchitectureError
-from huref.model.arch.weights import Architecture, CanonicalWeights
+from huref.forward.plain_llama import EXPECTED, unlike_llama
+from huref.model.arch.weights import CanonicalWeights
 
 EPSILON_KEYS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
 """Where families state the norms' epsilon; the first present counts."""
@@ -23,7 +24,17 @@ PER_LAYER_KEYS = ("layer_types", "no_rope_layers")
 
 _ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 _CHANGES_THE_FUNCTION = ("clip_qkv", "attn_config.clip_qkv", "attn_config.qk_ln", "altup_num_inputs", "num_nextn")
-_KNOWN_SCALINGS = ("default", "none", "linear", "llama3")
+_CHANGES_THE_FUNCTION_IN_GGUF = (
+    "embedding_scale",
+    "residual_scale",
+    "logit_scale",
+    "attention.scale",
+    "attention.temperature_scale",
+)
+"""Key-values of families that have Llama's tensors and another function (Granite, Ministral 3)."""
+
+_PLAIN_SCALINGS = ("default", "none")
+_KNOWN_SCALINGS = (*_PLAIN_SCALINGS, "linear", "llama3")
 _UNSTATED = {"rms": 1e-6, "layer": 1e-5}
 
 
@@ -35,6 +46,7 @@ class Settings:
         eps: added to the mean square (variance) inside every norm.
         eps_key: where config.json states it; empty where the family fixes it.
         frequencies: radians a position for each rotary pair; one tuple for all layers, or one per layer.
+        rope_theta: base of the frequencies where all layers have the plain ones, else None.
         rotates: 1 or 0 per layer, or one for all.
         activation: of the feed-forward block, in transformers' spelling.
         attention_scale: factor of the attention scores; None for 1 / sqrt(head size).
@@ -54,6 +66,7 @@ class Settings:
     eps: float = 1e-5
     eps_key: str = ""
     frequencies: tuple[tuple[float, ...], ...] = ((),)
+    rope_theta: float | None = None
     rotates: tuple[int, ...] = (1,)
     activation: str = "silu"
     attention_scale: float | None = None
@@ -78,20 +91,24 @@ def decoder_section(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read_settings(weights: CanonicalWeights) -> Settings:
-    """Settings of a checkpoint with a config.json.
+    """Settings of a checkpoint, from its config.json or its GGUF key-values.
 
     Raises:
         ArchitectureError: the configuration changes the function in a way that is not modelled.
     """
+    if weights.checkpoint.format == "gguf":
+        return _gguf_settings(weights)
     config, arch = decoder_section(weights.checkpoint.config), weights.architecture
     _check(weights, config)
     model_type = str(config.get("model_type"))
-    frequencies, notes = _frequencies(config, arch)
+    sections = _rope_sections(config) if arch.position.startswith("rope") else []
+    left_out = sorted({_scaling_of(section) for section in sections} - {*_KNOWN_SCALINGS})
     pre_scalar = config.get("query_pre_attn_scalar")
     return Settings(
         eps=float(first_of(config, EPSILON_KEYS, _UNSTATED[arch.norm])),
         eps_key=next((key for key in EPSILON_KEYS if config.get(key) is not None), ""),
-        frequencies=frequencies,
+        frequencies=tuple(rotary_frequencies(s["rope_theta"], arch.rotary_dim, s) for s in sections) or ((),),
+        rope_theta=_plain_theta(sections),
         rotates=_rotates(config),
         activation=str(first_of(config, _ACTIVATION_KEYS, arch.activation)),
         attention_scale=_attention_scale(model_type, pre_scalar, config.get("attention_multiplier")),
@@ -106,7 +123,35 @@ def read_settings(weights: CanonicalWeights) -> Settings:
         renormalises_experts=config.get("norm_topk_prob", model_type == "mixtral"),
         longest=_longest(config),
         layers_are_numbered=_numbered(config),
-        notes=notes,
+        notes=tuple(f"checked with plain rotary positions, not {kind} ones; the maps suit both" for kind in left_out),
+    )
+
+
+def _gguf_settings(weights: CanonicalWeights) -> Settings:
+    """Settings of a GGUF file, whose key-values are read for plain Llamas alone."""
+    said, prefix = weights.checkpoint.metadata, str(weights.checkpoint.metadata.get("general.architecture", "llama"))
+    changes = [key for key in _CHANGES_THE_FUNCTION_IN_GGUF if f"{prefix}.{key}" in said]
+    changes += ["layers that do not rotate"] if prefix == "smollm3" else []
+    changes += ["scaled rotations"] if "rope_freqs.weight" in weights.checkpoint.tensors else []
+    unlike = unlike_llama(weights.architecture, weights.geometry, weights.names())
+    if unlike or changes:
+        _refuse_gguf(weights, EXPECTED, unlike or f"{prefix} with {', '.join(changes)}")
+    eps, scaling = said.get(f"{prefix}.attention.layer_norm_rms_epsilon"), said.get(f"{prefix}.rope.scaling.type")
+    if eps is None or scaling not in (None, "none"):
+        _refuse_gguf(weights, "unscaled rotations and a norm epsilon", f"rotations {scaling}, epsilon {eps}")
+    theta = float(said.get(f"{prefix}.rope.freq_base", 10000.0))
+    frequencies = rotary_frequencies(theta, weights.geometry.head_dim)
+    return Settings(eps=float(eps), eps_key=EPSILON_KEYS[0], frequencies=(frequencies,), rope_theta=theta)
+
+
+def _refuse_gguf(weights: CanonicalWeights, expected: str, got: str) -> NoReturn:
+    raise ArchitectureError(
+        "of GGUF files only models built like Llama have a forward pass",
+        where=weights.checkpoint.reference,
+        expected=expected,
+        got=got,
+        next_step="use the model's safetensors checkpoint, or a Llama, Mistral or SmolLM; "
+        "huref fingerprint takes every family",
     )
 
 
@@ -118,7 +163,7 @@ def first_of(config: Mapping[str, Any], keys: tuple[str, ...], otherwise: Any) -
 def rotary_frequencies(theta: float, rotary_dim: int, scaling: Mapping[str, Any] | None = None) -> tuple[float, ...]:
     """theta ** (-2 j / r) for each pair j, slowed down as `linear` or `llama3` scaling asks (Dubey et al. 2024)."""
     plain = [theta ** (-2 * j / rotary_dim) for j in range(rotary_dim // 2)]
-    kind = str((scaling or {}).get("rope_type", (scaling or {}).get("type", "default")))
+    kind = _scaling_of(scaling or {})
     if scaling is None or kind not in ("linear", "llama3"):
         return tuple(plain)
     factor = float(scaling["factor"])
@@ -142,7 +187,7 @@ def _check(weights: CanonicalWeights, config: Mapping[str, Any]) -> None:
         asked.append("two-dimensional rotary positions")
     if asked:
         raise ArchitectureError(
-            "the lab has no forward pass for this model, so it cannot check an attack",
+            "there is no forward pass for this model, so an attack on it cannot be checked",
             where=weights.checkpoint.reference,
             expected="a decoder of the families in docs/reference/attacks.md",
             got=", ".join(asked),
@@ -189,18 +234,20 @@ def _longest(config: Mapping[str, Any]) -> int:
     )
 
 
-def _frequencies(
-    config: Mapping[str, Any], arch: Architecture
-) -> tuple[tuple[tuple[float, ...], ...], tuple[str, ...]]:
-    """Frequencies for all layers or for each, and a note where a scaling is left out."""
-    if not arch.position.startswith("rope"):
-        return ((),), ()
+def _rope_sections(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is said of rotary positions, for all layers or for each; `rope_theta` is in every section."""
     ropes: Mapping[str, Any] = config.get("rope_parameters") or {}
     kinds = [kind for kind in config.get("layer_types") or [] if isinstance(ropes.get(kind), Mapping)]
     theta = config.get("rope_theta", config.get("rotary_emb_base", 10000.0))
     sections = [ropes[kind] for kind in kinds] or [ropes or config.get("rope_scaling") or {}]
-    left_out = sorted({str(s.get("rope_type", s.get("type", "default"))) for s in sections} - {*_KNOWN_SCALINGS})
-    notes = tuple(f"checked with plain rotary positions, not {kind} ones; the maps suit both" for kind in left_out)
-    return tuple(
-        rotary_frequencies(float(section.get("rope_theta", theta)), arch.rotary_dim, section) for section in sections
-    ), notes
+    return [{**section, "rope_theta": float(section.get("rope_theta", theta))} for section in sections]
+
+
+def _scaling_of(section: Mapping[str, Any]) -> str:
+    """How the frequencies are scaled."""
+    return str(section.get("rope_type", section.get("type", "default")))
+
+
+def _plain_theta(sections: list[dict[str, Any]]) -> float | None:
+    thetas = {section["rope_theta"] if _scaling_of(section) in _PLAIN_SCALINGS else None for section in sections}
+    return thetas.pop() if len(thetas) == 1 else None

@@ -33,12 +33,12 @@ def reference_pair(folder: Path) -> tuple[Path, Path]:
 
     from huref.demo.bundled import bundled_model
     from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
-    from huref.forward.llama import load_llama
+    from huref.forward.decoder import load_decoder
     from huref.model.model import open_model
 
     model = open_model(bundled_model())
     with model.weights.checkpoint as checkpoint:
-        llama, tokenizer = load_llama(model.weights), tokenizer_files(checkpoint)
+        llama, tokenizer = load_decoder(model.weights, torch.float32), tokenizer_files(checkpoint)
     first, second = (
         write_checkpoint(llama, folder / name, tokenizer, torch.bfloat16) for name in ("smollm2", "smollm2-copy")
     )

@@ -5,7 +5,7 @@ with it. Here the term is the trace itself, made differentiable: the cosine of a
 the invariant terms (ICS), or what pairing agreement counts. The attacker knows the base and the statistic.
 
 Two attacks without such a term stand beside them: noise on all weights, and fresh gates; both may heal by training.
-Only Llamas (`huref.forward.llama`): the statistics are the same in every family. Everything is float32.
+Only Llamas: the statistics are the same in every family. Everything is float32.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from huref.errors import NotFiniteError, UsageError
-from huref.forward.llama import Llama, next_token_loss
+from huref.forward.decoder import Decoder
+from huref.forward.passes import next_token_loss
 from huref.progress import Progress, Report
 
-Trace = Callable[[Llama, Llama], Tensor]
+Trace = Callable[[Decoder, Decoder], Tensor]
 """A child and its base -> a number to be driven to 0, differentiable in the child."""
 
 MARGIN = 0.02
@@ -62,12 +63,12 @@ class TrainingOptions:
 class Trained:
     """The attacked model, and its loss in nats a token on text held out."""
 
-    model: Llama
+    model: Decoder
     loss: float
 
 
 def train_away(
-    start: Llama, base: Llama, tokens: Tensor, options: TrainingOptions, report: Report | None = None
+    start: Decoder, base: Decoder, tokens: Tensor, options: TrainingOptions, report: Report | None = None
 ) -> Trained:
     """Train a copy of `start` on text and away from `base`.
 
@@ -80,7 +81,7 @@ def train_away(
         NotFiniteError: the loss diverged.
     """
     train, held_out = _split(tokens, options)
-    child = Llama(start.config, {name: t.float().clone().requires_grad_() for name, t in start.tensors.items()})
+    child = start.with_each(lambda t: t.float().clone().requires_grad_())
     parameters = list(child.tensors.values())
     optimiser = torch.optim.AdamW(parameters, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     for step, batch in enumerate(_batches(train, options)):
@@ -96,11 +97,11 @@ def train_away(
         optimiser.step()
         if report:
             report(Progress("training away", step + 1, options.steps, "step"))
-    trained = Llama(start.config, {name: t.detach() for name, t in child.tensors.items()})
+    trained = child.with_each(Tensor.detach)
     return Trained(trained, held_out_loss(trained, held_out))
 
 
-def held_out_loss(model: Llama, sequences: Tensor) -> float:
+def held_out_loss(model: Decoder, sequences: Tensor) -> float:
     """Mean loss in nats a token."""
     with torch.no_grad():
         return float(next_token_loss(model, sequences))
@@ -111,7 +112,7 @@ def held_out_text(tokens: Tensor, options: TrainingOptions) -> Tensor:
     return _split(tokens, options)[1]
 
 
-def direction(child: Llama, base: Llama) -> Tensor:
+def direction(child: Decoder, base: Decoder) -> Tensor:
     """Squared cosine of all weights: what PCS reads."""
     pairs = [(t.flatten(), base.tensors[name].flatten()) for name, t in child.tensors.items()]
     inner = torch.stack([(a * b).sum() for a, b in pairs]).sum()
@@ -119,20 +120,20 @@ def direction(child: Llama, base: Llama) -> Tensor:
     return inner.square() / (lengths[0] * lengths[1])
 
 
-def invariants(child: Llama, base: Llama) -> Tensor:
+def invariants(child: Decoder, base: Decoder) -> Tensor:
     """Mean squared correlation of the invariant terms of every layer, gains folded and tokens centred: ICS."""
-    rows = torch.arange(0, base.config.geometry.vocab_size, max(1, base.config.geometry.vocab_size // TOKENS))
+    rows = torch.arange(0, base.geometry.vocab_size, max(1, base.geometry.vocab_size // TOKENS))
     with torch.no_grad():
         there = _terms(base, rows)
     return torch.stack([_pearson(a, b).square() for a, b in zip(_terms(child, rows), there, strict=True)]).mean()
 
 
-def pairing_by_gates(child: Llama, base: Llama) -> Tensor:
+def pairing_by_gates(child: Decoder, base: Decoder) -> Tensor:
     """How much every gate row is still more like its own than like any other of the base, 0 when none is."""
     return _mean_lead(child, base, lambda a, b: _rows(a, "gate") @ _rows(b, "gate").T)
 
 
-def pairing_by_up_and_down(child: Llama, base: Llama) -> Tensor:
+def pairing_by_up_and_down(child: Decoder, base: Decoder) -> Tensor:
     """The same for what a neuron reads and writes: up rows times down columns."""
 
     def likeness(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
@@ -150,45 +151,45 @@ TRACES: Mapping[str, Trace] = {
 """What can be trained away."""
 
 
-def with_noise(model: Llama, share: float, seed: int = 0) -> Llama:
+def with_noise(model: Decoder, share: float, seed: int = 0) -> Decoder:
     """Gaussian noise on every matrix, `share` times its own standard deviation."""
     dice = torch.Generator().manual_seed(seed)
 
     def noisy(t: Tensor) -> Tensor:
         return t + share * t.std() * torch.randn(t.shape, generator=dice) if t.ndim > 1 else t
 
-    return Llama(model.config, {name: noisy(t) for name, t in model.tensors.items()})
+    return model.with_each(noisy)
 
 
-def with_fresh_gates(model: Llama, share: float, seed: int = 0) -> Llama:
+def with_fresh_gates(model: Decoder, share: float, seed: int = 0) -> Decoder:
     """A share of every layer's gate rows drawn anew, as large as they were."""
     dice = torch.Generator().manual_seed(seed)
     fresh = {}
-    for layer in range(model.config.geometry.n_layers):
+    for layer in model.layers:
         gate = model.tensors[f"layers.{layer}.gate"]
         chosen = torch.rand(len(gate), generator=dice) < share
         drawn = normalize(torch.randn(gate.shape, generator=dice), dim=1) * gate.norm(dim=1, keepdim=True)
         fresh[f"layers.{layer}.gate"] = torch.where(chosen[:, None], drawn.to(gate.dtype), gate)
-    return Llama(model.config, {**model.tensors, **fresh})
+    return model.changed(fresh)
 
 
-def with_fresh_weights(model: Llama, seed: int = 0) -> Llama:
+def with_fresh_weights(model: Decoder, seed: int = 0) -> Decoder:
     """All matrices drawn anew with the spread that they had: what training from scratch starts from."""
     dice = torch.Generator().manual_seed(seed)
 
     def drawn(t: Tensor) -> Tensor:
         return t.std() * torch.randn(t.shape, generator=dice) if t.ndim > 1 else torch.ones_like(t)
 
-    return Llama(model.config, {name: drawn(t) for name, t in model.tensors.items()})
+    return model.with_each(drawn)
 
 
-def _terms(model: Llama, rows: Tensor) -> list[Tensor]:
+def _terms(model: Decoder, rows: Tensor) -> list[Tensor]:
     """`qk`, `vo` and `gate_down` of every layer over some tokens, (K, K) each."""
-    g = model.config.geometry
+    g = model.geometry
     X = model.tensors["embedding"][rows]
     X = X - X.mean(dim=0)
     found = []
-    for i in range(g.n_layers):
+    for i in model.layers:
         T = model.layer(i)
         front, back = (X * T[norm] for norm in ("attention_norm", "feed_forward_norm"))
         q, k, v = (front @ T[role].T for role in ("q", "k", "v"))
@@ -215,10 +216,10 @@ def _rows(layer: Mapping[str, Tensor], role: str) -> Tensor:
 
 
 def _mean_lead(
-    child: Llama, base: Llama, likeness: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+    child: Decoder, base: Decoder, likeness: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 ) -> Tensor:
     leads = []
-    for i in range(base.config.geometry.n_layers):
+    for i in base.layers:
         S = likeness(child.layer(i), base.layer(i))
         own = S.diagonal()
         other = S.masked_fill(torch.eye(len(S), dtype=torch.bool), -torch.inf).max(dim=1).values

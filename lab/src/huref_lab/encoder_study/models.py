@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from huref.demo.bundled import bundled_model
 from huref.demo.requantisation import requantise
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
-from huref.forward.llama import load_llama
+from huref.forward.decoder import load_decoder
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.progress import Report
@@ -196,7 +198,7 @@ def make_real(folder: Path, options: ZooOptions, report: Report | None) -> Famil
     plain = place / "base"
     if not (plain / "model.safetensors").is_file():
         with open_checkpoint(source) as checkpoint:
-            model = load_llama(open_weights(checkpoint))
+            model = load_decoder(open_weights(checkpoint), torch.float32)
             write_checkpoint(model, plain, tokenizer_files(checkpoint))
     family = Family("smollm2", plain, "SmolLM2-135M-Instruct, dequantised from Q4_1", "its own", "its own", "llama")
     job = TrainJob(place / "tuned", TrainOptions(steps=12, batch=2, learning_rate=3e-4), "python:stdlib")

@@ -9,7 +9,7 @@ import torch
 from huref.demo.bundled import bundled_model
 from huref.demo.requantisation import requantise
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
-from huref.forward.llama import load_llama
+from huref.forward.decoder import load_decoder
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref_lab.training.language_models import (
@@ -36,7 +36,8 @@ _CHARACTERS = 300_000
 def make_real(task: Task) -> Made:
     """SmolLM2-135M-Instruct as a checkpoint folder, dequantised from the package's GGUF file."""
     with open_checkpoint(bundled_model()) as checkpoint:
-        write_checkpoint(load_llama(open_weights(checkpoint)), task.target, tokenizer_files(checkpoint))
+        model = load_decoder(open_weights(checkpoint), torch.float32)
+        write_checkpoint(model, task.target, tokenizer_files(checkpoint))
     return Made("SmolLM2-135M-Instruct, dequantised from Q4_1")
 
 
