@@ -20,7 +20,7 @@ from huref.model.source import open_checkpoint
 from kit import numpy_forward
 from kit.llamas import THETA, as_weights, tiny_llama, write_tiny_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
-from kit.tiny_models import MODELS, state_of
+from kit.tiny_models import MODELS, saved, state_of
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 35], [5, 3, 5, 8, 9, 7, 9, 3, 2, 38]])
 
@@ -127,6 +127,15 @@ def test_a_gguf_that_is_not_a_plain_llama_is_refused(key: str, value: Any, tmp_p
         load_decoder(weights)
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_a_llama_that_was_read_is_written_as_it_was(name: str, tmp_path: Path) -> None:
+    first = load(saved(name))
+    again = load(write_checkpoint(first, tmp_path / "again", {}))
+    assert set(again.tensors) == set(first.tensors)
+    assert all(torch.equal(tensor, again.tensors[n]) for n, tensor in first.tensors.items())
+    assert torch.equal(logits(again, IDS), logits(first, IDS))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -140,7 +149,7 @@ def test_only_a_plain_llama_is_written_anew(change: dict[str, Any], said: str, t
     (folder / "config.json").write_text(json.dumps({**config_json(model, torch.float32), **change}))
     with pytest.raises(ArchitectureError, match="built like Llama") as fault:
         write_checkpoint(load(folder), tmp_path / "again", {})
-    assert said in fault.value.got and not (tmp_path / "again").exists()
+    assert fault.value.got == f"llama with {said}" and not (tmp_path / "again").exists()
 
 
 @pytest.mark.parametrize("name", ["qwen2", "gpt2", "llama-bias-tied", "smollm3"])

@@ -9,7 +9,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from huref.errors import ArchitectureError, OutputError, TokenizerError
 from huref.forward.decoder import Decoder
 from huref.forward.plain_llama import EXPECTED, HUGGING_FACE_NAMES, unlike_llama
+from huref.forward.settings import Settings
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.tokens import Vocabulary, load_encoder, load_vocabulary
 
@@ -32,8 +32,17 @@ TOKENIZER_FILES = (
     "merges.txt",
 )
 
-_SAID = ("eps", "eps_key", "frequencies", "rope_theta", "longest")
-"""Settings that a Llama's config.json says, or need not say."""
+_UNSAID = (
+    "rotates",
+    "activation",
+    "attention_scale",
+    "embedding_scale",
+    "residual_scale",
+    "logit_scale",
+    "attention_cap",
+    "final_cap",
+)
+"""Settings that would change a Llama, and that its config.json does not say."""
 
 
 def write_checkpoint(
@@ -135,9 +144,8 @@ def config_json(model: Decoder, dtype: torch.dtype) -> dict[str, Any]:
 
 def _check_plain(model: Decoder) -> None:
     """Refuse what a Llama's config.json would not say."""
-    said = model.settings
-    unsaid = [f.name for f in fields(said) if f.name not in _SAID and getattr(said, f.name) != f.default]
-    unsaid += ["rotations that are not the plain ones"] if said.rope_theta is None else []
+    unsaid = [name for name in _UNSAID if getattr(model.settings, name) != getattr(Settings, name)]
+    unsaid += ["rotations that are not the plain ones"] if model.settings.rope_theta is None else []
     unlike = unlike_llama(model.architecture, model.geometry, model.tensors)
     if unlike or unsaid:
         raise ArchitectureError(
