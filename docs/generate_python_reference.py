@@ -29,6 +29,9 @@ ROOMS = (
 )
 """Every room with a public face, the front door first."""
 
+INTERNAL = ("huref.cli", "huref.files", "huref.forward", "huref.numerics", "huref.proof")
+"""Rooms that other rooms use: what is in them may change."""
+
 _HEAD = """# Python
 
 Made from the packages by `python docs/generate_python_reference.py`; do not edit.
@@ -36,13 +39,14 @@ Made from the packages by `python docs/generate_python_reference.py`; do not edi
 `huref` has the verbs of daily use. Each room has its own face: what is on this page is public, and what is not may
 change. Importing a room loads neither torch nor numpy before one of its names asks for them. A model is a folder, a
 weight file, or, where that says enough, a saved fingerprint; what can go wrong is a `huref.HurefError`
-([errors](errors.md)).
+([errors](errors.md)). What is for other rooms alone has no face: {internal}.
 """
 
 
 def page() -> str:
     """The whole reference."""
-    return "\n".join([_HEAD, _front_door(), *(_room(name) for name in ROOMS[1:])])
+    head = _HEAD.format(internal=", ".join(f"`{room}`" for room in INTERNAL))
+    return "\n".join([head, _front_door(), *(_room(name) for name in ROOMS[1:])])
 
 
 def _front_door() -> str:

@@ -70,7 +70,8 @@ _HOMES = {
     "save_fingerprint": "huref.fingerprints.file",
 }
 
-__getattr__, _ = face(__name__, _HOMES)
+if not TYPE_CHECKING:  # so that a type checker sees the names above, and a misspelt one
+    __getattr__, _ = face(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

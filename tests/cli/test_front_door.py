@@ -8,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import FunctionType, ModuleType
 
 import pytest
@@ -58,6 +59,13 @@ def test_every_room_has_a_face_of_which_every_name_leads_home(room: ModuleType) 
         assert not callable(thing) or (thing.__module__ == home and inspect.getdoc(thing)), (
             f"{name} is at home elsewhere"
         )
+
+
+def test_every_room_is_public_or_said_to_be_internal() -> None:
+    rooms = {f"huref.{module.name}" for module in pkgutil.iter_modules(huref.__path__) if module.ispkg}
+    assert rooms == {
+        name for name in (*python_reference.ROOMS, *python_reference.INTERNAL) if name.startswith("huref.")
+    }
 
 
 def test_importing_every_room_loads_neither_torch_nor_numpy() -> None:
@@ -126,3 +134,29 @@ def test_a_message_has_its_parts_and_keeps_them_apart() -> None:
         "again",
     )
     assert error.args == (str(error),)
+
+
+def test_the_front_doors_own_example_runs(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dogs: None
+) -> None:
+    """What `help(huref)` shows, word for word, with tiny models in the place of the user's."""
+    example = "\n".join(
+        line.removeprefix("    ") for line in (huref.__doc__ or "").splitlines() if line.startswith("    ")
+    )
+    for name, model in {"my-model": "base", "other": "child", "a": "base", "b": "child", "c": "stranger"}.items():
+        (tmp_path / name).symlink_to(models[model])
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(example.replace("my-model.huref", "saved.huref"), names)
+    assert (tmp_path / "saved.huref.safetensors").is_file()
+    assert names["found"].verdict == "derived" and names["table"].values.shape == (3, 3)
+
+
+def test_paths_may_be_texts(models: dict[str, Path], tmp_path: Path, dogs: None) -> None:
+    found = huref.fingerprint(str(models["base"]))
+    file, picture = api.write(found, str(tmp_path / "out"))
+    api.save_picture(found, str(tmp_path / "one.png"))
+    assert picture.is_file() and huref.load_fingerprint(str(file)) is not None
+    (tmp_path / "corpus.txt").write_text("bal bel bil")
+    ids = huref.rank_tokens(str(models["base"]), str(tmp_path / "corpus.txt"), str(tmp_path / "ids.txt"))
+    assert len(ids) and (tmp_path / "ids.txt").is_file()

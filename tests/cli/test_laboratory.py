@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,9 +77,57 @@ def test_the_help_says_which_commands_need_it(monkeypatch: pytest.MonkeyPatch) -
     assert [line.split()[0] for line in lines] == ["lab", "train"]
 
 
-def test_a_laboratory_that_does_not_load_takes_nothing_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = EntryPoint("lab", "huref_lab.no_such_module:app", laboratory.GROUP)
-    _, run = program(monkeypatch, {"lab": broken})
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (None, "does not load: ModuleNotFoundError"),
+        ("raise RuntimeError('boom')", "does not load: RuntimeError: boom"),
+        ("this is no Python", "does not load: SyntaxError"),
+        ("app = 5", "broken_laboratory:app is no command"),
+        ("other = 5", "does not load: AttributeError"),
+    ],
+)
+def test_a_laboratory_that_does_not_load_takes_nothing_down(
+    content: str | None, got: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / "broken_laboratory.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_laboratory", raising=False)
+    _, run = program(monkeypatch, {"lab": EntryPoint("lab", "broken_laboratory:app", laboratory.GROUP)})
     assert run("compare").exit_code == 0
     fault = run("lab", "zoo").exception
-    assert isinstance(fault, UsageError) and "does not load" in fault.got and "no_such_module" in fault.got
+    assert isinstance(fault, UsageError) and got in fault.got
+    assert f"--force-reinstall huref-lab=={huref.__version__}" in fault.what
+
+
+class _Distribution:
+    """An installation as importlib.metadata shows it."""
+
+    def __init__(self, version: str, points: object) -> None:
+        self.version, self._points = version, points
+
+    @property
+    def entry_points(self) -> object:
+        if isinstance(self._points, Exception):
+            raise self._points
+        return [point._for(self) for point in self._points]
+
+
+def test_a_laboratory_of_another_version_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = _Distribution("9.9.9", [EntryPoint("lab", "huref_lab.commands.lab:app", laboratory.GROUP)])
+    monkeypatch.setattr(laboratory, "distribution", lambda _: other)
+    _, run = program(monkeypatch, laboratory.entry_points())
+    fault = run("lab", "zoo").exception
+    assert (
+        isinstance(fault, UsageError) and fault.got == f"version 9.9.9 is installed, and huref is {huref.__version__}"
+    )
+
+
+def test_an_installation_that_cannot_be_read_takes_nothing_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = _Distribution("0.1.0", UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"))
+    monkeypatch.setattr(laboratory, "distribution", lambda _: broken)
+    _, run = program(monkeypatch, laboratory.entry_points())
+    assert run("compare").exit_code == 0
+    fault = run("train").exception
+    assert isinstance(fault, UsageError) and "cannot be read" in fault.got and "0xff" in fault.got

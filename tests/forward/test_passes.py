@@ -111,6 +111,10 @@ def test_a_gguf_has_the_settings_of_its_key_values(tmp_path: Path) -> None:
     ("key", "value"),
     [
         ("llama.rope.scaling.type", "linear"),
+        ("llama.rope.scaling.factor", 4.0),
+        ("llama.rope.scale_linear", 4.0),
+        ("llama.final_logit_softcapping", 30.0),
+        ("llama.attention.scale", 1.0),
         ("llama.embedding_scale", 12.0),
         ("llama.attention.temperature_scale", 0.1),
         ("llama.attention.layer_norm_rms_epsilon", None),
@@ -125,6 +129,31 @@ def test_a_gguf_that_is_not_a_plain_llama_is_refused(key: str, value: Any, tmp_p
     weights = open_weights(MemoryCheckpoint(tensors, {}, "gguf", said))
     with pytest.raises(ArchitectureError, match="only models built like Llama"):
         load_decoder(weights)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("llama.rope.scaling.type", "none"),
+        ("llama.rope.scaling.factor", 1.0),
+        ("llama.logit_scale", 0.0),
+        ("llama.logit_scale", 1.0),
+        ("llama.attention.scale", float(np.float32(16**-0.5))),
+    ],
+)
+def test_a_gguf_that_says_what_changes_nothing_is_a_plain_llama(key: str, value: Any, tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf")
+    with open_checkpoint(path) as checkpoint:
+        tensors = {name: checkpoint.read(name).float() for name in checkpoint.tensors}
+        weights = open_weights(MemoryCheckpoint(tensors, {}, "gguf", {**checkpoint.metadata, key: value}))
+        assert weights.geometry.head_dim == 16
+        assert load_decoder(weights).settings == load_decoder(open_weights(checkpoint)).settings
+
+
+def test_more_experts_a_token_than_there_are_is_an_error_of_the_configuration() -> None:
+    state, config = state_of("mixtral")
+    with pytest.raises(ArchitectureError, match="more experts a token than there are"):
+        load_decoder(open_weights(MemoryCheckpoint(state, {**config, "num_experts_per_tok": 9})))
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import tempfile
 import zipfile
@@ -301,3 +302,31 @@ def test_tuples_that_nest_each_other_cost_nothing(tail: bytes, tmp_path: Path) -
         archive.writestr("archive/data.pkl", body)
     with pytest.raises(CorruptFileError):
         open_checkpoint(path)
+
+
+HONEST = {
+    "a path that is not UTF-8": {"data": os.fsdecode(b"/data/caf\xe9/x")},
+    "a long number": {"seed": 2**300},
+    "a long tuple as a key": {tuple(range(20)): 1},
+    "as many numbers as a curve of losses has": {"losses": [float(i) for i in range(300_000)]},
+}
+
+
+@pytest.mark.parametrize("beside", HONEST)
+def test_what_training_scripts_keep_beside_the_weights_is_passed_over(
+    beside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huref.model.source.restricted_pickle.MAX_OBJECTS", 10_000)
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"model": {"a.weight": torch.arange(6.0).view(2, 3)}, "extra": HONEST[beside]}, path)
+    with open_checkpoint(path) as checkpoint:
+        assert list(checkpoint.tensors) == ["a.weight"]
+        assert torch.equal(checkpoint.read("a.weight"), torch.arange(6.0).view(2, 3))
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_tensor_is_not_left_out_for_its_long_name(is_nested: bool, tmp_path: Path) -> None:
+    state = {"a.weight": torch.ones(2), "k" * 1500: torch.ones(3)}
+    torch.save({"model": state} if is_nested else state, tmp_path / "x.bin")
+    with pytest.raises(UnsafeFileError, match="absurdly long name"):
+        open_checkpoint(tmp_path / "x.bin")

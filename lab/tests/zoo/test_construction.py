@@ -317,22 +317,41 @@ def test_without_transformers_nothing_starts(tmp_path: Path, monkeypatch: pytest
         assert caught.value.where == "transformers" and not (tmp_path / "zoo").exists()
 
 
+LAZY = """
+import sys, types
+logging = types.ModuleType("transformers.utils.logging")
+logging.disable_progress_bar = lambda: None
+utils = types.ModuleType("transformers.utils")
+utils.logging = logging
+sys.modules |= {"transformers.utils": utils, "transformers.utils.logging": logging}
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise ImportError("needs another torch")
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize(
     ("code", "why"),
     [
         ("raise ImportError('built for another torch')", "ImportError: built for another torch"),
         ("import os; os._exit(9)", "it ended before it could say why"),
+        (LAZY, "ImportError: needs another torch"),
     ],
-    ids=["a broken package", "a process that dies"],
+    ids=["a broken package", "a process that dies", "a package that breaks when it is asked for something"],
 )
-def test_workers_that_cannot_start_are_one_clear_error(code: str, why: str, tmp_path: Path) -> None:
+def test_workers_that_cannot_start_are_one_clear_error(code: str, why: str, jobs: int, tmp_path: Path) -> None:
     """With a transformers of their own, since each process imports it afresh."""
+    if jobs == 1 and "_exit" in code:
+        pytest.skip("it would end the command itself")
     (tmp_path / "transformers.py").write_text(code)
-    command = [sys.executable, "-m", "huref", "lab", "zoo", "--out", tmp_path / "zoo", "--size", "small", "--json"]
+    command = [sys.executable, "-m", "huref", "lab", "zoo", "--out", tmp_path / "zoo", "--size", "small"]
+    command += ["--jobs", str(jobs), "--json"]
     paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths}
     )
     fault = json.loads(done.stdout)["error"]
     assert done.returncode == 3 and "Traceback" not in done.stderr and "memory" not in fault["what"]
-    assert fault["what"] == "a process that makes models could not start" and fault["got"] == why
+    assert fault["what"] == "a process could not start its work" and fault["got"] == why

@@ -129,7 +129,7 @@ class AttackResult:
         return "\n".join(lines)
 
 
-def attack(model: str | Path, out: Path, options: AttackOptions, report: Report | None = None) -> AttackResult:
+def attack(model: str | Path, out: str | Path, options: AttackOptions, report: Report | None = None) -> AttackResult:
     """Write a checkpoint with other weights and the same function.
 
     Args:
@@ -141,6 +141,7 @@ def attack(model: str | Path, out: Path, options: AttackOptions, report: Report 
         OutputError: something that this tool did not write is in the way, or the place cannot be written.
         InconclusiveError: the logits came out different, so nothing was kept.
     """
+    out = Path(out)
     _check_free(out, model)
     tell = _stages(report)
     with open_checkpoint(model) as checkpoint:

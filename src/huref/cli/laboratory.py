@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
+from types import FunctionType
 from typing import Any
 
 import typer
 
 from huref.errors import UsageError
+from huref.version import __version__
 
 DISTRIBUTION = "huref-lab"
 GROUP = "huref.commands"
@@ -55,21 +57,31 @@ def entry_points() -> dict[str, EntryPoint]:
         return {point.name: point for point in distribution(DISTRIBUTION).entry_points if point.group == GROUP}
     except PackageNotFoundError:
         return {}
+    except Exception as error:  # whatever is wrong with that installation, the product goes on without it
+        return {place: EntryPoint(place, str(error) or type(error).__name__, "broken") for place in COMMANDS}
 
 
 def _load(point: EntryPoint | None, command: str) -> typer.Typer | Callable[..., Any]:
     if point is None:
-        return _stand_in(command, "it is not installed")
+        return _stand_in(command, "it is not installed", f"pip install {DISTRIBUTION}")
+    again = f"pip install --force-reinstall {DISTRIBUTION}=={__version__}"
+    if point.group != GROUP:
+        return _stand_in(command, f"its installation cannot be read: {point.value}", again)
+    if point.dist is not None and point.dist.version != __version__:
+        return _stand_in(command, f"version {point.dist.version} is installed, and huref is {__version__}", again)
     try:
-        return point.load()  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
-        return _stand_in(command, f"it is installed and does not load: {error}")
+        found = point.load()
+    except Exception as error:  # the same: a laboratory that does not load takes nothing down
+        return _stand_in(command, f"it is installed and does not load: {type(error).__name__}: {error}", again)
+    if isinstance(found, typer.Typer | FunctionType):
+        return found
+    return _stand_in(command, f"it is installed, and {point.value} is no command", again)
 
 
-def _stand_in(command: str, got: str) -> Callable[..., Any]:
+def _stand_in(command: str, got: str, cure: str) -> Callable[..., Any]:
     def missing_laboratory() -> None:
         raise UsageError(
-            f"this command is in the laboratory, a package of its own: pip install {DISTRIBUTION}",
+            f"this command is in the laboratory, a package of its own: {cure}",
             where=command,
             got=got,
             next_step="from a checkout: make install",

@@ -25,4 +25,5 @@ _HOMES = {
     "run_demo": "huref.demo.demonstration",
 }
 
-__getattr__, __dir__ = face(__name__, _HOMES)
+if not TYPE_CHECKING:  # so that a type checker sees the names above, and a misspelt one
+    __getattr__, __dir__ = face(__name__, _HOMES)

@@ -50,7 +50,7 @@ def explain(
     a: str | Path,
     b: str | Path,
     options: ExplainOptions | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     report: Report | None = None,
 ) -> Explanation:
     """Recover what was done to A to make B, and see what undoing it shows; see `docs/explanation/explain.md`.
@@ -63,10 +63,10 @@ def explain(
         HurefError: see `huref.errors`.
     """
     if out is not None:
-        require_place(out)
+        require_place(Path(out))
     found = explain_models(a, b, options, report)
     if out is not None:
-        save_evidence(found, out)
+        save_evidence(found, Path(out))
     return found
 
 

@@ -39,14 +39,14 @@ def is_fingerprint(path: str | Path) -> bool:
     return str(path).endswith(SUFFIX)
 
 
-def save_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
+def save_fingerprint(fingerprint: Fingerprint, path: str | Path) -> None:
     """Write a fingerprint; equal fingerprints give equal bytes.
 
     Raises:
         OutputError: the path cannot be written; nothing is left half-written.
     """
     document, tensors = _contents(fingerprint)
-    write_atomically(path, tensor_file_bytes(document, tensors, _digest(document, tensors)))
+    write_atomically(Path(path), tensor_file_bytes(document, tensors, _digest(document, tensors)))
 
 
 def fingerprint_digest(fingerprint: Fingerprint) -> str:

@@ -24,14 +24,18 @@ PER_LAYER_KEYS = ("layer_types", "no_rope_layers")
 
 _ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 _CHANGES_THE_FUNCTION = ("clip_qkv", "attn_config.clip_qkv", "attn_config.qk_ln", "altup_num_inputs", "num_nextn")
-_CHANGES_THE_FUNCTION_IN_GGUF = (
-    "embedding_scale",
-    "residual_scale",
-    "logit_scale",
-    "attention.scale",
-    "attention.temperature_scale",
-)
-"""Key-values of families that have Llama's tensors and another function (Granite, Ministral 3)."""
+_CHANGES_THE_FUNCTION_IN_GGUF = {
+    "embedding_scale": 1.0,
+    "residual_scale": 1.0,
+    "logit_scale": 1.0,
+    "attention.temperature_scale": 1.0,
+    "rope.scale_linear": 1.0,
+    "rope.scaling.factor": 1.0,
+    "attn_logit_softcapping": 0.0,
+    "final_logit_softcapping": 0.0,
+}
+"""Key-values of families that have Llama's tensors and another function (Granite, Ministral 3), and the value of each
+that changes nothing. 0 stands for "not set" in all of them."""
 
 _PLAIN_SCALINGS = ("default", "none")
 _KNOWN_SCALINGS = (*_PLAIN_SCALINGS, "linear", "llama3")
@@ -119,7 +123,7 @@ def read_settings(weights: CanonicalWeights) -> Settings:
         final_cap=config.get("final_logit_softcapping"),
         position_offset=2 if model_type == "opt" else 0,
         scales_alibi=model_type == "falcon",
-        experts_per_token=config.get("num_experts_per_tok") or 0,
+        experts_per_token=_experts_per_token(weights, config),
         renormalises_experts=config.get("norm_topk_prob", model_type == "mixtral"),
         longest=_longest(config),
         layers_are_numbered=_numbered(config),
@@ -127,10 +131,25 @@ def read_settings(weights: CanonicalWeights) -> Settings:
     )
 
 
+def _experts_per_token(weights: CanonicalWeights, config: Mapping[str, Any]) -> int:
+    """How many experts act on a token; a configuration that leaves it to its default may ask for too many."""
+    asked, n = config.get("num_experts_per_tok") or 0, weights.architecture.n_experts
+    if asked > n:
+        raise ArchitectureError(
+            "more experts a token than there are",
+            where=f"{weights.checkpoint.reference}: num_experts_per_tok in config.json",
+            expected=f"at most {n}, as many as the checkpoint holds",
+            got=str(asked),
+            next_step="give the number that the model was trained with",
+        )
+    return int(asked)
+
+
 def _gguf_settings(weights: CanonicalWeights) -> Settings:
     """Settings of a GGUF file, whose key-values are read for plain Llamas alone."""
     said, prefix = weights.checkpoint.metadata, str(weights.checkpoint.metadata.get("general.architecture", "llama"))
-    changes = [key for key in _CHANGES_THE_FUNCTION_IN_GGUF if f"{prefix}.{key}" in said]
+    neutral = {**_CHANGES_THE_FUNCTION_IN_GGUF, "attention.scale": weights.geometry.head_dim**-0.5}
+    changes = [key for key, value in neutral.items() if not _is_unset(said.get(f"{prefix}.{key}"), value)]
     changes += ["layers that do not rotate"] if prefix == "smollm3" else []
     changes += ["scaled rotations"] if "rope_freqs.weight" in weights.checkpoint.tensors else []
     unlike = unlike_llama(weights.architecture, weights.geometry, weights.names())
@@ -142,6 +161,11 @@ def _gguf_settings(weights: CanonicalWeights) -> Settings:
     theta = float(said.get(f"{prefix}.rope.freq_base", 10000.0))
     frequencies = rotary_frequencies(theta, weights.geometry.head_dim)
     return Settings(eps=float(eps), eps_key=EPSILON_KEYS[0], frequencies=(frequencies,), rope_theta=theta)
+
+
+def _is_unset(value: Any, neutral: float) -> bool:
+    """Whether a key-value is missing, 0, or the number that changes nothing, to float32."""
+    return value is None or (isinstance(value, int | float) and (value == 0 or abs(value - neutral) < 1e-6))
 
 
 def _refuse_gguf(weights: CanonicalWeights, expected: str, got: str) -> NoReturn:

@@ -38,4 +38,5 @@ _HOMES = {
     "matrix": "huref.kinship.all_pairs",
 }
 
-__getattr__, __dir__ = face(__name__, _HOMES)
+if not TYPE_CHECKING:  # so that a type checker sees the names above, and a misspelt one
+    __getattr__, __dir__ = face(__name__, _HOMES)

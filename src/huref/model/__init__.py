@@ -29,4 +29,5 @@ _HOMES = {
     "rank_tokens": "huref.model.token_ranking",
 }
 
-__getattr__, __dir__ = face(__name__, _HOMES)
+if not TYPE_CHECKING:  # so that a type checker sees the names above, and a misspelt one
+    __getattr__, __dir__ = face(__name__, _HOMES)

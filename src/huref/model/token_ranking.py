@@ -13,7 +13,10 @@ from huref.progress import Progress, Report
 
 
 def rank_tokens(
-    model: str | Path, corpus: Sequence[Path], out: Path | None = None, report: Report | None = None
+    model: str | Path,
+    corpus: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    report: Report | None = None,
 ) -> np.ndarray:
     """Token ids that occur in a corpus, most frequent first; written to `out`, one a line, as the official files are.
 
@@ -25,9 +28,10 @@ def rank_tokens(
         if report:
             report(Progress("counting tokens", done, total, "byte"))
 
+    files = [Path(file) for file in ([corpus] if isinstance(corpus, str | Path) else corpus)]
     with open_checkpoint(model) as checkpoint:
-        counted = count_tokens(checkpoint, corpus, progress=step)
+        counted = count_tokens(checkpoint, files, progress=step)
         ids = rank_by_count(counted.counts, load_vocabulary(checkpoint), keep_unseen=False).ids
     if out is not None:
-        write_ranking(out, ids.tolist())
+        write_ranking(Path(out), ids.tolist())
     return ids

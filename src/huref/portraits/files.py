@@ -24,22 +24,27 @@ def render(fingerprints: Fingerprint | Sequence[Fingerprint], options: PictureOp
 
 
 def save_picture(
-    fingerprints: Sequence[Fingerprint], path: Path, options: PictureOptions | None = None, style: str = "png"
+    fingerprints: Fingerprint | Sequence[Fingerprint],
+    path: str | Path,
+    options: PictureOptions | None = None,
+    style: str = "png",
 ) -> None:
     """Draw fingerprints into a PNG file, or one into an SVG badge; both carry the fingerprints' metadata.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    save(fingerprints, options or PictureOptions(), path, style)
+    prints = [fingerprints] if isinstance(fingerprints, Fingerprint) else fingerprints
+    save(prints, options or PictureOptions(), Path(path), style)
 
 
-def write(fingerprint: Fingerprint, out: Path) -> tuple[Path, Path]:
+def write(fingerprint: Fingerprint, out: str | Path) -> tuple[Path, Path]:
     """Write `NAME.huref.safetensors` and `NAME.png` with the same metadata into a folder.
 
     Raises:
         OutputError: the folder cannot be written; nothing is left half-written.
     """
+    out = Path(out)
     make_folder(out)
     file, picture = out / f"{fingerprint.model}{SUFFIX}", out / f"{fingerprint.model}.png"
     save_picture([fingerprint], picture)

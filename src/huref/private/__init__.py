@@ -53,4 +53,5 @@ _HOMES = {
     "verify": "huref.private.verification",
 }
 
-__getattr__, __dir__ = face(__name__, _HOMES)
+if not TYPE_CHECKING:  # so that a type checker sees the names above, and a misspelt one
+    __getattr__, __dir__ = face(__name__, _HOMES)

@@ -79,7 +79,9 @@ class Published:
             )
 
 
-def verify(path: Path, commitment: Path | None = None, published: Published | None = None) -> Verification:
+def verify(
+    path: str | Path, commitment: str | Path | None = None, published: Published | None = None
+) -> Verification:
     """Verify a commitment, or a proof with its commitment.
 
     Args:
@@ -90,6 +92,7 @@ def verify(path: Path, commitment: Path | None = None, published: Published | No
         InputError: a file that is none of these, or damaged.
         UsageError: a proof without its commitment, or something to hold a commitment against.
     """
+    path, commitment = Path(path), None if commitment is None else Path(commitment)
     published = published or Published()
     data = read_file(path)
     if data.startswith(COMMITMENT.magic):

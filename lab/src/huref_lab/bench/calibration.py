@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import random
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from huref.kinship.record import Comparison
 from huref.kinship.verdict.calibration import SCORES, Calibration, UnrelatedPair
 from huref.progress import Progress, Report
 from huref.version import __version__
+from huref_lab.training.workers import workers
 from huref_lab.zoo.record import Zoo, ZooModel, load_zoo
 
 _FEWEST = 20
@@ -69,9 +68,9 @@ def calibrate(options: CalibrationOptions, report: Report | None = None) -> Cali
     stamps = {frozenset((a.name, b.name)): _stamp(zoo, a, b) for a, b in pairs}
     found = {names: entry for names, (stamp, entry) in known.items() if stamps.get(names) == stamp}
     left = [(zoo, a, b) for a, b in pairs if frozenset((a.name, b.name)) not in found]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (1,)) as pool:
-        for done, pair in enumerate(pool.map(_measured, left)):
+    with workers(options.jobs, _one_thread, "huref lab calibrate") as submit:
+        for done, future in enumerate([submit(_measured, job) for job in left]):
+            pair: UnrelatedPair = future.result()
             names = frozenset((pair.a, pair.b))
             found[names] = pair
             _note(options.journal, stamps[names], pair)
@@ -101,6 +100,10 @@ def unrelated_pairs(zoo: Zoo, n_sampled: int, seed: int) -> list[tuple[ZooModel,
                 (hard if is_hard else rest).append((model, base))
     dice = random.Random(seed)
     return [*first, *dice.sample(hard, min(n_sampled, len(hard))), *dice.sample(rest, min(n_sampled, len(rest)))]
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def _measured(job: tuple[Zoo, ZooModel, ZooModel]) -> UnrelatedPair:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from huref.errors import HurefError
 from huref.progress import Progress, Report
 from huref_lab.bench.methods import Method, open_method
+from huref_lab.training.workers import workers
 
 _CHUNK = 24
 
@@ -125,18 +125,11 @@ def _finished(
         for task in tasks:
             yield task, run_chunk(keys[task[0]], [pairs[n] for n in task[1]])
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-        try:
-            longest_first = sorted(tasks, key=lambda task: -len(task[1]))
-            futures = {
-                pool.submit(run_chunk, keys[i], [pairs[n] for n in chunk]): (i, chunk) for i, chunk in longest_first
-            }
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with workers(jobs, _start_worker, "huref lab bench") as submit:
+        longest_first = sorted(tasks, key=lambda task: -len(task[1]))
+        futures = {submit(run_chunk, keys[i], [pairs[n] for n in chunk]): (i, chunk) for i, chunk in longest_first}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
 
 
 def run_chunk(key: str, pairs: Sequence[PathPair]) -> Done:

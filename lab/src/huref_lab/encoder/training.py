@@ -1,6 +1,6 @@
 """Training of the CNN encoder on synthetic triplets: `huref train encoder`.
 
-One step draws triplets (`lab.encoder_samples`), encodes anchors, positives and negatives as one batch, and moves the
+One step draws triplets (`samples`), encodes anchors, positives and negatives as one batch, and moves the
 encoder so that an anchor's vector is near its positive's and orthogonal to its negative's, and so that a critic
 cannot tell the vectors from standard normal ones; then it moves the critic. HuRef (NeurIPS 2024, arXiv 2312.04828).
 

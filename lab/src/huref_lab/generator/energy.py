@@ -70,6 +70,6 @@ class EnergyDistance(nn.Module):
         return torch.stack([energy(a, b) for a, b in pairs]).sum()
 
     def line_up(self, picture: Tensor, features: list[Tensor]) -> Tensor:
-        """How hard it is to find each picture's kin among the others (`lab.readability`), in each part."""
+        """How hard it is to find each picture's kin among the others (`readability`), in each part."""
         parts = self.rows(picture, features).split_with_sizes(self.parts, dim=1)
         return torch.stack([line_up_loss(part) for part in parts]).sum()

@@ -1,7 +1,7 @@
 """How good is a picture generator, and has it merely learnt its photographs by heart: `huref generator evaluate`.
 
-Everything is measured with an extractor that the generator was not trained against (`lab.image_embedding`), against
-photographs that it saw and photographs that it never saw, and every figure stands beside the same figure of
+Everything is measured with an extractor that the generator was not trained against (`pictures.embedding`),
+against photographs that it saw and photographs that it never saw, and every figure stands beside the same figure of
 photographs against photographs: a distance of made pictures means nothing without that floor.
 """
 

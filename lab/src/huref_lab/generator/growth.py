@@ -24,7 +24,7 @@ def grow(small: Generator, large: Generator) -> None:
     Args:
         small: the trained one.
         large: of the same lengths of z and w; at least as many pixels and channels; a mapping as deep, or of one
-            layer, which then makes other pictures of the same kind (`lab.generator_mapping`). Changed.
+            layer, which then makes other pictures of the same kind (`mapping`). Changed.
 
     Raises:
         UsageError: the one does not fit into the other.

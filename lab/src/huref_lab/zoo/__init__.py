@@ -24,4 +24,5 @@ _HOMES = {
     "load_zoo": "huref_lab.zoo.record",
 }
 
-__getattr__, __dir__ = face(__name__, _HOMES)
+if not TYPE_CHECKING:  # so that a type checker sees the names above, and a misspelt one
+    __getattr__, __dir__ = face(__name__, _HOMES)

@@ -6,24 +6,26 @@ the plans are made in order, several at once, each in a process with one thread;
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huref.errors import InconclusiveError, UsageError
+from huref.errors import UsageError
 from huref.progress import Progress, Report
 from huref_lab.training.language_models import require_transformers
+from huref_lab.training.workers import prepare_here, workers
 from huref_lab.zoo.contents import full_plans, small_plans
 from huref_lab.zoo.makers import find_model, make_model
 from huref_lab.zoo.plan import FULL, SMALL, Plan, Scale, digests
 from huref_lab.zoo.record import MANIFEST, Truth, Zoo, ZooModel, load_zoo, save_zoo
 
 __all__ = ["Truth", "Zoo", "ZooModel", "ZooOptions", "build_zoo", "load_zoo"]
+
+
+_COMMAND = "huref lab zoo"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def build_zoo(folder: Path, options: ZooOptions | None = None, report: Report | 
     if options.size not in ("small", "full") or options.jobs < 1:
         raise UsageError(
             "no such zoo",
-            where="huref lab zoo",
+            where=_COMMAND,
             expected="--size small or full, --jobs 1 or more",
             got=f"--size {options.size} --jobs {options.jobs}",
         )
@@ -105,7 +107,8 @@ def build_plans(folder: Path, plans: Sequence[Plan], scale: Scale, jobs: int, re
         require_transformers()
     if made:
         save_zoo(build.zoo())
-    if jobs == 1:
+    if waiting and jobs == 1:
+        prepare_here(_import_transformers, _COMMAND)
         with _one_thread():
             for plan in waiting:
                 build.note(make_model(*build.arguments(plan)))
@@ -131,78 +134,33 @@ def _refuse_strangers(folder: Path, plans: Sequence[Plan]) -> None:
 
 def _make_in_processes(build: _Build, waiting: list[Plan], jobs: int) -> None:
     """The first plan whose parents are there goes to the next free process."""
-    context = multiprocessing.get_context("spawn")
     running: set[Future[ZooModel]] = set()
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-        try:
-            _require_start(pool)
-            while waiting or running:
-                ready = [plan for plan in waiting if build.is_ready(plan)][: jobs - len(running)]
-                for plan in ready:
-                    waiting.remove(plan)
-                    running.add(pool.submit(_make, *build.arguments(plan)))
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    build.note(future.result())
-        except BrokenProcessPool:
-            raise InconclusiveError(
-                "a process that was making a model was ended from outside",
-                where=str(build.folder),
-                expected="memory for every process",
-                got=f"--jobs {jobs}",
-                next_step="run it again, with fewer jobs if memory was short: what is made is kept",
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with workers(jobs, _prepare_worker, _COMMAND) as submit:
+        while waiting or running:
+            ready = [plan for plan in waiting if build.is_ready(plan)][: jobs - len(running)]
+            for plan in ready:
+                waiting.remove(plan)
+                running.add(submit(make_model, *build.arguments(plan)))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                build.note(future.result())
 
 
-_FAULTS: list[str] = []
-"""Of this process: why its start failed. An exception there would end the pool with a traceback and no reason."""
-
-
-def _start_worker() -> None:
+def _prepare_worker() -> None:
     """One thread a process; an interrupt ends it at once, and the parent says so."""
-    try:
-        import torch
-        from transformers.utils import logging
+    import torch
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        torch.set_num_threads(1)
-    except Exception as error:
-        _FAULTS.append(f"{type(error).__name__}: {error}")
+    _import_transformers()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)
 
 
-def _require_start(pool: ProcessPoolExecutor) -> None:
-    """Refuse to hand out work to processes that cannot do any."""
-    try:
-        fault = pool.submit(_fault_of_start).result()
-    except BrokenProcessPool:
-        fault = "it ended before it could say why"
-    if fault:
-        raise _no_start(fault)
+def _import_transformers() -> None:
+    """Import what builds the models: with another torch than it wants, it fails only when it is asked for them."""
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
+    from transformers.utils import logging
 
-
-def _fault_of_start() -> str:
-    return next(iter(_FAULTS), "")
-
-
-def _make(folder: Path, plan: Plan, scale: Scale, parents: tuple[ZooModel, ...], digest: str) -> ZooModel:
-    """`make_model`, in a process that started."""
-    if _FAULTS:
-        raise _no_start(_FAULTS[0])
-    return make_model(folder, plan, scale, parents, digest)
-
-
-def _no_start(fault: str) -> InconclusiveError:
-    return InconclusiveError(
-        "a process that makes models could not start",
-        where="huref lab zoo",
-        expected="torch and transformers that can be imported, and memory for every process",
-        got=fault,
-        next_step="--jobs 1 makes the models in one process, and shows more",
-    )
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

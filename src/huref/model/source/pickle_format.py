@@ -17,6 +17,7 @@ from huref.model.source.file_set import FileSet, file_set_of, find_file_set
 from huref.model.source.json_file import read_config
 from huref.model.source.pickle_container import Container, read_container
 from huref.model.source.pickle_records import BYTES, TensorRecord
+from huref.model.source.pickle_stream import Window
 from huref.model.source.ranged_checkpoint import RangedCheckpoint, Shard, StoredTensor, element_count, open_all
 from huref.model.source.rows import RowTable, resolve_rows
 
@@ -83,20 +84,38 @@ def parse_shard(source: ByteSource) -> Shard:
         CorruptFileError: truncated, not a torch checkpoint, or a tensor outside its storage.
     """
     container = read_container(source)
-    records = _state_dict(container.root)
+    records = _state_dict(container.root, source.name)
     return Shard(source, [locate(source, container, name, record) for name, record in records.items()])
 
 
-def _state_dict(root: Any) -> Mapping[str, TensorRecord]:
+def _state_dict(root: Any, where: str) -> Mapping[str, TensorRecord]:
     """The named tensors of the root, or of the dictionary that training scripts wrap them in."""
     if not isinstance(root, dict):
         return {}
+    require_names(root, where)
     named = {key: value for key, value in root.items() if isinstance(key, str)}
     tensors = {key: value for key, value in named.items() if isinstance(value, TensorRecord)}
     if tensors:
         return tensors
     inner: Mapping[Any, Any] = next((named[key] for key in _NESTS if isinstance(named.get(key), dict)), {})
+    require_names(inner, where)
     return {key: item for key, item in inner.items() if isinstance(key, str) and isinstance(item, TensorRecord)}
+
+
+def require_names(table: Mapping[Any, Any], where: str) -> None:
+    """Refuse a tensor whose name was passed over as a long text: it would be left out without a word.
+
+    Raises:
+        UnsafeFileError: there is one.
+    """
+    if any(isinstance(key, Window) and isinstance(value, TensorRecord) for key, value in table.items()):
+        raise UnsafeFileError(
+            "a tensor with an absurdly long name",
+            where=where,
+            expected="names of at most 1,024 characters",
+            got="a longer one",
+            next_step="load it with torch and save it as safetensors, if you trust it",
+        )
 
 
 def locate(source: ByteSource, container: Container, name: str, record: TensorRecord) -> StoredTensor:

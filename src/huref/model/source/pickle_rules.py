@@ -8,7 +8,7 @@ from typing import Any
 
 from huref.model.source.pickle_stream import Window
 
-_MOST_PARTS = 16
+_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from huref.model.source.pickle_rules import Name, PickleRules, ordered_dict, req
 from huref.model.source.pickle_stream import PickleStream
 
 MAX_OBJECTS = 1 << 21
-"""Containers, calls and memo entries of one pickle; a tensor takes 28, and few files have 20,000 tensors."""
+"""Containers, calls and memo entries of one pickle, not its numbers, which cost many bytes themselves. A tensor takes
+28, and few files have 20,000 tensors."""
 
 _LONG_TEXT = 1024
-_MOST_BITS = 256
+_MOST_BITS = 1024
 
 
 def unpickle(stream: PickleStream, rules: PickleRules) -> Any:
@@ -108,9 +109,13 @@ class _Unpickler(pickle._Unpickler):
         self.append(self._stream.skip(int.from_bytes(self.read(width), "little")))
 
     def _take_text(self: Any, width: int) -> None:
-        """A text; a long one, such as the source code that some modules carry, is never read."""
+        """A text; a long one, such as the source code that some modules carry, is never read.
+
+        Lone surrogates are let through: pickle writes them for what is not UTF-8, such as a path among the settings.
+        """
         length = int.from_bytes(self.read(width), "little")
-        self.append(self._stream.skip(length) if length > _LONG_TEXT else self.read(length).decode("utf-8"))
+        is_long = length > _LONG_TEXT
+        self.append(self._stream.skip(length) if is_long else self.read(length).decode("utf-8", "surrogatepass"))
 
     def _take_number(self: Any, code: int) -> None:
         """A whole number of any length in the pickle; a long one would make hashes and messages long."""
@@ -221,11 +226,12 @@ _AS_THEY_ARE = (
     "BININT",
     "BININT1",
     "BININT2",
+    "BINFLOAT",
     "BINGET",
     "LONG_BINGET",
 )
 _THAT_MAKE = (
-    *("GLOBAL", "STACK_GLOBAL", "BINFLOAT", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE"),
+    *("GLOBAL", "STACK_GLOBAL", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE"),
     *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
 )
 _OLD = ("UNICODE", "STRING", "FLOAT", "LIST", "PUT", "GET", "POP", "POP_MARK", "DUP")
