@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import huref
+from huref.attacks import AttackOptions, attack
 from huref.errors import InconclusiveError
 from huref.kinship.record import CompareOptions, Comparison
 from kit.checkpoints import VOCAB, llama_state, save_llama
@@ -222,3 +223,13 @@ def test_layers_that_are_named_are_the_ones_looked_at(tmp_path: Path) -> None:
     a, b = (save_llama(tmp_path / n, n_layers=4, state=llama_state(1, n_layers=4)) for n in "ab")
     found = huref.compare(a, b, CompareOptions(n_tokens=256, layers="1,3", method="agreement"))
     assert [(x.layer_a, x.layer_b) for x in found.layers] == [(1, 1), (3, 3)]
+
+
+def test_a_layer_that_adds_nothing_is_like_no_other(tmp_path: Path) -> None:
+    """Inserted by an attack, its sketches are zeros: the others still find their partners."""
+    base = save_llama(tmp_path / "base", 1)
+    attack(base, tmp_path / "deeper", AttackOptions(("insert_layers",), 1, "float32", None))
+    found = huref.compare(base, tmp_path / "deeper", CompareOptions(method="ics", layers="all", n_tokens=256))
+    assert found.ics_canonical == pytest.approx(1.0, abs=1e-3)
+    pairs = {(term.layer_a, term.layer_b) for term in found.terms}
+    assert [i for i, _ in sorted(pairs)] == list(range(len(pairs)))

@@ -89,9 +89,12 @@ def split_key(key: str) -> tuple[int, str]:
 
 
 def mean_cosine(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
-    """The mean over term pairs of the cosine of their sketches: the ICS, estimated."""
-    cosines = [float(np.vdot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b))) for a, b in pairs]
-    return float(np.mean(cosines))
+    """The mean over term pairs of the cosine of their sketches: the ICS, estimated.
+
+    A sketch of zeros, as a layer gives that adds nothing, is like no other: 0.
+    """
+    scales = [(a, b, np.linalg.norm(a) * np.linalg.norm(b)) for a, b in pairs]
+    return float(np.mean([float(np.vdot(a, b) / scale) if scale else 0.0 for a, b, scale in scales]))
 
 
 def _prefix(domain: bytes, seed: str) -> bytes:
