@@ -102,6 +102,7 @@ def write_copy(source: Path, folder: Path, dtype: torch.dtype, noise: float = 0.
 
     from huref.forward.checkpoint_writer import stored_name, tokenizer_files
     from huref.model.model import open_model
+    from huref.numerics.tensors import float_tensor
 
     folder.mkdir()
     rng = torch.Generator().manual_seed(0)
@@ -109,7 +110,7 @@ def write_copy(source: Path, folder: Path, dtype: torch.dtype, noise: float = 0.
     with model.weights.checkpoint as checkpoint:
         tensors = {}
         for name in model.weights.names():
-            tensor = model.weights.read(name).float()
+            tensor = float_tensor(model.weights.read(name))
             if noise and tensor.ndim == 2:
                 tensor += noise * tensor.std() * torch.randn(tensor.shape, generator=rng)
             tensors[stored_name(name)] = tensor.to(dtype).contiguous()
@@ -183,13 +184,13 @@ def _exact_terms(model: Model, ids: np.ndarray, layer: int) -> list[tuple[np.nda
     g = weights.geometry
 
     def read(name: str) -> np.ndarray:
-        return np.asarray(weights.read(f"layers.{layer}.{name}").double().numpy())
+        return weights.read(f"layers.{layer}.{name}").astype(np.float64)
 
     def repeated(matrix: np.ndarray) -> np.ndarray:
         heads = matrix.reshape(g.n_kv_heads, g.head_dim, g.d_model)
         return np.repeat(heads, g.n_heads // g.n_kv_heads, axis=0).reshape(-1, g.d_model)
 
-    X = weights.embedding(ids).double().numpy()
+    X = weights.embedding(ids).astype(np.float64)
     q, k, v, o, gate, up, down = (read(name) for name in ("q", "k", "v", "o", "gate", "up", "down"))
     sides = ((q, repeated(k)), (repeated(v), o.T), (gate * up, down.T))
     return [(X @ left.T, X @ right.T) for left, right in sides]

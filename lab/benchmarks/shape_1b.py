@@ -108,9 +108,9 @@ def full_terms() -> None:
                 rank, width = term.left.shape
                 if 2 * K * rank * width + K * K * rank < width * width * (rank + K) + K * K * width:
                     found = factors(term, X)
-                    terms[slot] = product(found.U, found.V.T)
+                    terms[slot] = torch.from_numpy(product(found.U, found.V.T))
                 else:
-                    terms[slot] = product(product(X, product(term.left.T, term.right)), X.T)
+                    terms[slot] = torch.from_numpy(product(product(X, product(term.left.T, term.right)), X.T))
                 slot += 1
     vector = terms.view(512, -1).mean(-1)
     vector = (vector - vector.mean()) / vector.std()

@@ -23,6 +23,7 @@ from huref.fingerprints.terms import centred, factors, layer_terms, token_embedd
 from huref.kinship.record import CompareOptions
 from huref.kinship.saved import compare_fingerprints
 from huref.model.model import open_model
+from huref.numerics.arrays import float32
 from huref.numerics.cosine import cosine
 from kit.checkpoints import save_llama
 from kit.command_line import Outcome
@@ -55,7 +56,9 @@ def test_the_vector_is_the_encoders_of_the_six_terms(model: Path, weights: Path,
         X = token_embeddings(opened.weights, choose_tokens(opened, recipe).ids, recipe)
         X = centred(X) if name == "canonical" else X
         terms = [factors(t, X) for layer in (0, 1) for t in layer_terms(opened.weights, layer, recipe)]
-    matrices = torch.stack([(term.U.double() @ term.V.double().T).float() for term in terms])
+    matrices = torch.from_numpy(
+        np.stack([float32(term.U.astype(np.float64) @ term.V.astype(np.float64).T) for term in terms])
+    )
     np.testing.assert_allclose(found.vector, encode(matrices, load_encoder(weights).encoder).numpy(), atol=1e-3)
     assert found.vector.shape == (512,) and found.sketches == {}
     assert found.recipe.encoder_weights == load_encoder(weights).sha256

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -422,13 +423,13 @@ def test_value_rotation_moves_the_defective_formula_and_not_huref(case: str, tmp
 
 
 def random_term(rng: np.random.Generator, rank: int, width: int) -> Bilinear:
-    left, right = (torch.from_numpy(rng.normal(size=(rank, width)).astype(np.float32)).bfloat16() for _ in range(2))
+    left, right = (rng.normal(size=(rank, width)).astype(ml_dtypes.bfloat16) for _ in range(2))
     return Bilinear(0, "qk", left, right)
 
 
-def exact_factors(term: Bilinear, X: torch.Tensor) -> tuple[Array, Array]:
-    rows = X.double().numpy()
-    return rows @ term.left.double().numpy().T, rows @ term.right.double().numpy().T
+def exact_factors(term: Bilinear, X: Array) -> tuple[Array, Array]:
+    rows = X.astype(np.float64)
+    return rows @ term.left.astype(np.float64).T, rows @ term.right.astype(np.float64).T
 
 
 @pytest.mark.parametrize("is_fast", [True, False], ids=["bfloat16", "float32"])
@@ -440,10 +441,11 @@ def test_pearson_error_of_fast_products(
     monkeypatch.setattr(products, "has_fast_bfloat16", lambda: is_fast)
     monkeypatch.setattr(products, "LARGE_PRODUCT", 0)
     rng = np.random.default_rng(rank)
-    X = torch.from_numpy(rng.normal(size=(1024, width)).astype(np.float32))
+    X = rng.normal(size=(1024, width)).astype(np.float32)
     a, stranger = random_term(rng, rank, width), random_term(rng, rank, width)
     noise = random_term(rng, rank, width)
-    copy = Bilinear(0, "qk", (a.left + 0.03 * noise.left), (a.right + 0.03 * noise.right))
+    near = ml_dtypes.bfloat16(0.03)
+    copy = Bilinear(0, "qk", a.left + near * noise.left, a.right + near * noise.right)
     for other, bound in ((stranger, 2e-3), (copy, 1e-4)):
         exact = [np.matmul(U, V.T).ravel() for U, V in (exact_factors(t, X) for t in (a, other))]
         expected = np.corrcoef(*exact)[0, 1]
@@ -457,7 +459,7 @@ def test_product_error_of_bfloat16_operands(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(products, "LARGE_PRODUCT", 0)
     rng = np.random.default_rng(0)
     left, right = rng.normal(size=(300, 700)), rng.normal(size=(700, 200))
-    found = products.product(torch.from_numpy(left).float(), torch.from_numpy(right).float()).numpy()
+    found = products.product(left.astype(np.float32), right.astype(np.float32))
     error = np.linalg.norm(found - left @ right) / np.linalg.norm(left @ right)
     assert 1e-4 < error < 3 * 2.0**-9
 
@@ -469,23 +471,23 @@ def test_sketches_are_exact_to_float32(family: Any) -> None:
     with model.weights.checkpoint:
         tokens = pipeline.choose_tokens(model, recipe)
         X = token_embeddings(model.weights, tokens.ids, recipe)
-        S1, S2 = (torch.from_numpy(S) for S in token_signs(tokens.strings, 16, recipe.seed))
+        S1, S2 = token_signs(tokens.strings, 16, recipe.seed)
         for kind in ("qk", "vo", "gate_down" if model.weights.architecture.gated else "up_down"):
             term = bilinear(model.weights, LAYERS - 1, kind, recipe)
-            found = sketch_term(term, S1 @ centred(X), S2 @ centred(X)).numpy()
-            U, V = _exact(term, centred(X.double()))
-            expected = S1.double().numpy() @ (U @ V.T) @ S2.double().numpy().T
+            found = sketch_term(term, S1 @ centred(X), S2 @ centred(X))
+            U, V = _exact(term, centred(X.astype(np.float64)))
+            expected = S1.astype(np.float64) @ (U @ V.T) @ S2.astype(np.float64).T
             np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def _exact(term: Bilinear, X: torch.Tensor) -> tuple[Array, Array]:
-    def scaled(gain: torch.Tensor | None) -> Array:
-        return (X if gain is None else X * gain.double()).numpy()
+def _exact(term: Bilinear, X: Array) -> tuple[Array, Array]:
+    def scaled(gain: Array | None) -> Array:
+        return X if gain is None else X * gain.astype(np.float64)
 
-    U = scaled(term.left_gain) @ term.left.double().numpy().T
+    U = scaled(term.left_gain) @ term.left.astype(np.float64).T
     if term.inner is not None:
-        U = U * term.inner.double().numpy()
-    return U, scaled(term.right_gain) @ term.right.double().numpy().T
+        U = U * term.inner.astype(np.float64)
+    return U, scaled(term.right_gain) @ term.right.astype(np.float64).T
 
 
 @pytest.mark.parametrize("is_fast", [True, False], ids=["bfloat16", "float32"])
@@ -501,7 +503,5 @@ def test_routes_agree_with_float64_also_where_the_mean_is_large(
     U, V, noise = (rng.normal(size=(512, 48)) + offset for _ in range(3))
     sides = ((U, V), (U, V + 0.3 * noise))
     expected = np.corrcoef(*((left @ right.T).ravel() for left, right in sides))[0, 1]
-    a, b = (
-        Factors(0, "qk", torch.from_numpy(left).float(), torch.from_numpy(right).float()) for left, right in sides
-    )
+    a, b = (Factors(0, "qk", left.astype(np.float32), right.astype(np.float32)) for left, right in sides)
     assert route(a, b) == pytest.approx(expected, abs=1e-4 if is_fast else 1e-6)

@@ -11,6 +11,7 @@ from huref.errors import UsageError
 from huref.fingerprints.pooling import mean_pooling, row_means
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import layer_terms, token_embeddings
+from huref.numerics.arrays import float32
 from kit.symmetries import random_weights
 
 PAPER = Recipe(name="paper", encoder="mean")
@@ -28,7 +29,7 @@ def test_collapsed_equals_dense(seed: int, gated: bool) -> None:
     weights = random_weights(seed, gated=gated)
     X = token_embeddings(weights, np.arange(256), PAPER)
     terms = [term for layer in (0, 1) for term in layer_terms(weights, layer, PAPER)]
-    dense = [(X @ t.left.float().T @ (X @ t.right.float().T).T).double().numpy() for t in terms]
+    dense = [(X @ float32(t.left).T @ (X @ float32(t.right).T).T).astype(np.float64) for t in terms]
     np.testing.assert_allclose(mean_pooling(terms, X), official(dense), atol=2e-5)
     np.testing.assert_allclose(row_means(terms[0], X), dense[0].mean(1), atol=1e-4 * abs(dense[0]).max())
 

@@ -16,6 +16,7 @@ from huref.fingerprints.sketch import token_signs
 from huref.fingerprints.terms import bilinear, centred, exact_ffn, factors, kinds_of, sketch_term, token_embeddings
 from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.numerics import products
+from huref.numerics.arrays import float32
 from kit.symmetries import (
     SYMMETRIES,
     ArrayWeights,
@@ -41,7 +42,7 @@ def matrix(weights: ArrayWeights, kind: str, layer: int, recipe: Recipe) -> np.n
         term = exact_ffn(weights, layer, X, recipe)
     else:
         term = factors(bilinear(weights, layer, kind, recipe), centred(X) if recipe.is_canonical else X)
-    return (term.U.double() @ term.V.double().T).numpy()
+    return term.U.astype(np.float64) @ term.V.astype(np.float64).T
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -161,10 +162,13 @@ def test_both_routes_to_pearson_agree_with_numpy(recipe: Recipe, seed: int) -> N
     noise = np.random.default_rng(seed)
     b = a.map_layers(lambda w: {"Wk": w["Wk"] + torch.from_numpy(noise.normal(size=w["Wk"].shape))})
     terms = [
-        factors(bilinear(w, 0, "qk", recipe), centred(w.X).float() if recipe.is_canonical else w.X.float())
+        factors(
+            bilinear(w, 0, "qk", recipe),
+            centred(float32(w.X.numpy())) if recipe.is_canonical else float32(w.X.numpy()),
+        )
         for w in (a, b)
     ]
-    expected = correlation(*((t.U.double() @ t.V.double().T).numpy() for t in terms))
+    expected = correlation(*(t.U.astype(np.float64) @ t.V.astype(np.float64).T for t in terms))
     assert pearson_from_factors(*terms) == pytest.approx(expected, abs=1e-5)
     assert pearson_from_dense(*terms) == pytest.approx(expected, abs=1e-5)
     assert pearson(*terms) == pytest.approx(expected, abs=1e-5)
@@ -176,7 +180,7 @@ def test_the_sketch_is_the_term_seen_through_the_signs() -> None:
     X = centred(token_embeddings(weights, np.arange(300), CANONICAL))
     for kind in kinds_of(CANONICAL, True):
         term = bilinear(weights, 1, kind, CANONICAL)
-        Y = sketch_term(term, torch.from_numpy(S1) @ X, torch.from_numpy(S2) @ X)
+        Y = sketch_term(term, S1 @ X, S2 @ X)
         expected = S1.astype(float) @ matrix(weights, kind, 1, CANONICAL) @ S2.T.astype(float)
         np.testing.assert_allclose(Y, expected, rtol=0, atol=1e-4 * abs(expected).max())
 

@@ -17,6 +17,7 @@ from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits, next_token_loss
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_tensor
 from kit import numpy_forward
 from kit.llamas import THETA, as_weights, tiny_llama, write_tiny_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
@@ -123,7 +124,7 @@ def test_a_gguf_has_the_settings_of_its_key_values(tmp_path: Path) -> None:
 )
 def test_a_gguf_that_is_not_a_plain_llama_is_refused(key: str, value: Any, tmp_path: Path) -> None:
     with open_checkpoint(write_tiny_gguf(tmp_path / "tiny.gguf")) as checkpoint:
-        tensors = {name: checkpoint.read(name).float() for name in checkpoint.tensors}
+        tensors = {name: as_tensor(checkpoint.read(name)).float() for name in checkpoint.tensors}
         said = {k: v for k, v in {**checkpoint.metadata, key: value}.items() if v is not None}
         tensors |= {key: value} if isinstance(value, torch.Tensor) else {}
     weights = open_weights(MemoryCheckpoint(tensors, {}, "gguf", said))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from huref.errors import NotFiniteError
 from huref.kinship.parameters import ParameterComparison, compare_parameters
 from huref.numerics.rounding import within_rounding
+from huref.numerics.tensors import as_array
 
 
 class Named:
@@ -31,8 +32,8 @@ class Named:
     def stored_dtype(self, name: str) -> str:
         return self.dtype
 
-    def read(self, name: str, rows: slice | None = None) -> torch.Tensor:
-        return self.tensors[name] if rows is None else self.tensors[name][rows]
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        return as_array(self.tensors[name] if rows is None else self.tensors[name][rows])
 
 
 def compared(a: Named, b: Named) -> ParameterComparison:

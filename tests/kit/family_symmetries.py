@@ -15,6 +15,7 @@ from torch import Tensor
 
 from huref.model.arch import CanonicalWeights
 from huref.model.arch.canonical import Attention
+from huref.numerics.tensors import as_tensor
 
 Tensors = dict[str, Tensor]
 _NORMED = ("attention_norm", "feed_forward_norm")
@@ -33,17 +34,17 @@ class Changed:
         names = [*GLOBAL, *(f"layers.{i}.{part}" for i in range(base.geometry.n_layers) for part in LAYER)]
         self.base, self.checkpoint = base, base.checkpoint
         self.architecture, self.geometry = base.architecture, base.geometry
-        self.tensors = tensors or {name: base.read(name).double() for name in names if name in base}
+        self.tensors = tensors or {name: as_tensor(base.read(name)).double() for name in names if name in base}
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
 
-    def read(self, name: str, rows: Any = None) -> Tensor:
-        return self.tensors[name].clone()
+    def read(self, name: str, rows: Any = None) -> np.ndarray:
+        return self.tensors[name].numpy().copy()
 
-    def embedding(self, rows: Any = None) -> Tensor:
+    def embedding(self, rows: Any = None) -> np.ndarray:
         X = self.tensors["embedding"] if rows is None else self.tensors["embedding"][torch.as_tensor(rows)]
-        return X @ self.tensors["project_in"].T if "project_in" in self.tensors else X.clone()
+        return (X @ self.tensors["project_in"].T if "project_in" in self.tensors else X.clone()).numpy()
 
     def attention(self, layer: int) -> Attention:
         sizes = self.geometry
@@ -52,7 +53,8 @@ class Changed:
         gains = [None if T[key] is None else T[key] if T[key].numel() == e else T[key].reshape(-1, e) for key in QK]
         front = None if self.architecture.norm_after_residual else T["attention_norm"]
         Wq, Wk, Wv = T["q"].reshape(h, e, d), T["k"].reshape(g, e, d), T["v"].reshape(g, e, d)
-        return Attention(Wq, Wk, Wv, T["o"].reshape(d, h, e).permute(1, 0, 2), front, *gains)
+        parts = (Wq, Wk, Wv, T["o"].reshape(d, h, e).permute(1, 0, 2), front, *gains)
+        return Attention(*(None if part is None else part.numpy() for part in parts))
 
     def with_layers(self, change: Any) -> Changed:
         """`change(T, i)` gives the new tensors of layer i from all its old ones, by part."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from huref.errors import MissingTensorError
 from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo
+from huref.numerics.tensors import as_array
 
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 
@@ -39,7 +40,7 @@ class MemoryCheckpoint(Checkpoint):
         self.files = {"memory": sum(t.nbytes for t in self.data.values())}
         self.bytes_read = 0
 
-    def read(self, name: str, rows: Rows = None) -> Tensor:
+    def read(self, name: str, rows: Rows = None) -> np.ndarray:
         if name not in self.data:
             raise MissingTensorError(f"no tensor {name}")
         tensor = self.data[name]
@@ -48,4 +49,4 @@ class MemoryCheckpoint(Checkpoint):
         elif rows is not None:
             tensor = tensor[rows]
         self.bytes_read += tensor.nbytes
-        return tensor.clone()
+        return as_array(tensor.clone())

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from huref.model.arch import CanonicalWeights
+from huref.numerics.tensors import as_tensor
 
 Array = np.ndarray
 
@@ -96,7 +97,7 @@ class _Forward:
     def get(self, name: str) -> Array | None:
         if name not in self.weights:
             return None
-        return self.weights.read(name).double().numpy()
+        return as_tensor(self.weights.read(name)).double().numpy()
 
     def linear(self, name: str, x: Array) -> Array:
         W, b = self.get(name), self.get(f"{name}_bias")
@@ -114,7 +115,7 @@ class _Forward:
 
     def logits(self, ids: Array) -> Array:
         s = self.settings
-        x = self.weights.embedding(ids).double().numpy() * s.embedding_scale
+        x = as_tensor(self.weights.embedding(ids)).double().numpy() * s.embedding_scale
         if self.arch.position == "learned":
             table = self.get("position")
             assert table is not None

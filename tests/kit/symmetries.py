@@ -46,18 +46,18 @@ class ArrayWeights:
         h, e, d = Wq.shape
         return Geometry(len(self.layers), d, h, Wk.shape[0], e, up.shape[0], self.X.shape[0])
 
-    def embedding(self, rows: np.ndarray | None = None) -> Tensor:
-        return self.X.clone() if rows is None else self.X[torch.as_tensor(rows)]
+    def embedding(self, rows: np.ndarray | None = None) -> np.ndarray:
+        return np.array(self.X.numpy() if rows is None else self.X.numpy()[rows])
 
     def attention(self, layer: int) -> Attention:
-        w = self.layers[layer]
+        w = {key: None if part is None else part.numpy() for key, part in self.layers[layer].items()}
         return Attention(w["Wq"], w["Wk"], w["Wv"], w["Wo"], w["attention_gain"], w["q_gain"], w["k_gain"])
 
     def __contains__(self, name: str) -> bool:
         return self._get(name) is not None
 
-    def read(self, name: str, rows: object = None) -> Tensor:
-        return self._get(name)
+    def read(self, name: str, rows: object = None) -> np.ndarray:
+        return self._get(name).numpy()
 
     def _get(self, name: str) -> Tensor | None:
         _, layer, part = name.split(".")

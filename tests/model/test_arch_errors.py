@@ -13,6 +13,7 @@ from huref.errors import ArchitectureError, MissingTensorError
 from huref.model.arch import open_weights
 from huref.model.arch.schema import DATA, MAX_BYTES, known_families, load_family
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_tensor
 from kit.gguf_export import write_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import state_of
@@ -66,7 +67,7 @@ def test_an_arch_file_serves_an_unknown_family(tmp_path: Path) -> None:
     renamed = {name.replace("o_proj", "w_out"): w for name, w in state.items()}
     weights = open_weights(MemoryCheckpoint(renamed, {**config, "model_type": "zebra"}), mine)
     assert weights.architecture.name == "zebra"
-    assert torch.equal(weights.read("layers.1.o"), state["model.layers.1.self_attn.o_proj.weight"])
+    assert torch.equal(as_tensor(weights.read("layers.1.o")), state["model.layers.1.self_attn.o_proj.weight"])
 
 
 def test_a_missing_tensor_is_named() -> None:
@@ -205,14 +206,14 @@ def test_families_are_found_by_folder_and_named_after_their_files() -> None:
 def test_rows_are_read_alone_and_checked() -> None:
     checkpoint = _llama()
     weights = open_weights(checkpoint)
-    whole = weights.read("layers.0.k")
+    whole = as_tensor(weights.read("layers.0.k"))
     rows = np.array([3, 0, 3])
-    assert torch.equal(weights.read("layers.0.k", rows), whole[torch.from_numpy(rows)])
-    assert torch.equal(weights.read("layers.0.k", slice(2, 5)), whole[2:5])
+    assert torch.equal(as_tensor(weights.read("layers.0.k", rows)), whole[torch.from_numpy(rows)])
+    assert torch.equal(as_tensor(weights.read("layers.0.k", slice(2, 5))), whole[2:5])
     with pytest.raises(MissingTensorError, match="no such row"):
-        weights.read("layers.0.k", np.array([16]))
+        as_tensor(weights.read("layers.0.k", np.array([16])))
     with pytest.raises(MissingTensorError, match=r"layers\.0\.x"):
-        weights.read("layers.0.x")
+        as_tensor(weights.read("layers.0.x"))
     with pytest.raises(MissingTensorError, match="no layer 2"):
         weights.attention(2)
 
@@ -235,21 +236,21 @@ def test_rows_of_fused_and_transposed_matrices(name: str) -> None:
     rows = np.array([9, 1, 14])
     for role in ("q", "k", "v", "q_bias", "up"):
         if f"layers.1.{role}" in weights:
-            whole = weights.read(f"layers.1.{role}")
-            assert torch.equal(weights.read(f"layers.1.{role}", rows), whole[torch.from_numpy(rows)])
-            assert torch.equal(weights.read(f"layers.1.{role}", slice(4, 12)), whole[4:12])
+            whole = as_tensor(weights.read(f"layers.1.{role}"))
+            assert torch.equal(as_tensor(weights.read(f"layers.1.{role}", rows)), whole[torch.from_numpy(rows)])
+            assert torch.equal(as_tensor(weights.read(f"layers.1.{role}", slice(4, 12))), whole[4:12])
 
 
 def test_types_are_kept_except_for_gains_stored_as_offsets() -> None:
     state, config = state_of("gemma2")
     weights = open_weights(MemoryCheckpoint({name: w.bfloat16() for name, w in state.items()}, config))
     assert weights.stored_dtype("layers.0.q") == "BF16"
-    assert weights.read("layers.0.q").dtype == torch.bfloat16
+    assert as_tensor(weights.read("layers.0.q")).dtype == torch.bfloat16
     gain = weights.attention(0).gain
     assert gain is not None
-    assert gain.dtype == torch.float32
+    assert gain.dtype == np.float32
     gamma = state["model.layers.0.input_layernorm.weight"].bfloat16().float()
-    assert torch.equal(gain, 1 + gamma)
+    assert torch.equal(as_tensor(gain), 1 + gamma)
 
 
 @pytest.mark.parametrize("model_type", ["Yi", "internlm", "internlm3", "xverse", "aquila"])
@@ -265,7 +266,7 @@ def test_older_gguf_files_keep_query_key_and_value_in_one(name: str, tmp_path: P
     state, config = state_of(name)
     path = write_gguf(tmp_path / "model.gguf", {key: w.numpy() for key, w in state.items()}, config)
     with open_checkpoint(path) as checkpoint:
-        fused = {key: checkpoint.read(key) for key in checkpoint.tensors}
+        fused = {key: as_tensor(checkpoint.read(key)) for key in checkpoint.tensors}
         separate = open_weights(checkpoint)
         for layer in range(2):
             for kind in ("weight", "bias"):
@@ -273,7 +274,7 @@ def test_older_gguf_files_keep_query_key_and_value_in_one(name: str, tmp_path: P
                 fused[f"blk.{layer}.attn_qkv.{kind}"] = torch.cat(parts)
         weights = open_weights(MemoryCheckpoint(fused, {}, "gguf", checkpoint.metadata))
         for key in separate.names():
-            assert torch.equal(weights.read(key), separate.read(key))
+            assert torch.equal(as_tensor(weights.read(key)), as_tensor(separate.read(key)))
         del fused["blk.1.attn_qkv.weight"], fused["blk.1.attn_qkv.bias"]
         with pytest.raises(MissingTensorError, match=r"layers\.1\.q"):
             open_weights(MemoryCheckpoint(fused, {}, "gguf", checkpoint.metadata))
@@ -286,7 +287,7 @@ def test_a_multimodal_wrapper_is_seen_through(name: str, prefix: str) -> None:
     outer = {"model_type": "wrapper", "text_config": config}
     plain, inside = open_weights(MemoryCheckpoint(state, config)), open_weights(MemoryCheckpoint(wrapped, outer))
     assert inside.names() == plain.names()
-    assert torch.equal(inside.read("layers.1.q"), plain.read("layers.1.q"))
+    assert torch.equal(as_tensor(inside.read("layers.1.q")), as_tensor(plain.read("layers.1.q")))
 
 
 @pytest.mark.parametrize(
@@ -296,5 +297,8 @@ def test_a_base_model_export_without_prefix_and_head(name: str, prefix: str) -> 
     state, config = state_of(name)
     bare = {key.removeprefix(prefix): w for key, w in state.items() if not key.startswith("lm_head")}
     weights = open_weights(MemoryCheckpoint(bare, config))
-    assert torch.equal(weights.read("layers.0.v"), open_weights(MemoryCheckpoint(state, config)).read("layers.0.v"))
+    assert torch.equal(
+        as_tensor(weights.read("layers.0.v")),
+        as_tensor(open_weights(MemoryCheckpoint(state, config)).read("layers.0.v")),
+    )
     assert ("unembedding" in weights) == (name != "llama")  # untied: the head really is not there

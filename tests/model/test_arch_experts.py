@@ -23,6 +23,7 @@ from huref.fingerprints.terms import bilinear, exact_ffn, factors
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.arch.schema import DATA, load_family
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_tensor
 from kit.checkpoints import VOCAB, write_tokenizer
 from kit.gguf_export import write_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
@@ -55,11 +56,11 @@ def test_the_union_is_expert_after_expert() -> None:
         assert whole.gate is not None
         for e in range(4):
             neurons = slice(e * 48, (e + 1) * 48)
-            assert torch.equal(whole.gate[neurons], state[EXPERT.format(i=i, e=e, w="w1")])
-            assert torch.equal(whole.up[neurons], state[EXPERT.format(i=i, e=e, w="w3")])
-            assert torch.equal(whole.down[:, neurons], state[EXPERT.format(i=i, e=e, w="w2")])
+            assert torch.equal(as_tensor(whole.gate[neurons]), state[EXPERT.format(i=i, e=e, w="w1")])
+            assert torch.equal(as_tensor(whole.up[neurons]), state[EXPERT.format(i=i, e=e, w="w3")])
+            assert torch.equal(as_tensor(whole.down[:, neurons]), state[EXPERT.format(i=i, e=e, w="w2")])
         assert torch.equal(
-            weights.read(f"layers.{i}.router"), state[f"model.layers.{i}.block_sparse_moe.gate.weight"]
+            as_tensor(weights.read(f"layers.{i}.router")), state[f"model.layers.{i}.block_sparse_moe.gate.weight"]
         )
 
 
@@ -69,11 +70,11 @@ def test_a_shared_expert_comes_last_and_a_dense_layer_is_itself() -> None:
     arch, mlp = weights.architecture, "model.layers.{}.mlp.{}.weight".format
     assert (arch.n_experts, arch.expert_width, arch.shared_width) == (5, 16, 24)
     assert weights.geometry.d_ff == weights.shape("layers.1.up")[0] == 5 * 16 + 24
-    assert torch.equal(weights.read("layers.1.gate")[-24:], state[mlp(1, "shared_expert.gate_proj")])
-    assert torch.equal(weights.read("layers.1.down")[:, -24:], state[mlp(1, "shared_expert.down_proj")])
-    assert torch.equal(weights.read("layers.1.up")[64:80], state[mlp(1, "experts.4.up_proj")])
-    assert torch.equal(weights.read("layers.1.shared_router"), state[mlp(1, "shared_expert_gate")])
-    assert torch.equal(weights.read("layers.0.up"), state[mlp(0, "up_proj")])
+    assert torch.equal(as_tensor(weights.read("layers.1.gate"))[-24:], state[mlp(1, "shared_expert.gate_proj")])
+    assert torch.equal(as_tensor(weights.read("layers.1.down"))[:, -24:], state[mlp(1, "shared_expert.down_proj")])
+    assert torch.equal(as_tensor(weights.read("layers.1.up"))[64:80], state[mlp(1, "experts.4.up_proj")])
+    assert torch.equal(as_tensor(weights.read("layers.1.shared_router")), state[mlp(1, "shared_expert_gate")])
+    assert torch.equal(as_tensor(weights.read("layers.0.up")), state[mlp(0, "up_proj")])
     assert "layers.0.router" not in weights
     assert "layers.0.shared_router" not in weights
 
@@ -82,8 +83,9 @@ def test_terms_of_the_union_are_sums_over_the_experts() -> None:
     """What makes invariants of the union those of the model: `sum_e X A_e^T B_e X^T`."""
     weights, recipe = open_weights(MemoryCheckpoint(*state_of("qwen2-moe"))), Recipe()
     X = weights.embedding(np.arange(60))
-    x, front = X.double(), X.double() * weights.read("layers.1.feed_forward_norm").double()
-    gate, up, down = (weights.read(f"layers.1.{role}").double() for role in ("gate", "up", "down"))
+    x = torch.from_numpy(X).double()
+    front = x * as_tensor(weights.read("layers.1.feed_forward_norm")).double()
+    gate, up, down = (as_tensor(weights.read(f"layers.1.{role}")).double() for role in ("gate", "up", "down"))
     bounds = [*range(0, 81, 16), 104]
     pairs, exact = torch.zeros(60, 60).double(), torch.zeros(60, 60).double()
     for start, stop in itertools.pairwise(bounds):
@@ -93,7 +95,7 @@ def test_terms_of_the_union_are_sums_over_the_experts() -> None:
     centre = torch.eye(60).double() - 1 / 60
     terms = factors(bilinear(weights, 1, "gate_down", recipe), X), exact_ffn(weights, 1, X, recipe)
     for term, expected in zip(terms, (pairs, centre @ exact @ centre), strict=True):
-        got = term.U.double() @ term.V.double().T
+        got = torch.from_numpy(term.U.astype(np.float64) @ term.V.astype(np.float64).T)
         assert torch.allclose(got, expected, atol=1e-4 * float(expected.abs().max())), term.kind
 
 
@@ -124,10 +126,10 @@ def test_rows_of_the_union(rows: Any, stored: str, tmp_path: Path) -> None:
 
 def _assert_rows(weights: CanonicalWeights, rows: Any) -> None:
     for role in ("gate", "up", "down"):
-        whole = weights.read(f"layers.1.{role}")
+        whole = as_tensor(weights.read(f"layers.1.{role}"))
         wanted = rows if role != "down" else rows[rows < 32] if isinstance(rows, np.ndarray) else rows
         index = torch.from_numpy(wanted.astype(np.int64)) if isinstance(wanted, np.ndarray) else wanted
-        got = weights.read(f"layers.1.{role}", wanted)
+        got = as_tensor(weights.read(f"layers.1.{role}", wanted))
         assert got.dtype == whole.dtype
         assert torch.equal(got, whole[index])
 
@@ -136,17 +138,17 @@ def test_only_the_experts_asked_for_are_read(tmp_path: Path) -> None:
     checkpoint = _mixtral()
     weights = open_weights(checkpoint)
     assert checkpoint.bytes_read == 0
-    weights.read("layers.0.up", np.array([49, 50, 95]))
+    as_tensor(weights.read("layers.0.up", np.array([49, 50, 95])))
     assert checkpoint.bytes_read == 3 * 32 * 4
-    weights.read("layers.0.down", slice(0, 2))
+    as_tensor(weights.read("layers.0.down", slice(0, 2)))
     assert checkpoint.bytes_read == 3 * 32 * 4 + 2 * 4 * 48 * 4
     with open_checkpoint(_gguf("mixtral", tmp_path)) as file:
         weights = open_weights(file)
         before = file.bytes_read
-        weights.read("layers.0.up", np.array([49, 50, 95]))
+        as_tensor(weights.read("layers.0.up", np.array([49, 50, 95])))
         assert file.bytes_read - before == 3 * 32 * 4
         before = file.bytes_read
-        weights.read("layers.0.down", slice(0, 2))
+        as_tensor(weights.read("layers.0.down", slice(0, 2)))
         assert file.bytes_read - before == 2 * 4 * 48 * 4
 
 
@@ -170,18 +172,18 @@ def test_types_that_differ_are_joined_in_the_finer_one() -> None:
     mixed = {name: w if "shared_expert." in name else w.bfloat16() for name, w in state.items()}
     weights = open_weights(MemoryCheckpoint(mixed, config))
     assert weights.stored_dtype("layers.0.up") == "BF16"
-    up = weights.read("layers.0.up")
+    up = as_tensor(weights.read("layers.0.up"))
     assert up.dtype == torch.float32
     assert torch.equal(up[-24:], state["model.layers.0.mlp.shared_expert.up_proj.weight"])
     assert torch.equal(up[:16], state["model.layers.0.mlp.experts.0.up_proj.weight"].bfloat16().float())
-    assert weights.read("layers.0.up", slice(0, 80)).dtype == torch.bfloat16
+    assert as_tensor(weights.read("layers.0.up", slice(0, 80))).dtype == torch.bfloat16
 
 
 def test_older_gguf_files_keep_every_expert_apart(tmp_path: Path) -> None:
     with open_checkpoint(_gguf("mixtral", tmp_path)) as checkpoint:
         apart: State = {}
         for name in checkpoint.tensors:
-            tensor = checkpoint.read(name)
+            tensor = as_tensor(checkpoint.read(name))
             if "_exps." not in name:
                 apart[name] = tensor
                 continue
@@ -190,7 +192,7 @@ def test_older_gguf_files_keep_every_expert_apart(tmp_path: Path) -> None:
         stacked = open_weights(checkpoint)
         weights = open_weights(MemoryCheckpoint(apart, {}, "gguf", checkpoint.metadata))
         for name in stacked.names():
-            assert torch.equal(weights.read(name), stacked.read(name)), name
+            assert torch.equal(as_tensor(weights.read(name)), as_tensor(stacked.read(name))), name
 
 
 def test_older_qwen_moe_gguf_files_do_not_tell_the_experts_widths(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_older_qwen_moe_gguf_files_do_not_tell_the_experts_widths(tmp_path: Path
     with open_checkpoint(path) as checkpoint:
         old = {key: value for key, value in checkpoint.metadata.items() if "expert_" not in key}
         old |= {"qwen2moe.expert_count": 5, "qwen2moe.expert_used_count": 2}
-        tensors = {name: checkpoint.read(name) for name in checkpoint.tensors}
+        tensors = {name: as_tensor(checkpoint.read(name)) for name in checkpoint.tensors}
         arch = open_weights(MemoryCheckpoint(tensors, {}, "gguf", old)).architecture
     assert (arch.n_experts, arch.expert_width, arch.shared_width) == (5, 16, 32)
 
@@ -230,12 +232,12 @@ def test_quantised_stacks_are_read_by_rows(tmp_path: Path) -> None:
     with open_checkpoint(tmp_path / "q8.gguf") as checkpoint:
         weights = open_weights(checkpoint)
         assert weights.stored_dtype("layers.0.up") == "Q8_0"
-        whole = weights.read("layers.0.up")
+        whole = as_tensor(weights.read("layers.0.up"))
         expected = torch.cat([state[EXPERT.format(i=0, e=e, w="w3")] for e in range(4)])
         assert torch.allclose(whole, expected, atol=0.01)
         rows = np.array([150, 2, 60])
         before = checkpoint.bytes_read
-        assert torch.equal(weights.read("layers.0.up", rows), whole[torch.from_numpy(rows)])
+        assert torch.equal(as_tensor(weights.read("layers.0.up", rows)), whole[torch.from_numpy(rows)])
         assert checkpoint.bytes_read - before == 3 * 34
 
 
@@ -254,9 +256,9 @@ def test_tables_of_any_format(suffix: str, tmp_path: Path) -> None:
         for name, tensor in tensors.items():
             table = tensor.reshape(-1, tensor.shape[-1])
             rows = np.array([len(table) - 1, 0])
-            assert torch.equal(checkpoint.read_table(name), table)
-            assert torch.equal(checkpoint.read_table(name, rows), table[torch.from_numpy(rows)])
-            assert torch.equal(checkpoint.read_table(name, slice(0, 1)), table[:1])
+            assert torch.equal(as_tensor(checkpoint.read_table(name)), table)
+            assert torch.equal(as_tensor(checkpoint.read_table(name, rows)), table[torch.from_numpy(rows)])
+            assert torch.equal(as_tensor(checkpoint.read_table(name, slice(0, 1))), table[:1])
 
 
 def test_a_missing_expert_is_named() -> None:
@@ -301,7 +303,7 @@ def test_expert_counts_that_are_refused(count: Any) -> None:
 
 def test_stacks_of_another_size_are_refused(tmp_path: Path) -> None:
     with open_checkpoint(_gguf("mixtral", tmp_path)) as checkpoint:
-        tensors = {name: checkpoint.read(name) for name in checkpoint.tensors}
+        tensors = {name: as_tensor(checkpoint.read(name)) for name in checkpoint.tensors}
         metadata = checkpoint.metadata
     for shape in [(5, 48, 32), (4, 47, 32), (4, 48, 33), (4 * 48, 32), (48, 32), (), (1, 4, 48, 32)]:
         changed = {**tensors, "blk.1.ffn_up_exps.weight": torch.ones(shape)}

@@ -9,6 +9,7 @@ import torch
 
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_tensor
 from kit.gguf_export import write_gguf
 from kit.tiny_models import MODELS, saved, state_of
 
@@ -18,13 +19,13 @@ def assert_same(a: CanonicalWeights, b: CanonicalWeights) -> None:
     assert set(a.names()) == set(b.names())
     for name in a.names():
         assert a.shape(name) == b.shape(name), name
-        assert torch.equal(a.read(name), b.read(name)), name
+        assert torch.equal(as_tensor(a.read(name)), as_tensor(b.read(name))), name
     for layer in range(a.geometry.n_layers):
         for block in ("attention", "feed_forward"):
             left, right = (vars(getattr(weights, block)(layer)) for weights in (a, b))
             for key, tensor in left.items():
                 assert (tensor is None) == (right[key] is None), key
-                assert tensor is None or torch.equal(tensor, right[key]), key
+                assert tensor is None or torch.equal(as_tensor(tensor), as_tensor(right[key])), key
 
 
 @pytest.mark.parametrize("name", MODELS)

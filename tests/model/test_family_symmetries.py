@@ -28,7 +28,7 @@ def terms(weights: Changed) -> dict[str, np.ndarray]:
     }
     if gated:
         found["ffn_exact"] = exact_ffn(weights, 1, X, CANONICAL)  # type: ignore[arg-type]
-    return {kind: (t.U.double() @ t.V.double().T).numpy() for kind, t in found.items()}
+    return {kind: t.U.astype(np.float64) @ t.V.astype(np.float64).T for kind, t in found.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)

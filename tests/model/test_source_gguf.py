@@ -29,6 +29,7 @@ from huref.errors import (
 from huref.model.source import open_checkpoint
 from huref.model.source.byte_source import ByteSource, LocalFile
 from huref.model.source.gguf_header import CHUNK, parse_header
+from huref.numerics.tensors import as_tensor
 from kit.hostile_files import assert_complete, gguf_array, gguf_bytes, gguf_string, gguf_tensor, gguf_u32
 
 Type = gguf.GGMLQuantizationType
@@ -72,19 +73,19 @@ def test_dequantises_as_the_package_does(kind: Type, tmp_path: Path) -> None:
         info = checkpoint.tensors["w"]
         assert (info.shape, info.dtype, info.nbytes) == ((6, 512), kind.name, raw.nbytes)
         whole = gguf.quants.dequantize(raw, kind)
-        got = checkpoint.read("w")
+        got = as_tensor(checkpoint.read("w"))
         assert got.dtype == torch.float32
         assert same(got, whole)
         before = checkpoint.bytes_read
-        assert same(checkpoint.read("w", np.array([4, 1, 4, 5])), whole[[4, 1, 4, 5]])
+        assert same(as_tensor(checkpoint.read("w", np.array([4, 1, 4, 5]))), whole[[4, 1, 4, 5]])
         assert checkpoint.bytes_read == before + 3 * raw.shape[1]
-        assert same(checkpoint.read("w", slice(1, 3)), whole[1:3])
-        assert checkpoint.read("w", slice(0, 0)).shape == (0, 512)
+        assert same(as_tensor(checkpoint.read("w", slice(1, 3))), whole[1:3])
+        assert as_tensor(checkpoint.read("w", slice(0, 0))).shape == (0, 512)
         expected = gguf.quants.dequantize(experts, kind)
-        assert same(checkpoint.read("experts", np.array([2, 0])), expected[[2, 0]])
+        assert same(as_tensor(checkpoint.read("experts", np.array([2, 0]))), expected[[2, 0]])
         line = gguf.quants.dequantize(flat[None], kind)[0]
-        assert same(checkpoint.read("flat"), line)
-        assert same(checkpoint.read("flat", np.array([3, 500])), line[[3, 500]])
+        assert same(as_tensor(checkpoint.read("flat")), line)
+        assert same(as_tensor(checkpoint.read("flat", np.array([3, 500]))), line[[3, 500]])
 
 
 @pytest.mark.parametrize("kind", [Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, Type.TQ2_0, Type.MXFP4])
@@ -92,7 +93,7 @@ def test_values_survive_quantising(kind: Type, tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal((4, 256)).astype(np.float32)
     path = write(tmp_path / "m.gguf", {"w": (gguf.quants.quantize(values, kind), kind)})
     with open_checkpoint(path) as checkpoint:
-        got = checkpoint.read("w").numpy()
+        got = as_tensor(checkpoint.read("w")).numpy()
     assert np.corrcoef(got.ravel(), values.ravel())[0, 1] > (0.6 if kind is Type.TQ2_0 else 0.9)
 
 
@@ -113,10 +114,10 @@ def test_unquantised_types_keep_their_type(kind: Type, tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", {"w": (raw, kind)})
     with open_checkpoint(path) as checkpoint:
         assert checkpoint.tensors["w"].dtype == kind.name
-        got = checkpoint.read("w")
+        got = as_tensor(checkpoint.read("w"))
         assert got.dtype == dtype
         assert torch.equal(got, values)
-        assert torch.equal(checkpoint.read("w", np.array([3, 0])), values[[3, 0]])
+        assert torch.equal(as_tensor(checkpoint.read("w", np.array([3, 0]))), values[[3, 0]])
 
 
 @pytest.mark.parametrize("kind", sorted(WITHOUT_DEQUANTISER), ids=lambda kind: kind.name)
@@ -125,7 +126,7 @@ def test_type_without_dequantiser(kind: Type, tmp_path: Path) -> None:
     with open_checkpoint(path) as checkpoint:
         before = checkpoint.bytes_read
         with pytest.raises(InputError, match=kind.name) as caught:
-            checkpoint.read("w")
+            as_tensor(checkpoint.read("w"))
         assert_complete(caught.value)
         assert checkpoint.bytes_read == before
 
@@ -161,7 +162,7 @@ def test_metadata(tmp_path: Path) -> None:
         assert keys["yes"] is True
         assert keys["eps"] == pytest.approx(1e-5)
         assert (keys["exact"], keys["minus"], keys["large"]) == (0.1, -3, 2**63)
-        assert checkpoint.read("w").shape == (2, 3)
+        assert as_tensor(checkpoint.read("w")).shape == (2, 3)
 
 
 def test_text_that_is_not_utf8_does_not_break_later_steps(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_version_2_and_alignment(tmp_path: Path) -> None:
     data = np.arange(6, dtype="<f4").tobytes()
     (tmp_path / "m.gguf").write_bytes(head + bytes(4096 - len(head)) + data)
     with open_checkpoint(tmp_path) as checkpoint:
-        assert checkpoint.read("w").tolist() == [[0, 1, 2], [3, 4, 5]]
+        assert as_tensor(checkpoint.read("w")).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def nested(depth: int) -> bytes:
@@ -298,7 +299,7 @@ def test_mutated_header_gives_an_error_or_sound_tensors(data: st.DataObject) -> 
             with open_checkpoint(path) as checkpoint:
                 for name, info in checkpoint.tensors.items():
                     try:
-                        assert tuple(checkpoint.read(name).shape) == info.shape
+                        assert tuple(as_tensor(checkpoint.read(name)).shape) == info.shape
                     except HurefError as error:
                         assert_complete(error)
         except HurefError as error:
@@ -320,7 +321,7 @@ def write_splits(folder: Path, count: int = 3) -> list[Path]:
 def test_any_split_opens_all(given: int | None, tmp_path: Path) -> None:
     paths = write_splits(tmp_path)
     with open_checkpoint(tmp_path if given is None else paths[given]) as checkpoint:
-        assert [checkpoint.read(f"t{number}").tolist() for number in range(3)] == [[0, 0], [1, 1], [2, 2]]
+        assert [as_tensor(checkpoint.read(f"t{number}")).tolist() for number in range(3)] == [[0, 0], [1, 1], [2, 2]]
         assert list(checkpoint.files) == [path.name for path in paths]
         assert checkpoint.tensors["t2"].file == paths[2].name
 
@@ -392,7 +393,7 @@ def test_real_model_agrees_with_the_package(smollm2: Path) -> None:
                 chosen = rows[rows < info.shape[0]]
                 expected = gguf.quants.dequantize(np.asarray(tensor.data)[chosen], tensor.tensor_type)
                 before = checkpoint.bytes_read
-                assert same(checkpoint.read(tensor.name, chosen), expected)
+                assert same(as_tensor(checkpoint.read(tensor.name, chosen)), expected)
                 assert checkpoint.bytes_read - before == info.nbytes // info.shape[0] * len(chosen)
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from huref.errors import CorruptFileError, HurefError, InputError, UnsafeFileError
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_tensor
 from kit.hostile_files import Touch, assert_complete, write_zip_pickle
 from kit.typed_tensors import DTYPES, make_tensor
 
@@ -44,9 +45,9 @@ def test_agrees_with_torch(name: str, shape: list[int], is_zip: bool, data: st.D
         expected = expected.float() if name.startswith("F8") else expected
         with open_checkpoint(path) as checkpoint:
             assert checkpoint.tensors["t"].dtype == name
-            assert torch.equal(checkpoint.read("t"), expected)
+            assert torch.equal(as_tensor(checkpoint.read("t")), expected)
             if shape:
-                assert torch.equal(checkpoint.read("t", rows), expected[torch.from_numpy(rows)])
+                assert torch.equal(as_tensor(checkpoint.read("t", rows)), expected[torch.from_numpy(rows)])
 
 
 @pytest.mark.parametrize("is_zip", KINDS)
@@ -58,9 +59,9 @@ def test_reads_only_what_is_asked_for(is_zip: bool, tmp_path: Path) -> None:
         header = checkpoint.bytes_read
         assert 0 < header < 80_000
         assert checkpoint.bytes_total == path.stat().st_size
-        assert torch.equal(checkpoint.read("big", np.array([9, 2, 9])), state["big"][[9, 2, 9]])
+        assert torch.equal(as_tensor(checkpoint.read("big", np.array([9, 2, 9]))), state["big"][[9, 2, 9]])
         assert checkpoint.bytes_read == header + 2 * 1024
-        assert torch.equal(checkpoint.read("tied", slice(5, 7)), state["big"][5:7])
+        assert torch.equal(as_tensor(checkpoint.read("tied", slice(5, 7))), state["big"][5:7])
         assert checkpoint.bytes_read == header + 4 * 1024
 
 
@@ -79,25 +80,25 @@ def test_finds_the_state_dict(nest: str | None, is_zip: bool, tmp_path: Path) ->
         tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
         assert set(checkpoint.tensors) == set(tensors)
         for name, value in tensors.items():
-            assert torch.equal(checkpoint.read(name), value)
+            assert torch.equal(as_tensor(checkpoint.read(name)), value)
         assert checkpoint.format == "pickle"
 
 
 def test_complex_tensors_are_refused_only_when_read(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.pt", {"freqs_cis": torch.ones(2, dtype=torch.complex64), "w": torch.ones(2)})
     with open_checkpoint(path) as checkpoint:
-        assert torch.equal(checkpoint.read("w"), torch.ones(2))
+        assert torch.equal(as_tensor(checkpoint.read("w")), torch.ones(2))
         with pytest.raises(InputError, match="C64") as caught:
-            checkpoint.read("freqs_cis")
+            as_tensor(checkpoint.read("freqs_cis"))
         assert_complete(caught.value)
 
 
 def test_expanded_tensor_cannot_claim_more_than_its_file(tmp_path: Path) -> None:
     state = {"few": torch.arange(3.0).expand(4, 3), "many": torch.ones(1).expand(1 << 20, 1 << 20)}
     with open_checkpoint(saved(tmp_path / "m.pt", state)) as checkpoint:
-        assert torch.equal(checkpoint.read("few"), state["few"])
+        assert torch.equal(as_tensor(checkpoint.read("few")), state["few"])
         with pytest.raises(UnsafeFileError) as caught:
-            checkpoint.read("many")
+            as_tensor(checkpoint.read("many"))
         assert_complete(caught.value)
 
 
@@ -166,7 +167,7 @@ def test_build_cannot_change_the_unpickler(tmp_path: Path) -> None:
     with pytest.raises(HurefError):
         open_checkpoint(tmp_path)
     with open_checkpoint(saved(tmp_path / "m.pt", {"w": torch.ones(2)})) as checkpoint:
-        assert torch.equal(checkpoint.read("w"), torch.ones(2))
+        assert torch.equal(as_tensor(checkpoint.read("w")), torch.ones(2))
 
 
 def test_absurd_memo_index_is_harmless(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_tensor_outside_its_storage(shape: Any, strides: Any, offset: int, count
         archive.writestr("a/data/0", bytes(16))
     if (shape, strides, offset, count) == ((4,), (1,), 0, 2**70):  # the tensor itself is inside
         with open_checkpoint(path) as checkpoint:
-            assert torch.equal(checkpoint.read("w"), torch.zeros(4))
+            assert torch.equal(as_tensor(checkpoint.read("w")), torch.zeros(4))
         return
     with pytest.raises(CorruptFileError) as caught:
         open_checkpoint(path)
@@ -287,7 +288,7 @@ def test_mutated_file_gives_an_error_or_sound_tensors(is_zip: bool, data: st.Dat
         try:
             with open_checkpoint(path) as checkpoint:
                 for name, info in checkpoint.tensors.items():
-                    assert tuple(checkpoint.read(name).shape) == info.shape
+                    assert tuple(as_tensor(checkpoint.read(name)).shape) == info.shape
         except HurefError as error:
             assert_complete(error)
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from huref.errors import CorruptFileError, HurefError, InputError, MissingTensorError, UnsafeFileError
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_tensor
 from kit.hostile_files import assert_complete, entry, safetensors_bytes
 from kit.typed_tensors import DTYPES, make_tensor
 
@@ -46,13 +47,13 @@ def test_agrees_with_the_library(name: str, shape: list[int], seed: int, data: s
             expected = expected.float() if name.startswith("F8") else expected
             info = checkpoint.tensors["t"]
             assert (info.dtype, info.shape) == (name, tuple(shape))
-            got = checkpoint.read("t")
+            got = as_tensor(checkpoint.read("t"))
             assert got.dtype == expected.dtype
             assert torch.equal(got, expected)
             if shape:
-                assert torch.equal(checkpoint.read("t", rows), expected[torch.from_numpy(rows)])
+                assert torch.equal(as_tensor(checkpoint.read("t", rows)), expected[torch.from_numpy(rows)])
                 chosen = torch.from_numpy(np.arange(n_rows)[part].copy())
-                assert torch.equal(checkpoint.read("t", part), expected[chosen])
+                assert torch.equal(as_tensor(checkpoint.read("t", part)), expected[chosen])
 
 
 def test_counts_bytes_exactly(tmp_path: Path) -> None:
@@ -64,11 +65,11 @@ def test_counts_bytes_exactly(tmp_path: Path) -> None:
         assert checkpoint.bytes_total == path.stat().st_size
         assert checkpoint.files == {"model.safetensors": path.stat().st_size}
         assert checkpoint.bytes_read == header_size(path)
-        checkpoint.read("a", np.array([7, 3, 4, 5, 99, 3, 7]))  # five distinct rows of 24 bytes
+        as_tensor(checkpoint.read("a", np.array([7, 3, 4, 5, 99, 3, 7])))  # five distinct rows of 24 bytes
         assert checkpoint.bytes_read == header_size(path) + 5 * 24
-        checkpoint.read("b")
-        checkpoint.read("a", slice(10, 20))
-        checkpoint.read("a", np.array([], np.int64))
+        as_tensor(checkpoint.read("b"))
+        as_tensor(checkpoint.read("a", slice(10, 20)))
+        as_tensor(checkpoint.read("a", np.array([], np.int64)))
         assert checkpoint.bytes_read == header_size(path) + 5 * 24 + 14 + 240
 
 
@@ -76,7 +77,7 @@ def test_result_owns_its_memory(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.ones(4, 4)}, path)
     with open_checkpoint(path) as checkpoint:
-        tensor = checkpoint.read("a")
+        tensor = as_tensor(checkpoint.read("a"))
     tensor += 1
     path.write_bytes(b"")
     assert bool((tensor == 2).all())
@@ -87,11 +88,11 @@ def test_unknown_type_is_refused_only_when_read(tmp_path: Path) -> None:
     header = {"new": entry([3], 0, 5, "F13"), "old": entry([1], 5, 9), "half": entry([2, 2], 9, 11, "F4")}
     (tmp_path / "model.safetensors").write_bytes(safetensors_bytes(header, bytes(11)))
     with open_checkpoint(tmp_path) as checkpoint:
-        assert torch.equal(checkpoint.read("old"), torch.zeros(1))
+        assert torch.equal(as_tensor(checkpoint.read("old")), torch.zeros(1))
         before = checkpoint.bytes_read
         for name in ("new", "half"):
             with pytest.raises(InputError, match="not supported") as caught:
-                checkpoint.read(name)
+                as_tensor(checkpoint.read(name))
             assert_complete(caught.value)
         assert checkpoint.bytes_read == before
 
@@ -100,18 +101,18 @@ def test_reading_what_is_not_there(tmp_path: Path) -> None:
     save_file({"model.embed": torch.ones(4, 4), "scale": torch.tensor(2.0)}, tmp_path / "model.safetensors")
     with open_checkpoint(tmp_path) as checkpoint:
         with pytest.raises(MissingTensorError, match=r"model\.embed") as missing:
-            checkpoint.read("model.embd")
+            as_tensor(checkpoint.read("model.embd"))
         assert_complete(missing.value)
         for rows in ([4], [-1], [0, 2**40]):
             with pytest.raises(CorruptFileError, match="out of range") as caught:
-                checkpoint.read("model.embed", np.array(rows))
+                as_tensor(checkpoint.read("model.embed", np.array(rows)))
             assert_complete(caught.value)
         for wrong in (np.array([True, False]), np.array([1.0]), np.array([[1]])):
             with pytest.raises(TypeError):
-                checkpoint.read("model.embed", wrong)
+                as_tensor(checkpoint.read("model.embed", wrong))
         with pytest.raises(TypeError):
-            checkpoint.read("scale", slice(None))
-        assert checkpoint.read("scale").item() == 2
+            as_tensor(checkpoint.read("scale", slice(None)))
+        assert as_tensor(checkpoint.read("scale")).item() == 2
 
 
 def test_file_that_shrinks_after_opening(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_file_that_shrinks_after_opening(tmp_path: Path) -> None:
         with path.open("r+b") as file:
             file.truncate(2000)
         with pytest.raises(CorruptFileError) as caught:
-            checkpoint.read("a")
+            as_tensor(checkpoint.read("a"))
         assert_complete(caught.value)
 
 
@@ -212,6 +213,6 @@ def test_mutated_header_gives_an_error_or_sound_tensors(data: st.DataObject) -> 
         try:
             with open_checkpoint(path) as checkpoint:
                 for name, info in checkpoint.tensors.items():
-                    assert tuple(checkpoint.read(name).shape) == info.shape
+                    assert tuple(as_tensor(checkpoint.read(name)).shape) == info.shape
         except HurefError as error:
             assert_complete(error)

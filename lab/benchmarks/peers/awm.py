@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from huref.model.model import open_model
 from huref.model.tokens import Vocabulary, shared
+from huref.numerics.arrays import float32
 
 NAME = "AWM"
 SOURCE = "ICLR 2026, arXiv 2510.06738; re-implemented from the paper"
@@ -39,9 +40,9 @@ def prepare(path: Path) -> State:
         grams = []
         for layer in range(weights.geometry.n_layers):
             attention = weights.attention(layer)
-            pair = (attention.Wq.float().flatten(0, 1), attention.Wk.float().flatten(0, 1))
-            grams.append([(W.T @ W).numpy() for W in pair])
-        embedding = weights.embedding().float().numpy()
+            pair = (float32(W).reshape(-1, W.shape[-1]) for W in (attention.Wq, attention.Wk))
+            grams.append([W.T @ W for W in pair])
+        embedding = float32(weights.embedding())
     return State(model.vocabulary, embedding, np.stack(grams, axis=1))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.model import open_model
 from huref.model.tokens import Vocabulary, rarest, shared
+from huref.numerics.arrays import float32
 
 NAME = "ICS official"
 SOURCE = "HuRef, NeurIPS 2024, arXiv 2312.04828; re-implemented from the paper"
@@ -53,7 +54,7 @@ def prepare(path: Path) -> State:
         weights, n_layers = model.weights, model.weights.geometry.n_layers
         layers = range(max(0, n_layers - 2), n_layers)
         sides = [side for layer in layers for side in layer_sides(weights, layer)]
-        state = State(model.vocabulary, weights.embedding().float().numpy(), sides)
+        state = State(model.vocabulary, float32(weights.embedding()), sides)
         state.own = terms(state, rarest(model.vocabulary, None, K, model.n_rows).ids)
     return state
 
@@ -67,9 +68,9 @@ def layer_sides(weights: CanonicalWeights, layer: int) -> list[tuple[np.ndarray,
         """Query heads (h, e, d) of one group are summed: they meet the same key."""
         return heads.reshape(-1, per_group, *heads.shape[1:]).sum(1).reshape(-1, heads.shape[2])
 
-    q, k, v, o = (t.double().numpy() for t in (attention.Wq, attention.Wk, attention.Wv, attention.Wo))
-    up, down = block.up.double().numpy(), block.down.double().numpy()
-    first = up if block.gate is None else up * block.gate.double().numpy()
+    q, k, v, o = (t.astype(np.float64) for t in (attention.Wq, attention.Wk, attention.Wv, attention.Wo))
+    up, down = block.up.astype(np.float64), block.down.astype(np.float64)
+    first = up if block.gate is None else up * block.gate.astype(np.float64)
     d = k.shape[2]
     return [
         (grouped(q), k.reshape(-1, d)),

@@ -23,7 +23,9 @@ def prepare(path: Path) -> np.ndarray:
     model = open_model(path)
     with model.weights.checkpoint:
         layers = [model.weights.attention(layer) for layer in range(model.weights.geometry.n_layers)]
-        return np.array([[float(getattr(x, W).double().std()) for x in layers] for W in ("Wq", "Wk", "Wv", "Wo")])
+        return np.array(
+            [[float(getattr(x, W).astype(np.float64).std(ddof=1)) for x in layers] for W in ("Wq", "Wk", "Wv", "Wo")]
+        )
 
 
 def compare(a: np.ndarray, b: np.ndarray) -> float:

@@ -42,7 +42,7 @@ def test_the_invariants_driven_away_are_those_that_huref_measures() -> None:
         for term in ("qk", "vo", "gate_down"):
             M = []
             for model in (base, child):
-                X = centred(model.tensors["embedding"][rows].float())
+                X = centred(model.tensors["embedding"][rows].float().numpy())
                 M.append(factors(bilinear(as_weights(model), layer, term, Recipe()), X))
             squares.append(pearson(M[0], M[1]) ** 2)
     assert float(attacks.invariants(child, base)) == pytest.approx(

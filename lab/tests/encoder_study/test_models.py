@@ -24,6 +24,7 @@ from huref.kinship.comparison import compare_models
 from huref.kinship.record import CompareOptions
 from huref.model.model import open_model
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_tensor
 from huref_lab.encoder_study.measurement import by_recipe, by_terms, measure, study_recipes
 from huref_lab.encoder_study.models import BASES, BaseSpec, ZooOptions, make_families
 from huref_lab.encoder_study.offspring import TOLERANCE, Noise, make_noisy, make_requantised, noise_levels
@@ -150,9 +151,10 @@ def test_noise_of_some_rows_is_those_rows_of_the_noise(place: Path) -> None:
     with open_checkpoint(place / "llama") as checkpoint:
         name = "model.embed_tokens.weight"
         change, rows = Noise(checkpoint).at(0.5), np.array([7, 3, 11])
-        whole = change(name, checkpoint.read(name), None)
-        assert torch.equal(change(name, checkpoint.read(name, rows), rows), whole[torch.from_numpy(rows)])
-        gain = checkpoint.read("model.norm.weight")
+        whole = change(name, as_tensor(checkpoint.read(name)), None)
+        some = change(name, as_tensor(checkpoint.read(name, rows)), rows)
+        assert torch.equal(some, whole[torch.from_numpy(rows)])
+        gain = as_tensor(checkpoint.read("model.norm.weight"))
         assert torch.equal(change("model.norm.weight", gain, None), gain)
 
 

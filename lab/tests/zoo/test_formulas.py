@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from huref.model.model import open_model
+from huref.numerics.tensors import float_tensor
 from huref_lab.training.language_models import fresh_model, logits, seeded, train_tokenizer
 from huref_lab.zoo import cuts, merges
 from huref_lab.zoo.plan import SMALL, family
@@ -294,7 +295,7 @@ def test_gguf_is_the_model_to_its_precision(
         assert a.vocabulary.tokens == b.vocabulary.tokens
         assert a.weights.geometry == b.weights.geometry
         for role in ("q", "k", "v", "o", "gate", "up", "down"):
-            x, y = (model.weights.read(f"layers.1.{role}").float() for model in (a, b))
+            x, y = (float_tensor(model.weights.read(f"layers.1.{role}")) for model in (a, b))
             assert 0 < float((x - y).norm() / x.norm()) < error, role
 
 

@@ -24,6 +24,7 @@ from huref.forward.settings import LAYER_COUNT_KEYS, PER_LAYER_KEYS
 from huref.model.arch.names import expand
 from huref.model.arch.schema import Family, NameSet, known_families, load_family
 from huref.model.arch.weights import CanonicalWeights
+from huref.numerics.tensors import as_tensor
 
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
@@ -68,7 +69,9 @@ def stored_tensors(layout: Layout, model: Decoder, dtype: torch.dtype) -> dict[s
             continue
         _put(weights, model, name, tensor.to(torch.float64), dtype, out)
     claimed = {stored for name in weights.names() for stored in weights.stored_names(name)}
-    out |= {name: weights.checkpoint.read(name) for name in weights.checkpoint.tensors if name not in claimed}
+    out |= {
+        name: as_tensor(weights.checkpoint.read(name)) for name in weights.checkpoint.tensors if name not in claimed
+    }
     if not model.is_tied and weights.architecture.is_tied:
         return _with_head(layout, out, model.tensors["unembedding"].to(dtype).contiguous())
     return out

@@ -11,6 +11,7 @@ import hashlib
 import numpy as np
 
 from huref.model.model import Model
+from huref.numerics.arrays import float32
 
 _DOMAIN = b"huref/evidence/model/1"
 _ROWS = 16
@@ -30,7 +31,7 @@ def model_digest(model: Model) -> str:
         for text in (name, ",".join(str(size) for size in shape)):
             encoded = text.encode()
             state.update(len(encoded).to_bytes(8, "little") + encoded)
-        state.update(weights.read(name, rows).float().contiguous().numpy().astype("<f4").tobytes())
+        state.update(float32(weights.read(name, rows)).astype("<f4").tobytes())
     state.update(model.vocabulary.digest.encode())
     return state.hexdigest()
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from huref.explanation.transform import LayerTransform, ResidualTransform, Share
 from huref.model.arch.weights import CanonicalWeights
+from huref.numerics.tensors import float_tensor
 
 _CLOSE = 1e-3
 _EVEN = 0.25
@@ -38,7 +39,7 @@ def compare_gains(
     for name_b, name_a, readers in _norms(layers):
         if name_b not in b or name_a not in a:
             continue
-        gain_b, plain_a = b.read(name_b).float(), a.read(name_a).float()
+        gain_b, plain_a = float_tensor(b.read(name_b)), float_tensor(a.read(name_a))
         gain_a = _carried(plain_a, residual)
         error = 1 - sum((shares.get(name, Share()) for name in readers), Share()).cosine
         if gain_a is not None and _are_close(gain_b, gain_a):

@@ -13,7 +13,7 @@ from torch import Tensor
 from huref.explanation.parts import AttentionRows, FeedForwardRows
 from huref.explanation.stream import Stream
 from huref.explanation.transform import NONE
-from huref.numerics.products import product
+from huref.numerics.tensors import product
 
 _CHUNK = 1024
 _MOST_LEFT = 1 << 25

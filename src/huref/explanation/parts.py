@@ -16,7 +16,9 @@ from torch import Tensor
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.numerics.arrays import Array
 from huref.numerics.rounding import rounding_square
+from huref.numerics.tensors import float_tensor
 
 _SAMPLED_ROWS = 64
 
@@ -118,7 +120,7 @@ def read_feed_forward(weights: CanonicalWeights, layer: int) -> FeedForwardRows:
     return FeedForwardRows(
         acts=up if gate is None else gate,
         ups=None if gate is None else up,
-        downs=_writer(weights, f"{at}down", block.down.float().T, behind),
+        downs=_writer(weights, f"{at}down", float_tensor(block.down).T, behind),
         down_bias=_written_bias(weights, f"{at}down_bias", behind),
         routers=routers,
         blocks=_blocks(weights, layer, len(up)),
@@ -139,16 +141,18 @@ def read_attention(weights: CanonicalWeights, layer: int) -> AttentionRows:
     behind = _gain_behind(weights, f"{at}post_attention_norm")
     e = weights.geometry.head_dim
 
-    def heads(role: str, stored: Tensor, gain: Tensor | None) -> Tensor:
-        flat = _reader(weights, f"{at}{role}", stored.flatten(0, 1), f"{at}attention_norm", block.gain)
+    def heads(role: str, stored: Array, gain: Array | None) -> Tensor:
+        flat = _reader(
+            weights, f"{at}{role}", stored.reshape(-1, stored.shape[-1]), f"{at}attention_norm", block.gain
+        )
         split = flat.reshape(-1, e, flat.shape[1])
-        return split if gain is None else split * gain.float().reshape(-1, e, 1)
+        return split if gain is None else split * float_tensor(gain).reshape(-1, e, 1)
 
     return AttentionRows(
         q=heads("q", block.Wq, block.q_gain),
         k=heads("k", block.Wk, block.k_gain),
         v=heads("v", block.Wv, None),
-        o=_writer(weights, f"{at}o", block.Wo.float().transpose(1, 2), behind),
+        o=_writer(weights, f"{at}o", float_tensor(block.Wo).transpose(1, 2), behind),
         o_bias=_written_bias(weights, f"{at}o_bias", behind),
         has_norms=block.q_gain is not None or block.k_gain is not None,
         has_norm_in_front=block.gain is not None,
@@ -179,25 +183,25 @@ def is_silent(weights: CanonicalWeights, layer: int, role: str) -> bool:
 
 def read_embedding(weights: CanonicalWeights, ids: np.ndarray) -> Tensor:
     """(n, d) embedding rows, as they enter the stream."""
-    rows = weights.embedding(ids).float()
-    require_finite(rows, "embedding", weights)
+    rows = float_tensor(weights.embedding(ids))
+    require_finite(rows.numpy(), "embedding", weights)
     return _projected(weights, rows)
 
 
 def read_unembedding(weights: CanonicalWeights, ids: np.ndarray) -> Tensor:
     """(n, d + 1) output rows with the final norm's gain folded, its bias and the output's own in the last column."""
-    rows = weights.read("unembedding", ids).float()
-    require_finite(rows, "unembedding", weights)
+    rows = float_tensor(weights.read("unembedding", ids))
+    require_finite(rows.numpy(), "unembedding", weights)
     if "project_out" in weights:
-        rows = rows @ weights.read("project_out").float()
+        rows = rows @ float_tensor(weights.read("project_out"))
     bias = rows.new_zeros(len(rows), 1)
     if not weights.architecture.norm_after_residual:
         if "final_norm_bias" in weights:
-            bias = rows @ weights.read("final_norm_bias").float()[:, None]
+            bias = rows @ float_tensor(weights.read("final_norm_bias"))[:, None]
         if "final_norm" in weights:
-            rows = rows * weights.read("final_norm").float()
+            rows = rows * float_tensor(weights.read("final_norm"))
     if "unembedding_bias" in weights:
-        bias = bias + weights.read("unembedding_bias").float()[torch.from_numpy(ids)][:, None]
+        bias = bias + float_tensor(weights.read("unembedding_bias"))[torch.from_numpy(ids)][:, None]
     return torch.cat([_projected(weights, rows), bias], dim=1)
 
 
@@ -205,28 +209,28 @@ def read_positions(weights: CanonicalWeights) -> Tensor | None:
     """(n, d) learned positions, or None."""
     if "position" not in weights:
         return None
-    rows = weights.read("position").float()
-    require_finite(rows, "position", weights)
+    rows = float_tensor(weights.read("position"))
+    require_finite(rows.numpy(), "position", weights)
     return _projected(weights, rows)
 
 
 def rounding_of(weights: CanonicalWeights, name: str) -> float:
     """What a tensor's stored type rounds off, over its weights, both as root mean squares, from its first rows."""
-    rows = weights.read(name, slice(0, min(weights.shape(name)[0], _SAMPLED_ROWS))).float()
+    rows = float_tensor(weights.read(name, slice(0, min(weights.shape(name)[0], _SAMPLED_ROWS))))
     square = float(rows.square().mean())
     return float(rounding_square(rows, weights.stored_dtype(name)).mean() / square) ** 0.5 if square else 0.0
 
 
-def _reader(weights: CanonicalWeights, name: str, stored: Tensor, norm: str, gain: Tensor | None) -> Tensor:
+def _reader(weights: CanonicalWeights, name: str, stored: Array, norm: str, gain: Array | None) -> Tensor:
     """(n, d + 1): a matrix that reads the stream, gain folded, and its bias, the norm's own carried through it."""
-    matrix = stored.float()
-    require_finite(matrix, name, weights)
+    matrix = float_tensor(stored)
+    require_finite(matrix.numpy(), name, weights)
     bias = matrix.new_zeros(len(matrix), 1)
     if f"{norm}_bias" in weights and not weights.architecture.norm_after_residual:
-        bias = matrix @ weights.read(f"{norm}_bias").float()[:, None]
+        bias = matrix @ float_tensor(weights.read(f"{norm}_bias"))[:, None]
     if f"{name}_bias" in weights:
-        bias = bias + weights.read(f"{name}_bias").float()[:, None]
-    rows = matrix if gain is None else matrix * gain.float()
+        bias = bias + float_tensor(weights.read(f"{name}_bias"))[:, None]
+    rows = matrix if gain is None else matrix * float_tensor(gain)
     return torch.cat([_projected(weights, rows), bias], dim=1)
 
 
@@ -236,14 +240,14 @@ def _times(rows: Tensor, scale: float) -> Tensor:
 
 
 def _writer(weights: CanonicalWeights, name: str, rows: Tensor, behind: Tensor | None) -> Tensor:
-    require_finite(rows, name, weights)
+    require_finite(rows.numpy(), name, weights)
     return _projected(weights, rows if behind is None else rows * behind)
 
 
 def _written_bias(weights: CanonicalWeights, name: str, behind: Tensor | None) -> Tensor:
     if name not in weights:
         return torch.zeros(weights.geometry.d_model)
-    return _writer(weights, name, weights.read(name).float(), behind)
+    return _writer(weights, name, float_tensor(weights.read(name)), behind)
 
 
 def _projected(weights: CanonicalWeights, rows: Tensor) -> Tensor:
@@ -255,7 +259,7 @@ def _gain_behind(weights: CanonicalWeights, name: str) -> Tensor | None:
     """The gain on a branch's output, where the norm acts before the residual sum."""
     if name not in weights or weights.architecture.norm_after_residual:
         return None
-    return weights.read(name).float()
+    return float_tensor(weights.read(name))
 
 
 def _blocks(weights: CanonicalWeights, layer: int, n_neurons: int) -> tuple[int, ...]:

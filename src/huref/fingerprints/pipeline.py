@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from huref.errors import UsageError
-from huref.fingerprints.encoder.file import HOW_TO_GET, EncoderWeights, load_encoder
-from huref.fingerprints.encoder.network import EncoderCNN, encode
+from huref.fingerprints.encoder import HOW_TO_GET
 from huref.fingerprints.pooling import TOKEN_MULTIPLE, mean_pooling
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
@@ -23,6 +22,10 @@ from huref.model.model import Model, open_model
 from huref.model.tokens import Ranking, TokenSelection, rarest, sampled
 from huref.progress import Progress, Report
 from huref.version import __version__
+
+if TYPE_CHECKING:
+    from huref.fingerprints.encoder.file import EncoderWeights
+    from huref.fingerprints.encoder.network import EncoderCNN
 
 
 def choose_tokens(model: Model, recipe: Recipe, ranking: Ranking | None = None) -> TokenSelection:
@@ -106,9 +109,9 @@ def sketch_model(
     weights = model.weights
     layers = recipe.layer_indices(weights.geometry.n_layers)
     X = token_embeddings(weights, tokens.ids, recipe)
-    S = torch.from_numpy(np.concatenate(token_signs(tokens.strings, recipe.sketch_rows, recipe.seed)))
+    S = np.concatenate(token_signs(tokens.strings, recipe.sketch_rows, recipe.seed))
     # Centring the signs centres the terms, (S - S 1 1^T / K) X = S (X - 1 1^T X / K), and S is the smaller.
-    S1X, S2X = ((S - S.mean(dim=1, keepdim=True)) @ X).chunk(2)
+    S1X, S2X = np.split((S - S.mean(axis=1, keepdims=True)) @ X, 2)
     sketches: dict[str, np.ndarray] = {}
     for done, layer in enumerate(layers):
         if report:
@@ -116,7 +119,7 @@ def sketch_model(
         for term in layer_terms(weights, layer, recipe):
             Y = sketch_term(term, S1X, S2X)
             require_finite(Y, f"layer {layer}, {term.kind}", weights)
-            sketches[term.key] = unit_rms(Y.numpy())
+            sketches[term.key] = unit_rms(Y)
     return sketches
 
 
@@ -145,6 +148,8 @@ def _load_weights(recipe: Recipe, path: Path | None) -> tuple[EncoderWeights | N
         )
     if path is None:
         return None, recipe
+    from huref.fingerprints.encoder.file import load_encoder
+
     weights = load_encoder(path, recipe.encoder_weights or None)
     return weights, replace(recipe, encoder_weights=weights.sha256)
 
@@ -161,9 +166,13 @@ def _cnn_vector(model: Model, tokens: TokenSelection, recipe: Recipe, encoder: E
     """The encoder's vector of the K x K terms, all in float32, so that machines agree."""
     X = token_embeddings(model.weights, tokens.ids, recipe)
     X = centred(X) if recipe.is_canonical else X
-    matrices = torch.stack([sketch_term(term, X, X) for term in _terms(model, recipe)])
+    import torch
+
+    from huref.fingerprints.encoder.network import encode
+
+    matrices = np.stack([sketch_term(term, X, X) for term in _terms(model, recipe)])
     require_finite(matrices, "last two layers", model.weights)
-    return encode(matrices, encoder).numpy()
+    return encode(torch.from_numpy(matrices), encoder).numpy()
 
 
 def _terms(model: Model, recipe: Recipe) -> Iterator[Bilinear]:
@@ -175,5 +184,5 @@ def _terms(model: Model, recipe: Recipe) -> Iterator[Bilinear]:
 def _mean_vector(model: Model, tokens: TokenSelection, recipe: Recipe) -> np.ndarray:
     X = token_embeddings(model.weights, tokens.ids, recipe)
     vector = mean_pooling(list(_terms(model, recipe)), X)
-    require_finite(torch.from_numpy(vector), "last two layers", model.weights)
+    require_finite(vector, "last two layers", model.weights)
     return vector

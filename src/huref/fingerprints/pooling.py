@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import UsageError
 from huref.fingerprints.record import VECTOR_LENGTH
 from huref.fingerprints.terms import Bilinear
+from huref.numerics.arrays import Floats, float32
 
 TOKEN_MULTIPLE = 256
 """Six terms of K rows fall into 512 bands of whole rows when K is a multiple of 256."""
 
 
-def mean_pooling(terms: Sequence[Bilinear], X: Tensor) -> np.ndarray:
+def mean_pooling(terms: Sequence[Bilinear], X: Floats) -> np.ndarray:
     """The official vector of six terms, in the official order: (qk, vo, ffn) of each layer in turn.
 
     Args:
@@ -43,12 +42,13 @@ def mean_pooling(terms: Sequence[Bilinear], X: Tensor) -> np.ndarray:
             got=f"{len(terms)} terms of {X.shape[0]} tokens",
             next_step="use two or more layers and a multiple of 256 tokens, or --encoder sketch",
         )
-    means = torch.cat([row_means(term, X) for term in terms]).double()
-    bands = means.view(VECTOR_LENGTH, -1).mean(1)
-    return ((bands - bands.mean()) / bands.std()).float().numpy()
+    means = np.concatenate([row_means(term, X) for term in terms]).astype(np.float64)
+    bands = means.reshape(VECTOR_LENGTH, -1).mean(axis=1)
+    return float32((bands - bands.mean()) / bands.std(ddof=1))
 
 
-def row_means(term: Bilinear, X: Tensor) -> Tensor:
+def row_means(term: Bilinear, X: Floats) -> Floats:
     """(K,) means of the rows of one term."""
-    right = term.right.float() @ X.mean(dim=0)
-    return X @ (term.left.float().T @ right)
+    right = float32(term.right) @ X.mean(axis=0)
+    means: Floats = X @ (float32(term.left).T @ right)
+    return means

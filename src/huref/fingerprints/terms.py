@@ -19,13 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.fingerprints.recipe import Recipe
 from huref.model.arch.canonical import Attention
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.numerics.arrays import Array, Floats, float32
 from huref.numerics.products import product, project_rows
 
 PAPER_KINDS = ("qk", "vo", "ffn")
@@ -47,11 +46,11 @@ class Bilinear:
 
     layer: int
     kind: str
-    left: Tensor
-    right: Tensor
-    left_gain: Tensor | None = None
-    right_gain: Tensor | None = None
-    inner: Tensor | None = None
+    left: Array
+    right: Array
+    left_gain: Floats | None = None
+    right_gain: Floats | None = None
+    inner: Floats | None = None
 
     @property
     def key(self) -> str:
@@ -65,8 +64,8 @@ class Factors:
 
     layer: int
     kind: str
-    U: Tensor
-    V: Tensor
+    U: Floats
+    V: Floats
 
 
 def kinds_of(recipe: Recipe, is_gated: bool) -> tuple[str, ...]:
@@ -76,22 +75,23 @@ def kinds_of(recipe: Recipe, is_gated: bool) -> tuple[str, ...]:
     return ("qk", "vo", "gate_down" if is_gated else "up_down")
 
 
-def token_embeddings(weights: CanonicalWeights, ids: np.ndarray, recipe: Recipe) -> Tensor:
+def token_embeddings(weights: CanonicalWeights, ids: np.ndarray, recipe: Recipe) -> Floats:
     """X: the embedding rows of the chosen tokens, (K, d) float32.
 
     Canonical: a LayerNorm's mean subtraction is a projection of the residual stream, applied here to X and
     so to both sides of every term.
     """
-    X = weights.embedding(ids).float()
+    X = float32(weights.embedding(ids))
     require_finite(X, "embedding", weights)
     if recipe.is_canonical and weights.architecture.norm == "layer":
-        X -= X.mean(dim=1, keepdim=True)
+        X = X - X.mean(axis=1, keepdims=True)
     return X
 
 
-def centred(X: Tensor) -> Tensor:
+def centred(X: Floats) -> Floats:
     """X less its mean row. Every bilinear term of it has zero row and column means."""
-    return X - X.mean(dim=0, keepdim=True)
+    found: Floats = X - X.mean(axis=0, keepdims=True)
+    return found
 
 
 def bilinear(weights: CanonicalWeights, layer: int, kind: str, recipe: Recipe) -> Bilinear:
@@ -104,10 +104,10 @@ def bilinear(weights: CanonicalWeights, layer: int, kind: str, recipe: Recipe) -
     down = weights.read(f"layers.{layer}.down")
     if kind == "gate_down":
         gate = weights.read(f"layers.{layer}.gate")
-        return Bilinear(layer, kind, gate, down.T, gain, inner=1.0 / _column_norms(down))
+        return Bilinear(layer, kind, gate, down.T, gain, inner=np.float32(1) / _column_norms(down))
     left = weights.read(f"layers.{layer}.up")
     if kind == "ffn" and weights.architecture.gated:
-        left = left.float() * weights.read(f"layers.{layer}.gate").float()
+        left = float32(left) * float32(weights.read(f"layers.{layer}.gate"))
         gain = None if gain is None else gain**2
     return Bilinear(layer, kind, left, down.T, gain)
 
@@ -120,32 +120,33 @@ def layer_terms(weights: CanonicalWeights, layer: int, recipe: Recipe) -> list[B
     return [*terms, bilinear(weights, layer, last, recipe)]
 
 
-def sketch_term(term: Bilinear, S1X: Tensor, S2X: Tensor) -> Tensor:
+def sketch_term(term: Bilinear, S1X: Floats, S2X: Floats) -> Floats:
     """`S1 M S2^T` without M: (m, m) float32, from S1 X and S2 X, each (m, d).
 
     Exact float32 throughout: the products are small beside reading the weights.
     """
     U = _scaled(project_rows(_scaled(S1X, term.left_gain), term.left), term.inner)
     V = project_rows(_scaled(S2X, term.right_gain), term.right)
-    return U @ V.T
+    sketch: Floats = U @ V.T
+    return sketch
 
 
-def factors(term: Bilinear, X: Tensor) -> Factors:
+def factors(term: Bilinear, X: Floats) -> Factors:
     """U and V of a bilinear term, (K, r) each."""
     U = _scaled(product(_scaled(X, term.left_gain), term.left.T), term.inner)
     V = product(_scaled(X, term.right_gain), term.right.T)
     return Factors(term.layer, term.kind, U, V)
 
 
-def exact_ffn(weights: CanonicalWeights, layer: int, X: Tensor, recipe: Recipe) -> Factors:
+def exact_ffn(weights: CanonicalWeights, layer: int, X: Floats, recipe: Recipe) -> Factors:
     """The gated feed-forward term that a residual rotation leaves alone; X is not centred, U and V are."""
     scaled = _scaled(X, _feed_forward_gain(weights, layer, recipe))
     gate, up, down = (weights.read(f"layers.{layer}.{name}") for name in ("gate", "up", "down"))
     U = product(scaled, gate.T) * product(scaled, up.T)
     V = product(X, down)
     if recipe.is_canonical:
-        U -= U.mean(dim=0, keepdim=True)
-        V -= V.mean(dim=0, keepdim=True)
+        U -= U.mean(axis=0, keepdims=True)
+        V -= V.mean(axis=0, keepdims=True)
     return Factors(layer, "ffn_exact", U, V)
 
 
@@ -154,56 +155,63 @@ def _qk(attention: Attention, layer: int, recipe: Recipe) -> Bilinear:
     if recipe.is_canonical:
         Wq = _with_head_gain(Wq, attention.q_gain, attention.gain)
         Wk = _with_head_gain(Wk, attention.k_gain, attention.gain)
-    left = _sum_heads(Wq, Wk.shape[0]).flatten(0, 1)
-    gain = attention.gain.float() if recipe.is_canonical and attention.gain is not None else None
-    return Bilinear(layer, "qk", left, Wk.flatten(0, 1), gain, gain)
+    left = _rows(_sum_heads(Wq, Wk.shape[0]))
+    gain = float32(attention.gain) if recipe.is_canonical and attention.gain is not None else None
+    return Bilinear(layer, "qk", left, _rows(Wk), gain, gain)
 
 
 def _vo(attention: Attention, layer: int, recipe: Recipe) -> Bilinear:
     Wv = attention.Wv
-    right = _sum_heads(attention.Wo.transpose(1, 2), Wv.shape[0]).flatten(0, 1)
-    gain = attention.gain.float() if recipe.is_canonical and attention.gain is not None else None
-    return Bilinear(layer, "vo", Wv.flatten(0, 1), right, gain)
+    right = _rows(_sum_heads(attention.Wo.transpose(0, 2, 1), Wv.shape[0]))
+    gain = float32(attention.gain) if recipe.is_canonical and attention.gain is not None else None
+    return Bilinear(layer, "vo", _rows(Wv), right, gain)
 
 
-def _sum_heads(per_head: Tensor, n_groups: int) -> Tensor:
+def _sum_heads(per_head: Array, n_groups: int) -> Array:
     """(h, e, d) -> (g, e, d): query heads that share a KV head are summed, in float32."""
     n_heads = per_head.shape[0]
     if n_heads == n_groups:
         return per_head
     grouped = per_head.reshape(n_groups, n_heads // n_groups, *per_head.shape[1:])
-    return grouped.sum(1, dtype=torch.float32)
+    summed: Array = grouped.sum(1, dtype=np.float32)
+    return summed
 
 
-def _with_head_gain(per_head: Tensor, head_gain: Tensor | None, gain: Tensor | None) -> Tensor:
+def _with_head_gain(per_head: Array, head_gain: Array | None, gain: Array | None) -> Array:
     """Fold a query or key norm: it undoes the scale of what it spans (a head, or all), then its gain acts.
 
     The scale is that of the matrix with the input gain folded in, so that absorbing the gain changes nothing.
     """
     if head_gain is None:
         return per_head
-    matrix = per_head.float()
-    effective = matrix if gain is None else matrix * gain.float()
-    is_per_head = head_gain.numel() == matrix.shape[1]
-    scale = effective.flatten(1).norm(dim=1)[:, None, None] if is_per_head else effective.norm()
-    folded: Tensor = matrix / scale.clamp_min(1e-30) * head_gain.float().reshape(-1, matrix.shape[1], 1)
+    matrix = float32(per_head)
+    effective = matrix if gain is None else matrix * float32(gain)
+    is_per_head = head_gain.size == matrix.shape[1]
+    squares = np.square(effective).sum(axis=(1, 2) if is_per_head else None, keepdims=True)
+    scale = np.maximum(np.sqrt(squares), np.float32(1e-30))
+    folded: Array = matrix / scale * float32(head_gain).reshape(-1, matrix.shape[1], 1)
     return folded
 
 
-def _feed_forward_gain(weights: CanonicalWeights, layer: int, recipe: Recipe) -> Tensor | None:
+def _feed_forward_gain(weights: CanonicalWeights, layer: int, recipe: Recipe) -> Floats | None:
     name = f"layers.{layer}.feed_forward_norm"
     if not recipe.is_canonical or name not in weights or weights.architecture.norm_after_residual:
         return None
-    return weights.read(name).float()
+    return float32(weights.read(name))
 
 
-def _column_norms(matrix: Tensor) -> Tensor:
+def _column_norms(matrix: Array) -> Floats:
     """(f,) Euclidean lengths of the columns of (d, f), converted a block of rows at a time."""
-    squares = torch.zeros(matrix.shape[1])
+    squares = np.zeros(matrix.shape[1], np.float32)
     for start in range(0, matrix.shape[0], 256):
-        squares += matrix[start : start + 256].float().square().sum(0)
-    return squares.sqrt().clamp_min(1e-30)
+        squares += np.square(float32(matrix[start : start + 256])).sum(0)
+    return np.maximum(np.sqrt(squares), np.float32(1e-30))
 
 
-def _scaled(rows: Tensor, gain: Tensor | None) -> Tensor:
+def _rows(per_head: Array) -> Array:
+    """(h, e, d) -> (h e, d)."""
+    return per_head.reshape(-1, per_head.shape[-1])
+
+
+def _scaled(rows: Floats, gain: Floats | None) -> Floats:
     return rows if gain is None else rows * gain

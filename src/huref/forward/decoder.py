@@ -18,6 +18,7 @@ from huref.forward.settings import Settings, read_settings
 from huref.model.arch.canonical import Geometry
 from huref.model.arch.roles import GLOBAL_ROLES, LAYER_ROLES
 from huref.model.arch.weights import Architecture, CanonicalWeights
+from huref.numerics.tensors import as_tensor
 
 LayerChange = Callable[[Mapping[str, Tensor], int], Mapping[str, Tensor]]
 """A layer's tensors by role, and its number -> those that change."""
@@ -145,5 +146,5 @@ def _read(weights: CanonicalWeights, name: str, dtype: torch.dtype) -> Tensor:
     """One canonical tensor; 1 is added to a stored gamma in the wide type, so that taking it off again is exact."""
     role = weights.role(name)
     if role.adds_one:
-        return weights.checkpoint.read(role.pieces[0].stored).to(dtype) + 1
-    return weights.read(name).to(dtype)
+        return as_tensor(weights.checkpoint.read(role.pieces[0].stored)).to(dtype) + 1
+    return as_tensor(weights.read(name)).to(dtype)

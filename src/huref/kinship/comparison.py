@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from huref.errors import TokenizerError
 from huref.fingerprints.pipeline import choose_tokens, sketch_model, token_notes
@@ -22,6 +21,7 @@ from huref.kinship.parameters import ParameterComparison, compare_parameters
 from huref.kinship.record import CompareOptions, Comparison, TermScore
 from huref.model.model import Model, open_model
 from huref.model.tokens import TokenSelection, read_ranking, shared
+from huref.numerics.arrays import Floats
 from huref.numerics.cosine import cosine
 from huref.progress import Progress, Report
 
@@ -204,7 +204,7 @@ def _exact_scores(
     return scores
 
 
-def _embeddings(model: Model, tokens: TokenSelection, recipe: Recipe) -> Tensor:
+def _embeddings(model: Model, tokens: TokenSelection, recipe: Recipe) -> Floats:
     X = token_embeddings(model.weights, tokens.ids, recipe)
     return centred(X) if recipe.is_canonical else X
 

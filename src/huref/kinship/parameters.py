@@ -12,6 +12,7 @@ from torch import Tensor
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
 from huref.numerics.rounding import within_rounding
+from huref.numerics.tensors import float_tensor
 
 _BLOCK_ELEMENTS = 1 << 24
 
@@ -105,8 +106,8 @@ def _add_tensor(result: ParameterComparison, a: CanonicalWeights, b: CanonicalWe
     tensor = Moments()
     types = (a.stored_dtype(name), b.stored_dtype(name))
     for block_a, block_b in _blocks(a, b, name):
-        require_finite(block_a, name, a)
-        require_finite(block_b, name, b)
+        require_finite(block_a.numpy(), name, a)
+        require_finite(block_b.numpy(), name, b)
         tensor.add(block_a.flatten(), block_b.flatten(), within_rounding(block_a, block_b, types))
     for item in ("dot", "square_a", "square_b", "n_values", "n_equal", "n_within_rounding"):
         setattr(result.total, item, getattr(result.total, item) + getattr(tensor, item))
@@ -120,4 +121,4 @@ def _blocks(a: CanonicalWeights, b: CanonicalWeights, name: str) -> Iterator[tup
     step = max(1, _BLOCK_ELEMENTS // per_row)
     for start in range(0, shape[0], step):
         rows = slice(start, min(start + step, shape[0]))
-        yield a.read(name, rows).float(), b.read(name, rows).float()
+        yield float_tensor(a.read(name, rows)), float_tensor(b.read(name, rows))

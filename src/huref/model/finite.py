@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huref.errors import NotFiniteError
 from huref.model.arch.weights import CanonicalWeights
+from huref.numerics.arrays import Floats
 
 
-def require_finite(tensor: Tensor, name: str, weights: CanonicalWeights) -> None:
+def require_finite(values: Floats, name: str, weights: CanonicalWeights) -> None:
     """Refuse NaN and infinity in something computed from `name`."""
     # A finite sum proves finite terms at a thirtieth of the cost; a sum may overflow, so only the full test refuses.
-    if not bool(torch.isfinite(tensor.sum())) and not bool(torch.isfinite(tensor).all()):
+    with np.errstate(all="ignore"):
+        if np.isfinite(values.sum()):
+            return
+    if not (finite := np.isfinite(values)).all():
         raise NotFiniteError(
             "NaN or infinity in a tensor that the fingerprint uses",
             where=f"{weights.checkpoint.reference}: {name}",
             expected="finite weights",
-            got=f"{int((~torch.isfinite(tensor)).sum())} values that are not finite",
+            got=f"{int((~finite).sum())} values that are not finite",
             next_step="the checkpoint is damaged or its training diverged: use an earlier one",
         )

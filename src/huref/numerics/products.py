@@ -1,17 +1,23 @@
 """Matrix products at the speed of the machine, with the error that costs.
 
-Where the processor multiplies bfloat16 faster (AVX512-BF16, AMX, CUDA), large products take bfloat16 operands
-and accumulate in float32 inside the kernel. Rounding both operands and the result gives a relative error near
-2^-8 / sqrt(3) per entry, independent between entries; sums over millions of entries average it away. Networks that
-train stay on the processor and ask `network_dtype`.
+Where the processor multiplies bfloat16 faster (AVX512-BF16, AMX, CUDA) and torch is installed, large products take
+bfloat16 operands and accumulate in float32 inside the kernel. Rounding both operands and the result gives a relative
+error near 2^-8 / sqrt(3) per entry, independent between entries; sums over millions of entries average it away.
+Networks that train stay on the processor and ask `network_dtype`.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from huref.numerics.arrays import Array, Floats, float32
+
+if TYPE_CHECKING:
+    import torch
 
 _CHUNK_ROWS = 1024
 _CHUNK_COLUMNS = 128
@@ -26,6 +32,10 @@ def has_fast_bfloat16(*, on_cpu: bool = False) -> bool:
     Args:
         on_cpu: of products that stay on the processor where there is a GPU.
     """
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
     if torch.cuda.is_available() and not on_cpu:
         return True
     features = torch.cpu.get_capabilities()
@@ -37,24 +47,39 @@ def network_dtype() -> torch.dtype:
 
     Elsewhere bfloat16 is slow: with AVX2 alone a step of the generator took 20 s in it, and 1.3 s in float32.
     """
+    import torch
+
     return torch.bfloat16 if has_fast_bfloat16(on_cpu=True) else torch.float32
 
 
 @functools.cache
 def device() -> torch.device:
     """Where large products run: CUDA when present."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
+def product(left: Array, right: Array) -> Floats:
     """`left @ right` in 2-d, float32 on the CPU; bfloat16 operands where the product is large and that is faster."""
-    if not has_fast_bfloat16() or left.shape[0] * left.shape[1] * right.shape[1] < LARGE_PRODUCT:
-        return left.float() @ right.float()
+    is_large = left.shape[0] * left.shape[1] * right.shape[1] >= LARGE_PRODUCT
+    if is_large and has_fast_bfloat16():
+        return _by_torch(left, right)
+    result: Floats = float32(left) @ float32(right)
+    return result
+
+
+def _by_torch(left: Array, right: Array) -> Floats:
+    import torch
+
+    from huref.numerics.tensors import as_tensor
+
     where, kind = device(), torch.bfloat16
-    return (left.to(where, kind) @ right.to(where, kind)).float().cpu()
+    found: Floats = (as_tensor(left).to(where, kind) @ as_tensor(right).to(where, kind)).float().cpu().numpy()
+    return found
 
 
-def project_rows(rows: Tensor, weight: Tensor) -> Tensor:
+def project_rows(rows: Floats, weight: Array) -> Floats:
     """`rows @ weight.T` in float32 for few rows and a large weight of any floating type.
 
     The weight is converted a block at a time into one buffer, so that memory stays small.
@@ -66,20 +91,20 @@ def project_rows(rows: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (m, r) float32.
     """
-    if weight.stride(0) == 1 and weight.shape[1] > 1:  # a transposed view: go along the stored rows, and add up
+    if weight.strides[0] == weight.itemsize and weight.shape[1] > 1:  # transposed: go along the stored rows, add up
         return _project_columns(rows, weight.T)
     n_out = weight.shape[0]
-    out = rows.new_empty(rows.shape[0], n_out)
+    out = np.empty((rows.shape[0], n_out), np.float32)
     for start in range(0, n_out, _CHUNK_ROWS):
-        block = weight[start : start + _CHUNK_ROWS]
-        torch.mm(rows, block.float().T, out=out[:, start : start + _CHUNK_ROWS])
+        block = float32(weight[start : start + _CHUNK_ROWS])
+        out[:, start : start + _CHUNK_ROWS] = rows @ block.T
     return out
 
 
-def _project_columns(rows: Tensor, stored: Tensor) -> Tensor:
+def _project_columns(rows: Floats, stored: Array) -> Floats:
     """`rows @ stored` for `stored` (d, r) with contiguous rows, one block of them at a time."""
-    out = rows.new_zeros(rows.shape[0], stored.shape[1])
+    out = np.zeros((rows.shape[0], stored.shape[1]), np.float32)
     for start in range(0, stored.shape[0], _CHUNK_COLUMNS):
-        block = stored[start : start + _CHUNK_COLUMNS].float()
-        out.addmm_(rows[:, start : start + _CHUNK_COLUMNS], block)
+        block = float32(stored[start : start + _CHUNK_COLUMNS])
+        out += rows[:, start : start + _CHUNK_COLUMNS] @ block
     return out

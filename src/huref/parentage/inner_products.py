@@ -148,7 +148,7 @@ class _Tensor:
             block = torch.empty(len(everyone), rows.stop - start, self.per_row)
             for i, member in enumerate(everyone):
                 block[i] = member.read(self.name, rows).view(rows.stop - start, self.per_row)
-                require_finite(block[i], member.own_name(self.name), member.weights)
+                require_finite(block[i].numpy(), member.own_name(self.name), member.weights)
             self.values.append(self._sampled(block, start))
             block[:-1] -= block[-1].clone()
             for half in (0, 1):

@@ -17,6 +17,7 @@ from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import float_tensor
 
 _PROBED_ROWS = 64
 
@@ -44,7 +45,7 @@ class Member:
 
     def read(self, name: str, rows: slice) -> Tensor:
         """Rows of the tensor that stands for one of the child's, float32."""
-        return self.weights.read(self.own_name(name), rows).float()
+        return float_tensor(self.weights.read(self.own_name(name), rows))
 
     def stored_dtype(self, name: str) -> str:
         """The stored type of the tensor that stands for one of the child's."""
@@ -223,7 +224,7 @@ def _probe(weights: CanonicalWeights, layer: int) -> Tensor:
     name = f"layers.{layer}.up"
     n = weights.shape(name)[0]
     rows = np.unique(np.linspace(0, n - 1, min(n, _PROBED_ROWS)).astype(np.int64))
-    vector = weights.read(name, rows).float().flatten()
+    vector = float_tensor(weights.read(name, rows)).flatten()
     return torch.nn.functional.normalize(vector, dim=0)
 
 

@@ -25,6 +25,7 @@ from huref.forward.checkpoint_writer import TOKENIZER_FILES, write_folder
 from huref.model.model import open_model
 from huref.model.source import open_checkpoint
 from huref.model.source.checkpoint import Checkpoint, Rows
+from huref.numerics.tensors import as_tensor, float_tensor
 from huref_lab.encoder_study.similarity import changed, self_ics
 
 TOLERANCE = 0.004
@@ -66,7 +67,7 @@ class Noise:
         if name not in self._draws:
             digest = hashlib.sha256(f"huref/noise/{self._seed}/{name}".encode()).digest()
             dice = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-            tensor = self._checkpoint.read(name).float()
+            tensor = float_tensor(self._checkpoint.read(name))
             self._draws[name] = torch.randn(tensor.shape, generator=dice) * tensor.std()
         return self._draws[name]
 
@@ -140,7 +141,7 @@ def _rewritten(folder: Path, base: Path, checkpoint: Checkpoint, change: Callabl
     def fill(partial: Path) -> None:
         tensors = {}
         for name in checkpoint.tensors:
-            stored = checkpoint.read(name)
+            stored = as_tensor(checkpoint.read(name))
             tensors[name] = change(name, stored).to(stored.dtype).contiguous()
         save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
         for name in ("config.json", *TOKENIZER_FILES):

@@ -25,6 +25,8 @@ from huref.model.arch import open_weights
 from huref.model.model import Model, open_model
 from huref.model.source.checkpoint import Checkpoint, Rows
 from huref.model.tokens import TokenSelection, shared
+from huref.numerics.arrays import Array, Floats
+from huref.numerics.tensors import as_array, as_tensor
 from huref.progress import Progress, Report
 
 Slot = tuple[int, str]
@@ -46,15 +48,15 @@ class Terms:
         found = [t for i in self.recipe.layer_indices(n_layers) for t in layer_terms(weights, i, self.recipe)]
         return {(term.layer - n_layers, term.kind): term for term in found}
 
-    def embeddings(self, tokens: TokenSelection) -> Tensor:
+    def embeddings(self, tokens: TokenSelection) -> Floats:
         """X of these tokens, centred where the recipe is canonical: (K, d)."""
         X = token_embeddings(self.model.weights, tokens.ids, self.recipe)
         return centred(X) if self.recipe.is_canonical else X
 
-    def standardised(self, slot: Slot, X: Tensor) -> Tensor:
+    def standardised(self, slot: Slot, X: Floats) -> Tensor:
         """One term as a vector (K * K,) of mean 0 and length 1: inner products are Pearson correlations."""
         term = factors(self.by_slot[slot], X)
-        M: Tensor = term.U @ term.V.T
+        M = torch.from_numpy(term.U @ term.V.T)
         M -= M.mean(dtype=torch.float64).float()
         norm: Tensor = M.norm()
         return (M / norm.clamp_min(1e-30)).flatten()
@@ -69,9 +71,9 @@ class ChangedCheckpoint(Checkpoint):
         self._inner, self._change = inner, change
         self.bytes_read = 0
 
-    def read(self, name: str, rows: Rows = None) -> Tensor:
+    def read(self, name: str, rows: Rows = None) -> Array:
         """See `Checkpoint.read`; the change is told which rows they are."""
-        return self._change(name, self._inner.read(name, rows), rows)
+        return as_array(self._change(name, as_tensor(self._inner.read(name, rows)), rows))
 
 
 def changed(model: Model, change: Callable[[str, Tensor, Rows], Tensor]) -> Model:

@@ -20,6 +20,7 @@ from huref.fingerprints.encoder.file import save_encoder
 from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig, fold
 from huref.model.source.pickle_modules import open_network
 from huref.model.source.ranged_checkpoint import RangedCheckpoint
+from huref.numerics.tensors import float_tensor
 
 _EPS = 1e-5
 _LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -149,7 +150,7 @@ class _Layers:
         if leaf not in self.groups[layer] and absent is not None:
             return absent
         name = f"{layer}.{leaf}" if layer else leaf
-        value = self.checkpoint.read(name).float()
+        value = float_tensor(self.checkpoint.read(name))
         if not bool(torch.isfinite(value).all()):
             raise self._refusal(f"NaN or infinity in {name}")
         return value

@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 
 from huref.errors import WeightsError
 from huref.files.atomic import write_whole
+from huref.fingerprints.encoder import HOW_TO_GET
 from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
 
 FORMAT = "huref-encoder-cnn-1"
-HOW_TO_GET = "train them with `huref train encoder`, or convert your own with `huref encoder convert`"
 
 _MAX_BYTES = 2 << 30
 _CHUNK = 1 << 24

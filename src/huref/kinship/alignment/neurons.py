@@ -14,6 +14,8 @@ from torch import Tensor
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.numerics.arrays import Array, float32
+from huref.numerics.tensors import float_tensor
 
 Criterion = tuple[Tensor, ...]
 """Matrices (n, d) whose rows belong to the same neurons: likeness is the product of the rows' cosines."""
@@ -76,12 +78,12 @@ def read_neurons(weights: CanonicalWeights, layer: int) -> Neurons:
     parts = {"gate": block.gate, "up": block.up, "down": block.down}
     for name, tensor in parts.items():
         if tensor is not None:
-            require_finite(tensor.float(), f"layers.{layer}.{name}", weights)
+            require_finite(float32(tensor), f"layers.{layer}.{name}", weights)
     behind = _gain_behind(weights, f"layers.{layer}.post_feed_forward_norm")
-    down = block.down.float().T
+    down = float_tensor(block.down).T
     downs = _rows(weights, down if behind is None else down * behind, None)
-    up = _rows(weights, block.up.float(), block.gain)
-    gate = None if block.gate is None else _rows(weights, block.gate.float(), block.gain)
+    up = _rows(weights, float_tensor(block.up), block.gain)
+    gate = None if block.gate is None else _rows(weights, float_tensor(block.gate), block.gain)
     n_copies = weights.architecture.n_experts if f"layers.{layer}.router" in weights else 1
     return Neurons(up if gate is None else gate, None if gate is None else up, downs, n_copies)
 
@@ -94,20 +96,20 @@ def read_heads(weights: CanonicalWeights, layer: int) -> Heads:
     """
     block = weights.attention(layer)
     for name, tensor in (("q", block.Wq), ("k", block.Wk), ("v", block.Wv), ("o", block.Wo)):
-        require_finite(tensor.float(), f"layers.{layer}.{name}", weights)
+        require_finite(float32(tensor), f"layers.{layer}.{name}", weights)
     per_group = block.Wq.shape[0] // block.Wk.shape[0]
     behind = _gain_behind(weights, f"layers.{layer}.post_attention_norm")
-    q = _head_gain(block.Wq.float(), block.q_gain)
-    k = _head_gain(block.Wk.float(), block.k_gain).repeat_interleave(per_group, 0)
-    v = block.Wv.float().repeat_interleave(per_group, 0)
-    o = block.Wo.float().transpose(1, 2)
+    q = _head_gain(float_tensor(block.Wq), block.q_gain)
+    k = _head_gain(float_tensor(block.Wk), block.k_gain).repeat_interleave(per_group, 0)
+    v = float_tensor(block.Wv).repeat_interleave(per_group, 0)
+    o = float_tensor(block.Wo).transpose(1, 2)
     o = o if behind is None else o * behind
     return Heads(
         *(_streamed(weights, m, g) for m, g in ((q, block.gain), (k, block.gain), (v, block.gain), (o, None)))
     )
 
 
-def _rows(weights: CanonicalWeights, matrix: Tensor, gain: Tensor | None) -> Tensor:
+def _rows(weights: CanonicalWeights, matrix: Tensor, gain: Array | None) -> Tensor:
     """(n, d) unit rows; a row without length stays zero."""
     rows = _streamed(weights, matrix, gain)
     length = rows.norm(dim=1, keepdim=True)
@@ -115,20 +117,20 @@ def _rows(weights: CanonicalWeights, matrix: Tensor, gain: Tensor | None) -> Ten
     return unit
 
 
-def _streamed(weights: CanonicalWeights, matrix: Tensor, gain: Tensor | None) -> Tensor:
-    rows = matrix if gain is None else matrix * gain.float()
+def _streamed(weights: CanonicalWeights, matrix: Tensor, gain: Array | None) -> Tensor:
+    rows = matrix if gain is None else matrix * float_tensor(gain)
     if weights.architecture.norm == "layer":
         rows = rows - rows.mean(dim=-1, keepdim=True)
     return rows
 
 
-def _head_gain(heads: Tensor, gain: Tensor | None) -> Tensor:
+def _head_gain(heads: Tensor, gain: Array | None) -> Tensor:
     """A query or key norm's gain; the scale it undoes is free, as a head's likeness has unit length."""
-    return heads if gain is None else heads * gain.float().reshape(-1, heads.shape[1], 1)
+    return heads if gain is None else heads * float_tensor(gain).reshape(-1, heads.shape[1], 1)
 
 
 def _gain_behind(weights: CanonicalWeights, name: str) -> Tensor | None:
     """The gain on a branch's output, where the norm acts before the residual sum."""
     if name not in weights or weights.architecture.norm_after_residual:
         return None
-    return weights.read(name).float()
+    return float_tensor(weights.read(name))

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from huref.kinship.alignment.neurons import Criterion, Heads, Neurons
-from huref.numerics.products import has_fast_bfloat16, product
+from huref.numerics.products import has_fast_bfloat16
+from huref.numerics.tensors import product
 
 MIN_NEURONS = 32
 """Fewer neurons than this say nothing."""

@@ -17,6 +17,7 @@ from huref.errors import TokenizerError
 from huref.model.finite import require_finite
 from huref.model.model import Model
 from huref.model.tokens import shared
+from huref.numerics.tensors import float_tensor
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def shared_rows(a: Model, b: Model, n_tokens: int | None = None) -> SharedRows |
     sides = []
     has_outputs = all("unembedding" in m.weights and not m.weights.architecture.is_tied for m in (a, b))
     for model, chosen in zip((a, b), tokens, strict=True):
-        rows = [_prepared(model, model.weights.embedding(chosen.ids).float())]
+        rows = [_prepared(model, float_tensor(model.weights.embedding(chosen.ids)))]
         if has_outputs:
             rows.append(_prepared(model, _unembedding(model, chosen.ids)))
         sides.append(torch.cat(rows))
@@ -101,7 +102,7 @@ def polar(C: Tensor) -> Tensor:
 
 def _prepared(model: Model, rows: Tensor) -> Tensor:
     """Centred over tokens, projected for a LayerNorm, and of Frobenius norm 1."""
-    require_finite(rows, "embedding", model.weights)
+    require_finite(rows.numpy(), "embedding", model.weights)
     if model.weights.architecture.norm == "layer":
         rows = rows - rows.mean(dim=1, keepdim=True)
     centred = rows - rows.mean(dim=0, keepdim=True)
@@ -112,11 +113,11 @@ def _prepared(model: Model, rows: Tensor) -> Tensor:
 def _unembedding(model: Model, ids: np.ndarray) -> Tensor:
     """Rows of the output matrix with the final norm's gain folded in."""
     weights = model.weights
-    rows = weights.read("unembedding", ids).float()
+    rows = float_tensor(weights.read("unembedding", ids))
     if "project_out" in weights:
-        rows = rows @ weights.read("project_out").float()
+        rows = rows @ float_tensor(weights.read("project_out"))
     if "final_norm" in weights and not weights.architecture.norm_after_residual:
-        rows = rows * weights.read("final_norm").float()
+        rows = rows * float_tensor(weights.read("final_norm"))
     return rows
 
 

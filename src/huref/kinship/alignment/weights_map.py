@@ -18,7 +18,7 @@ from torch import Tensor
 
 from huref.kinship.alignment.neurons import Neurons
 from huref.kinship.alignment.residual_map import ResidualMap, polar
-from huref.numerics.products import product
+from huref.numerics.tensors import product
 
 _QUANTILES, _EXTREMES = 48, 12
 _MOST_NEURONS = 3072

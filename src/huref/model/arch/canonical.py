@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
+
+from huref.numerics.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Attention:
     Query head `i` belongs to KV head `i // (h // g)`.
     """
 
-    Wq: Tensor
-    Wk: Tensor
-    Wv: Tensor
-    Wo: Tensor
-    gain: Tensor | None
-    q_gain: Tensor | None
-    k_gain: Tensor | None
+    Wq: Array
+    Wk: Array
+    Wv: Array
+    Wo: Array
+    gain: Array | None
+    q_gain: Array | None
+    k_gain: Array | None
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ class FeedForward:
         gain: (d,) of the norm in front, or None.
     """
 
-    gate: Tensor | None
-    up: Tensor
-    down: Tensor
-    gain: Tensor | None
+    gate: Array | None
+    up: Array
+    down: Array
+    gain: Array | None
 
 
 @dataclass(frozen=True)

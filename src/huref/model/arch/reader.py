@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import MissingTensorError
 from huref.model.arch.canonical import Piece, TensorRole
 from huref.model.source.checkpoint import Checkpoint, Rows
+from huref.numerics.arrays import Array, common_dtype, float32
 
 _Wanted = slice | np.ndarray | None
 """Rows to read, checked: a slice of step 1 within bounds, int64 indices within bounds, or None for all."""
@@ -21,9 +20,9 @@ class Reader:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.whole: dict[str, Tensor] = {}
+        self.whole: dict[str, Array] = {}
 
-    def read(self, role: TensorRole, rows: Rows) -> Tensor:
+    def read(self, role: TensorRole, rows: Rows) -> Array:
         """A canonical tensor, or some of its rows in the order asked for.
 
         Raises:
@@ -32,21 +31,21 @@ class Reader:
         wanted = _checked(rows, role)
         is_whole = len(role.pieces) == 1
         tensor = self._piece(role, role.pieces[0], wanted) if is_whole else self._joined(role, wanted)
-        return tensor.float() + 1 if role.adds_one else tensor
+        return float32(tensor) + np.float32(1) if role.adds_one else tensor
 
-    def _joined(self, role: TensorRole, wanted: _Wanted) -> Tensor:
+    def _joined(self, role: TensorRole, wanted: _Wanted) -> Array:
         """All pieces in one tensor; beside it only one of them is in memory."""
         n_rows = role.shape[0] if wanted is None else _count(wanted)
-        out: Tensor | None = None
+        out: Array | None = None
         for place, part in self._parts(role, wanted):
             if out is None:
-                out = torch.empty((n_rows, *role.shape[1:]), dtype=part.dtype)
+                out = np.empty((n_rows, *role.shape[1:]), part.dtype)
             elif part.dtype != out.dtype:  # converters may leave a shared expert at a finer type
-                out = out.to(torch.promote_types(part.dtype, out.dtype))
-            out[place] = part.to(out.dtype)
+                out = out.astype(common_dtype(part.dtype, out.dtype))
+            out[place] = part
         return self._piece(role, role.pieces[0], slice(0, 0)) if out is None else out
 
-    def _parts(self, role: TensorRole, wanted: _Wanted) -> Iterator[tuple[_Place, Tensor]]:
+    def _parts(self, role: TensorRole, wanted: _Wanted) -> Iterator[tuple[_Place, Array]]:
         """What the needed pieces give, and where it goes in the result."""
         at = 0
         for piece in role.pieces:
@@ -60,7 +59,7 @@ class Reader:
                     yield (place,), self._piece(role, piece, rows)
                 at += piece.rows.n_rows
 
-    def _piece(self, role: TensorRole, piece: Piece, wanted: _Wanted) -> Tensor:
+    def _piece(self, role: TensorRole, piece: Piece, wanted: _Wanted) -> Array:
         index = _within(piece.rows.index(), wanted)
         if piece.is_table:
             return self.checkpoint.read_table(piece.stored, index)
@@ -70,18 +69,19 @@ class Reader:
             self.whole[piece.stored] = self.checkpoint.read(piece.stored)
         return _take(self.whole[piece.stored].T, index)
 
-    def _rows(self, stored: str, index: slice | np.ndarray) -> Tensor:
+    def _rows(self, stored: str, index: slice | np.ndarray) -> Array:
         """Rows of a stored tensor; a shuffled block is read in one piece and shuffled in memory."""
         if isinstance(index, slice):
             n = self.checkpoint.tensors[stored].shape[0]
             return self.checkpoint.read(stored, None if index == slice(0, n) else index)
         first, last = (int(index.min()), int(index.max()) + 1) if len(index) else (0, 0)
         if last - first == len(index):
-            return self._rows(stored, slice(first, last))[torch.from_numpy(index - first)]
+            shuffled: Array = self._rows(stored, slice(first, last))[index - first]
+            return shuffled
         return self.checkpoint.read(stored, index)
 
 
-_Place = tuple[slice | Tensor, ...]
+_Place = tuple[slice | Array, ...]
 
 
 def _checked(rows: Rows, role: TensorRole) -> _Wanted:
@@ -98,7 +98,7 @@ def _checked(rows: Rows, role: TensorRole) -> _Wanted:
     return rows.astype(np.int64)
 
 
-def _share(wanted: _Wanted, start: int, n: int) -> tuple[slice | Tensor, _Wanted]:
+def _share(wanted: _Wanted, start: int, n: int) -> tuple[slice | Array, _Wanted]:
     """Of the wanted rows those from `start` on, `n` at most: their place in the result, and counted from `start`."""
     if wanted is None:
         return slice(start, start + n), None
@@ -107,7 +107,7 @@ def _share(wanted: _Wanted, start: int, n: int) -> tuple[slice | Tensor, _Wanted
         high = max(low, high)
         return slice(low - wanted.start, high - wanted.start), slice(low - start, high - start)
     place = np.flatnonzero((wanted >= start) & (wanted < start + n))
-    return torch.from_numpy(place), wanted[place] - start
+    return place, wanted[place] - start
 
 
 def _within(index: slice | np.ndarray, wanted: _Wanted) -> slice | np.ndarray:
@@ -127,5 +127,5 @@ def _count(wanted: slice | np.ndarray) -> int:
     return wanted.stop - wanted.start if isinstance(wanted, slice) else len(wanted)
 
 
-def _take(tensor: Tensor, index: slice | np.ndarray) -> Tensor:
-    return tensor[index] if isinstance(index, slice) else tensor[torch.from_numpy(index)]
+def _take(tensor: Array, index: slice | np.ndarray) -> Array:
+    return tensor[index]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huref.errors import ArchitectureError, MissingTensorError
 from huref.model.arch.canonical import Attention, FeedForward, Geometry, Roles, TensorRole
@@ -16,6 +15,7 @@ from huref.model.arch.plan import Planner
 from huref.model.arch.reader import Reader
 from huref.model.arch.schema import Family, NormKind, PositionKind, known_families, load_family
 from huref.model.source.checkpoint import Checkpoint, Rows
+from huref.numerics.arrays import Array, float32
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class CanonicalWeights:
         """Every stored tensor that a canonical one is put together from: several for experts stored apart."""
         return tuple(dict.fromkeys(piece.stored for piece in self._role(name).pieces))
 
-    def read(self, name: str, rows: Rows = None) -> Tensor:
+    def read(self, name: str, rows: Rows = None) -> Array:
         """One canonical tensor, or some of its rows, in its stored type.
 
         Only norms whose family stores gamma for 1 + gamma change type: they come as float32.
@@ -141,7 +141,7 @@ class CanonicalWeights:
         """
         return Reader(self.checkpoint).read(self._role(name), rows)
 
-    def embedding(self, rows: Rows = None) -> Tensor:
+    def embedding(self, rows: Rows = None) -> Array:
         """Token embeddings (n, d) as they enter the residual stream, without the family's scaling.
 
         Where embeddings are narrower than the residual stream (OPT-350m) they are projected up, in float32.
@@ -149,7 +149,8 @@ class CanonicalWeights:
         X = self.read("embedding", rows)
         if "project_in" not in self._roles:
             return X
-        return X.float() @ self.read("project_in").float().T
+        projected: Array = float32(X) @ float32(self.read("project_in")).T
+        return projected
 
     def attention(self, layer: int) -> Attention:
         """One layer's attention matrices, split by head (views, no copies)."""
@@ -159,7 +160,7 @@ class CanonicalWeights:
             Wq=read("q").reshape(g.n_heads, g.head_dim, g.d_model),
             Wk=read("k").reshape(g.n_kv_heads, g.head_dim, g.d_model),
             Wv=read("v").reshape(g.n_kv_heads, g.head_dim, g.d_model),
-            Wo=read("o").reshape(g.d_model, g.n_heads, g.head_dim).permute(1, 0, 2),
+            Wo=read("o").reshape(g.d_model, g.n_heads, g.head_dim).transpose(1, 0, 2),
             gain=self._front(read.maybe("attention_norm")),
             q_gain=_by_head(read.maybe("q_norm"), g.head_dim),
             k_gain=_by_head(read.maybe("k_norm"), g.head_dim),
@@ -175,9 +176,9 @@ class CanonicalWeights:
             gain=self._front(read.maybe("feed_forward_norm")),
         )
 
-    def _front(self, gain: Tensor | None) -> Tensor | None:
+    def _front(self, gain: Array | None) -> Array | None:
         if self.architecture.unit_norms and gain is None:
-            return torch.ones(self.geometry.d_model)
+            return np.ones(self.geometry.d_model, np.float32)
         return None if self.architecture.norm_after_residual else gain
 
     def _layer_reader(self, layer: int) -> _LayerReader:
@@ -211,16 +212,16 @@ class _LayerReader:
         self.layer = layer
         self.reader = reader
 
-    def __call__(self, role: str) -> Tensor:
+    def __call__(self, role: str) -> Array:
         """A role that every layer has: the planner saw to that."""
         return self.reader.read(self.roles[f"layers.{self.layer}.{role}"], None)
 
-    def maybe(self, role: str) -> Tensor | None:
+    def maybe(self, role: str) -> Array | None:
         """A role that only some families have."""
         return self(role) if f"layers.{self.layer}.{role}" in self.roles else None
 
 
-def _by_head(gain: Tensor | None, head_dim: int) -> Tensor | None:
+def _by_head(gain: Array | None, head_dim: int) -> Array | None:
     """(e,) stays; a gain for all heads becomes (heads, e)."""
     return gain if gain is None or gain.shape == (head_dim,) else gain.reshape(-1, head_dim)
 

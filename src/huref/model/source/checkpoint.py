@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from huref.numerics.arrays import Array
 
 Rows = np.ndarray | slice | None
 """Which rows (first axis) to read: an array of int64 indices in any order, a slice, or None for all."""
@@ -27,7 +27,7 @@ class TensorInfo:
 
     Attributes:
         name: the name in the file.
-        shape: row-major shape, as numpy and torch write it (GGUF's reversed order is undone).
+        shape: row-major shape, as numpy writes it (GGUF's reversed order is undone).
         dtype: the stored type, in the file format's own spelling: `F32`, `BF16`, `Q4_1`, ...
         nbytes: stored size in bytes.
         file: the shard that holds it, relative to the checkpoint's folder.
@@ -69,11 +69,11 @@ class Checkpoint(abc.ABC):
         return sum(self.files.values())
 
     @abc.abstractmethod
-    def read(self, name: str, rows: Rows = None) -> Tensor:
+    def read(self, name: str, rows: Rows = None) -> Array:
         """Read one tensor, or some of its rows, from disk.
 
-        Floating tensors keep their stored type (F16, BF16, F32, F64; F8 becomes float32); block-quantised
-        ones are dequantised to float32. The result owns its memory: no map of the file is kept alive.
+        Floating tensors keep their stored type (F16, BF16 of ml_dtypes, F32, F64; F8 becomes float32);
+        block-quantised ones are dequantised to float32. The result owns its memory: no map of the file is kept alive.
 
         Args:
             name: a key of `tensors`.
@@ -84,7 +84,7 @@ class Checkpoint(abc.ABC):
             CorruptFileError: the file ends before the tensor does, or an index is out of range.
         """
 
-    def read_table(self, name: str, rows: Rows = None) -> Tensor:
+    def read_table(self, name: str, rows: Rows = None) -> Array:
         """The same with all axes but the last counted as rows: (experts, out, in) is read as (experts x out, in).
 
         Raises:
@@ -93,9 +93,7 @@ class Checkpoint(abc.ABC):
         """
         whole = self.read(name)
         table = whole.reshape(-1, whole.shape[-1])
-        if rows is None:
-            return table
-        return table[torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows].clone()
+        return table if rows is None else np.array(table[rows])
 
     def close(self) -> None:  # noqa: B027 (a checkpoint in memory has nothing to release)
         """Release file handles."""
@@ -110,24 +108,3 @@ class Checkpoint(abc.ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def torch_dtype(name: str) -> torch.dtype | None:
-    """The torch type that stores `name` without loss, or None when it is block-quantised or unknown."""
-    return _TORCH_DTYPES.get(name)
-
-
-_TORCH_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}

@@ -13,15 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import CorruptFileError, InputError, MissingFileError, MissingTensorError, UsageError
 from huref.model.source.byte_source import FETCH_AGAIN, ByteSource
-from huref.model.source.checkpoint import Checkpoint, TensorInfo, torch_dtype
+from huref.model.source.checkpoint import Checkpoint, TensorInfo
 from huref.model.source.file_set import FileSet, file_set_of
 from huref.model.source.gguf_header import GgufHeader, TensorEntry, parse_header
 from huref.model.source.ranged_checkpoint import RangedCheckpoint, Shard, StoredTensor, element_count, open_all
+from huref.numerics.arrays import Array, array_dtype
 
 NAME = "gguf"
 PREFERENCE = 2
@@ -34,7 +33,7 @@ class GgufCheckpoint(RangedCheckpoint):
     format = NAME
 
     def require_decodable(self, info: TensorInfo) -> None:
-        if torch_dtype(info.dtype) is None and not _has_dequantiser(info.dtype):
+        if array_dtype(info.dtype) is None and not _has_dequantiser(info.dtype):
             raise InputError(
                 f"the gguf package cannot dequantise {info.dtype}",
                 where=f"{info.file}, tensor {info.name}",
@@ -43,8 +42,8 @@ class GgufCheckpoint(RangedCheckpoint):
                 next_step="update the gguf package, or quantise the model to another type",
             )
 
-    def decode(self, info: TensorInfo, raw: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-        if torch_dtype(info.dtype) is not None:
+    def decode(self, info: TensorInfo, raw: np.ndarray, shape: tuple[int, ...]) -> Array:
+        if array_dtype(info.dtype) is not None:
             return super().decode(info, raw, shape)
         from gguf import quants
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -52,10 +51,10 @@ class GgufCheckpoint(RangedCheckpoint):
         kind = GGMLQuantizationType[info.dtype]
         block, block_bytes = GGML_QUANT_SIZES[kind]
         if math.prod(shape) == 0:
-            return torch.empty(shape)
+            return np.empty(shape, np.float32)
         with np.errstate(all="ignore"):  # infinite scales are reported by whoever uses the values
             values = quants.dequantize(raw.reshape(-1, shape[-1] // block * block_bytes), kind)
-        return torch.from_numpy(np.ascontiguousarray(values, np.float32)).reshape(shape)
+        return np.ascontiguousarray(values, np.float32).reshape(shape)
 
 
 def find(folder: Path) -> FileSet | None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huref.errors import CorruptFileError, UnsafeFileError
 from huref.model.source.byte_source import FETCH_AGAIN, ByteSource
@@ -20,6 +19,7 @@ from huref.model.source.pickle_records import BYTES, TensorRecord
 from huref.model.source.pickle_stream import Window
 from huref.model.source.ranged_checkpoint import RangedCheckpoint, Shard, StoredTensor, element_count, open_all
 from huref.model.source.rows import RowTable, resolve_rows
+from huref.numerics.arrays import Array
 
 NAME = "pickle"
 PREFERENCE = 3
@@ -47,7 +47,7 @@ class PickleCheckpoint(RangedCheckpoint):
 
     format = NAME
 
-    def read(self, name: str, rows: Rows = None) -> Tensor:
+    def read(self, name: str, rows: Rows = None) -> Array:
         stored = self._stored.get(name)
         if not isinstance(stored, StridedTensor):
             return super().read(name, rows)
@@ -56,8 +56,9 @@ class PickleCheckpoint(RangedCheckpoint):
         wanted = resolve_rows(rows, stored.info.shape[0], name)
         raw = RowTable(stored.source, stored.offset, 1, stored.span_bytes).gather(None)
         flat = self._counted(stored.info, raw, (stored.span_bytes // BYTES[stored.info.dtype],))
-        view = flat.as_strided(stored.info.shape, stored.strides)
-        return view.contiguous() if wanted is None else view[torch.from_numpy(wanted)].contiguous()
+        steps = [stride * flat.itemsize for stride in stored.strides]
+        view = np.lib.stride_tricks.as_strided(flat, stored.info.shape, steps)
+        return np.array(view if wanted is None else view[wanted], order="C")
 
 
 def find(folder: Path) -> FileSet | None:

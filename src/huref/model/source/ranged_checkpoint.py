@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import CorruptFileError, InputError, MissingTensorError, UsageError
 from huref.model.source.byte_source import FETCH_AGAIN, ByteSource, LocalFile
-from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo, torch_dtype
+from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo
 from huref.model.source.file_set import FileSet
 from huref.model.source.rows import RowTable, resolve_rows
+from huref.numerics.arrays import Array, array_dtype, float32
 
-_EIGHT_BIT_FLOATS = (torch.float8_e4m3fn, torch.float8_e5m2)
+_EIGHT_BIT_FLOATS = ("F8_E4M3", "F8_E5M2")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class RangedCheckpoint(Checkpoint):
         self.tensors = {name: stored.info for name, stored in self._stored.items()}
         self._count()
 
-    def read(self, name: str, rows: Rows = None) -> Tensor:
+    def read(self, name: str, rows: Rows = None) -> Array:
         stored = self._find(name)
         info = stored.info
         self.require_decodable(info)
@@ -76,13 +75,14 @@ class RangedCheckpoint(Checkpoint):
         if wanted is None:
             whole = RowTable(stored.source, stored.offset, 1, info.nbytes)
             return self._counted(info, whole.gather(None), info.shape)
-        if len(info.shape) == 1 and torch_dtype(info.dtype) is None:
-            return self.read(name)[torch.from_numpy(wanted)]  # blocks span rows of one value each
+        if len(info.shape) == 1 and array_dtype(info.dtype) is None:
+            values: Array = self.read(name)[wanted]  # blocks span rows of one value each
+            return values
         n_rows = info.shape[0]
         table = RowTable(stored.source, stored.offset, n_rows, info.nbytes // max(n_rows, 1))
         return self._counted(info, table.gather(wanted), (len(wanted), *info.shape[1:]))
 
-    def read_table(self, name: str, rows: Rows = None) -> Tensor:
+    def read_table(self, name: str, rows: Rows = None) -> Array:
         stored = self._find(name)
         info, n_rows = stored.info, math.prod(stored.info.shape[:-1])
         wanted = resolve_rows(rows, n_rows, name)
@@ -94,24 +94,25 @@ class RangedCheckpoint(Checkpoint):
 
     def require_decodable(self, info: TensorInfo) -> None:
         """Raise InputError when `decode` cannot read this type; called before any byte is read."""
-        if torch_dtype(info.dtype) is None:
+        if array_dtype(info.dtype) is None:
             raise InputError(
                 f"stored type {info.dtype} is not supported",
                 where=f"{info.file}, tensor {info.name}",
-                expected="a type that torch stores without loss",
+                expected="a floating type, or a quantisation of GGUF",
                 got=info.dtype,
                 next_step="convert the checkpoint to BF16, F16 or F32",
             )
 
-    def decode(self, info: TensorInfo, raw: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-        """Turn stored bytes, (rows, row_bytes) uint8, into a tensor of `shape` that owns them."""
-        dtype = torch_dtype(info.dtype)
+    def decode(self, info: TensorInfo, raw: np.ndarray, shape: tuple[int, ...]) -> Array:
+        """Turn stored bytes, (rows, row_bytes) uint8, into an array of `shape` that owns them."""
+        dtype = array_dtype(info.dtype)
         if dtype is None:
             raise TypeError(f"{info.dtype} was let through by require_decodable")
-        if dtype is torch.bool:  # any byte may be in the file; only 0 and 1 are valid in memory
-            return torch.from_numpy(raw != 0).reshape(shape)
-        tensor = torch.from_numpy(raw.reshape(-1)).view(dtype).reshape(shape)
-        return tensor.to(torch.float32) if dtype in _EIGHT_BIT_FLOATS else tensor
+        if dtype == np.bool_:  # any byte may be in the file; only 0 and 1 are valid in memory
+            flags: Array = np.not_equal(raw, 0).reshape(shape)
+            return flags
+        array: Array = raw.reshape(-1).view(dtype).reshape(shape)
+        return float32(array) if info.dtype in _EIGHT_BIT_FLOATS else array
 
     def close(self) -> None:
         for source in self._sources:
@@ -129,7 +130,7 @@ class RangedCheckpoint(Checkpoint):
             next_step="check that the checkpoint is complete and of the family its configuration says",
         )
 
-    def _counted(self, info: TensorInfo, raw: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    def _counted(self, info: TensorInfo, raw: np.ndarray, shape: tuple[int, ...]) -> Array:
         self._count()
         return self.decode(info, raw, shape)
 
@@ -156,7 +157,7 @@ def element_count(shape: Sequence[int], where: str) -> int:
     """Number of elements of a hostile shape.
 
     Raises:
-        CorruptFileError: more than 64 axes, a negative or huge axis: torch could not hold such a tensor.
+        CorruptFileError: more than 64 axes, a negative or huge axis: numpy could not hold such an array.
     """
     if len(shape) > 64 or any(size < 0 for size in shape) or math.prod(max(size, 1) for size in shape) >> 60:
         raise CorruptFileError(

@@ -15,6 +15,7 @@ import numpy as np
 
 from huref.errors import ArchitectureError, NotFiniteError
 from huref.model.arch.weights import CanonicalWeights
+from huref.numerics.arrays import float32
 from huref.proof.arithmetic.fixed_point import quantised
 from huref.proof.inference.model import IntegerModel, Step
 from huref.proof.inference.precision import MATRICES, PRECISIONS, Scales, Shape
@@ -76,8 +77,7 @@ def _gauged(weights: CanonicalWeights, is_tied: bool) -> Iterator[tuple[str, np.
 
 
 def _read(weights: CanonicalWeights, name: str) -> np.ndarray:
-    array: np.ndarray = weights.read(name).float().numpy()
-    return array
+    return float32(weights.read(name))
 
 
 def _constants(weights: CanonicalWeights) -> tuple[str, str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from huref.errors import InputError, UsageError
 from huref.fingerprints.pipeline import choose_tokens, ranking_digest
@@ -16,6 +15,7 @@ from huref.fingerprints.terms import Bilinear, layer_terms, token_embeddings
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
 from huref.model.tokens import Ranking
+from huref.numerics.arrays import Floats, float32
 from huref.progress import Progress, Report
 from huref.proof.arithmetic.fixed_point import quantised
 from huref.proof.files.layout import BITS, EMBEDDING, Layout, Matrix, Term
@@ -98,7 +98,7 @@ def same_integers(
         chosen = np.array([ids[string] for string in strings])
         start, matrices = 0, list(layout.matrices)
         for name, weights in _matrices(model, chosen, layout.recipe, None):
-            found, exponent = quantised(weights.numpy(), layout.bits)
+            found, exponent = quantised(weights, layout.bits)
             own = rows[start : start + len(found)]
             if matrices[:1] != [Matrix(name, len(found), exponent)] or own.shape != found.shape:
                 return False
@@ -115,7 +115,7 @@ def _quantise(model: Model, recipe: Recipe, ranking: Ranking | None, bits: int, 
     matrices: list[Matrix] = []
     blocks: list[np.ndarray] = []
     for name, weights in _matrices(model, tokens.ids, recipe, report):
-        rows, exponent = quantised(weights.numpy(), bits)
+        rows, exponent = quantised(weights, bits)
         matrices.append(Matrix(name, rows.shape[0], exponent))
         blocks.append(rows)
     _require_distinct(tokens.strings, model)
@@ -146,7 +146,7 @@ def _require_distinct(strings: tuple[bytes, ...], model: Model) -> None:
         )
 
 
-def _matrices(model: Model, ids: np.ndarray, recipe: Recipe, report: Report | None) -> Iterator[tuple[str, Tensor]]:
+def _matrices(model: Model, ids: np.ndarray, recipe: Recipe, report: Report | None) -> Iterator[tuple[str, Floats]]:
     """X and the factors of every term, by name, in the order of the points."""
     yield EMBEDDING, token_embeddings(model.weights, ids, recipe)
     layers = recipe.layer_indices(model.weights.geometry.n_layers)
@@ -159,10 +159,10 @@ def _matrices(model: Model, ids: np.ndarray, recipe: Recipe, report: Report | No
                 yield f"{term.key}.{side}", factor
 
 
-def _factors(term: Bilinear) -> Iterator[Tensor]:
+def _factors(term: Bilinear) -> Iterator[Floats]:
     """L and R with gains folded in, float32."""
-    left = term.left.float()
+    left = float32(term.left)
     yield left if term.left_gain is None else left * term.left_gain
-    right = term.right.float()
+    right = float32(term.right)
     right = right if term.right_gain is None else right * term.right_gain
     yield right if term.inner is None else right * term.inner[:, None]
