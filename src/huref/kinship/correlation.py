@@ -73,7 +73,8 @@ class _Parts:
 
     def edges(self, other: _Parts) -> float:
         """Inner product of the parts that are constant along rows or columns."""
-        return float(self.rows @ other.rows + self.columns @ other.columns) * self.U.shape[0]
+        each = float(self.rows @ other.rows + self.columns @ other.columns)
+        return each * len(self.U)
 
 
 def _inner(a: _Parts, b: _Parts) -> float:
