@@ -89,8 +89,9 @@ def full_terms() -> None:
     import torch
 
     from huref.fingerprints import pipeline
+    from huref.fingerprints.factors import factors
     from huref.fingerprints.recipe import Recipe
-    from huref.fingerprints.terms import factors, layer_terms, token_embeddings
+    from huref.fingerprints.terms import layer_terms, token_embeddings
     from huref.model.source.opening import formats
     from huref.model.tokens import read_ranking, readers
     from huref.numerics.products import product

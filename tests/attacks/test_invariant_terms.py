@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from huref.attacks import KINDS, apply, logit_error
 from huref.demo.demonstration import DEMO_KINDS
+from huref.fingerprints.factors import Factors, exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import Factors, bilinear, centred, exact_ffn, factors, token_embeddings
+from huref.fingerprints.terms import bilinear, centred, token_embeddings
 from huref.forward.decoder import Decoder
 from huref.forward.passes import logits
 from huref.kinship.correlation import pearson

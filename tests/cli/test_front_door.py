@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import huref
 from huref import api, errors
 from kit.references import python_reference
+from kit.tiny_llama import TinyLlama
 
 
 def test_names_are_few_sorted_and_complete() -> None:
@@ -83,10 +85,13 @@ def test_every_verb_of_the_commands_is_on_the_face_of_a_room(name: str) -> None:
     assert getattr(api, name) is vars(importlib.import_module(api._HOMES[name]))[name]
 
 
-def _loaded(statement: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has loaded after a statement."""
-    code = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\nprint('\\n' + ' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def _loaded(statement: str, exit_code: int = 0) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after a statement, which may end with an exit code."""
+    run = f"code = 0\ntry:\n    {statement}\nexcept SystemExit as ended:\n    code = ended.code or 0\n"
+    tell = "print('\\n' + ' '.join(sys.modules))\nsys.exit(code)"
+    command = [sys.executable, "-c", f"import sys\n{run}{tell}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == exit_code, done.stderr
     return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
@@ -107,6 +112,27 @@ def _loaded(statement: str) -> set[str]:
 )
 def test_imports_stay_light(statement: str, forbidden: set[str]) -> None:
     assert not _loaded(statement) & forbidden
+
+
+@pytest.mark.parametrize("recipe", ["", "name='paper'", "name='paper', encoder='mean', n_tokens=256"])
+def test_a_fingerprint_is_made_without_torch_or_scipy(recipe: str, models: dict[str, Path]) -> None:
+    """Of a model in bfloat16, which numpy does not know by itself."""
+    statement = f"import huref; print(huref.fingerprint({str(models['rounded'])!r}, huref.Recipe({recipe})).vector)"
+    assert not _loaded(statement) & {"torch", "scipy", "transformers", "PIL"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code"),
+    [("nowhere", [], 4), ("unknown", [], 4), ("base", ["--layers", "99"], 2), ("base", ["--encoder", "cnn"], 2)],
+)
+def test_fingerprint_refuses_before_it_loads_torch(name: str, options: list[str], code: int, tmp_path: Path) -> None:
+    base = TinyLlama()
+    base.save(tmp_path / "base")
+    config = base.save(tmp_path / "unknown") / "config.json"
+    config.write_text(json.dumps({**base.config, "model_type": "strange", "architectures": ["StrangeForCausalLM"]}))
+    arguments = ["huref", "fingerprint", str(tmp_path / name), *options, "--out", str(tmp_path)]
+    loaded = _loaded(f"from huref.cli.app import main; sys.argv = {arguments}; main()", code)
+    assert not loaded & {"torch", "scipy", "transformers", "PIL"}
 
 
 def test_the_error_tree_in_the_docstring_is_the_real_one() -> None:

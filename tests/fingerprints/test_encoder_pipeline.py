@@ -15,11 +15,12 @@ import huref
 from huref.errors import CorruptFileError, InconclusiveError, UsageError, WeightsError
 from huref.fingerprints.encoder.file import load_encoder
 from huref.fingerprints.encoder.network import encode
+from huref.fingerprints.factors import factors
 from huref.fingerprints.file import load_fingerprint, save_fingerprint
 from huref.fingerprints.pipeline import choose_tokens, fingerprint
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
-from huref.fingerprints.terms import centred, factors, layer_terms, token_embeddings
+from huref.fingerprints.terms import centred, layer_terms, token_embeddings
 from huref.kinship.record import CompareOptions
 from huref.kinship.saved import compare_fingerprints
 from huref.model.model import open_model

@@ -21,9 +21,10 @@ import torch
 from safetensors.torch import save_file
 
 from huref.fingerprints import pipeline
+from huref.fingerprints.factors import Factors, factors
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
-from huref.fingerprints.terms import Bilinear, Factors, bilinear, centred, factors, sketch_term, token_embeddings
+from huref.fingerprints.terms import Bilinear, bilinear, centred, sketch_term, token_embeddings
 from huref.kinship.comparison import compare_models
 from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.kinship.record import CompareOptions

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from huref.errors import NotFiniteError
+from huref.fingerprints.factors import exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
-from huref.fingerprints.terms import bilinear, centred, exact_ffn, factors, kinds_of, sketch_term, token_embeddings
+from huref.fingerprints.terms import bilinear, centred, kinds_of, sketch_term, token_embeddings
 from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.numerics import products
 from huref.numerics.arrays import float32

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from huref.cli.app import app, main
 from huref.errors import ArchitectureError, MissingTensorError
+from huref.fingerprints.factors import exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import bilinear, exact_ffn, factors
+from huref.fingerprints.terms import bilinear
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.arch.schema import DATA, load_family
 from huref.model.source import open_checkpoint

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from huref.fingerprints.factors import exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import bilinear, centred, exact_ffn, factors, kinds_of, token_embeddings
+from huref.fingerprints.terms import bilinear, centred, kinds_of, token_embeddings
 from huref.model.arch import open_weights
 from kit.family_symmetries import SYMMETRIES, Changed, flip_neurons, permute_experts
 from kit.memory_checkpoint import MemoryCheckpoint

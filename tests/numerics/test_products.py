@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.fingerprints.terms import Factors
+from huref.fingerprints.factors import Factors
 from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.numerics import products
-from huref.numerics.products import product, project_rows
+from huref.numerics.products import product
+from huref.numerics.projection import project_rows
 from huref.numerics.tensors import as_array, as_tensor
 
 

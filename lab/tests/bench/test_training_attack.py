@@ -7,8 +7,9 @@ import torch
 
 from huref.attacks import apply
 from huref.errors import NotFiniteError, UsageError
+from huref.fingerprints.factors import factors
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import bilinear, centred, factors
+from huref.fingerprints.terms import bilinear, centred
 from huref.forward.decoder import Decoder
 from huref.kinship.correlation import pearson
 from huref_lab.bench import training_attack as attacks

@@ -11,7 +11,7 @@ HuRef (NeurIPS 2024, arXiv 2312.04828), section 4, in row-vector convention with
     up_down    X up^T W2^T X^T        where there is no gate
     ffn_exact  ((X gate^T) * (X up^T)) W2^T X^T      unchanged by a rotation of the residual stream too
 
-Each is `U V^T` with U, V (K, r); the K x K matrix is formed only where that is cheaper.
+Each is `U V^T` with U, V (K, r): `huref.fingerprints.factors`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from huref.model.arch.canonical import Attention
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
 from huref.numerics.arrays import Array, Floats, float32
-from huref.numerics.products import product, project_rows
+from huref.numerics.projection import project_rows
 
 PAPER_KINDS = ("qk", "vo", "ffn")
 
@@ -56,16 +56,6 @@ class Bilinear:
     def key(self) -> str:
         """`LAYER.KIND`."""
         return f"{self.layer}.{self.kind}"
-
-
-@dataclass(frozen=True)
-class Factors:
-    """A term in factor form, `M = U V^T`; U and V are (K, r) float32."""
-
-    layer: int
-    kind: str
-    U: Floats
-    V: Floats
 
 
 def kinds_of(recipe: Recipe, is_gated: bool) -> tuple[str, ...]:
@@ -100,7 +90,7 @@ def bilinear(weights: CanonicalWeights, layer: int, kind: str, recipe: Recipe) -
         return _qk(weights.attention(layer), layer, recipe)
     if kind == "vo":
         return _vo(weights.attention(layer), layer, recipe)
-    gain = _feed_forward_gain(weights, layer, recipe)
+    gain = feed_forward_gain(weights, layer, recipe)
     down = weights.read(f"layers.{layer}.down")
     if kind == "gate_down":
         gate = weights.read(f"layers.{layer}.gate")
@@ -125,29 +115,23 @@ def sketch_term(term: Bilinear, S1X: Floats, S2X: Floats) -> Floats:
 
     Exact float32 throughout: the products are small beside reading the weights.
     """
-    U = _scaled(project_rows(_scaled(S1X, term.left_gain), term.left), term.inner)
-    V = project_rows(_scaled(S2X, term.right_gain), term.right)
+    U = scaled(project_rows(scaled(S1X, term.left_gain), term.left), term.inner)
+    V = project_rows(scaled(S2X, term.right_gain), term.right)
     sketch: Floats = U @ V.T
     return sketch
 
 
-def factors(term: Bilinear, X: Floats) -> Factors:
-    """U and V of a bilinear term, (K, r) each."""
-    U = _scaled(product(_scaled(X, term.left_gain), term.left.T), term.inner)
-    V = product(_scaled(X, term.right_gain), term.right.T)
-    return Factors(term.layer, term.kind, U, V)
+def feed_forward_gain(weights: CanonicalWeights, layer: int, recipe: Recipe) -> Floats | None:
+    """The input gain of the feed-forward part, or None where the recipe or the architecture has none to fold in."""
+    name = f"layers.{layer}.feed_forward_norm"
+    if not recipe.is_canonical or name not in weights or weights.architecture.norm_after_residual:
+        return None
+    return float32(weights.read(name))
 
 
-def exact_ffn(weights: CanonicalWeights, layer: int, X: Floats, recipe: Recipe) -> Factors:
-    """The gated feed-forward term that a residual rotation leaves alone; X is not centred, U and V are."""
-    scaled = _scaled(X, _feed_forward_gain(weights, layer, recipe))
-    gate, up, down = (weights.read(f"layers.{layer}.{name}") for name in ("gate", "up", "down"))
-    U = product(scaled, gate.T) * product(scaled, up.T)
-    V = product(X, down)
-    if recipe.is_canonical:
-        U -= U.mean(axis=0, keepdims=True)
-        V -= V.mean(axis=0, keepdims=True)
-    return Factors(layer, "ffn_exact", U, V)
+def scaled(rows: Floats, gain: Floats | None) -> Floats:
+    """Each row times a gain; None stands for ones."""
+    return rows if gain is None else rows * gain
 
 
 def _qk(attention: Attention, layer: int, recipe: Recipe) -> Bilinear:
@@ -193,13 +177,6 @@ def _with_head_gain(per_head: Array, head_gain: Array | None, gain: Array | None
     return folded
 
 
-def _feed_forward_gain(weights: CanonicalWeights, layer: int, recipe: Recipe) -> Floats | None:
-    name = f"layers.{layer}.feed_forward_norm"
-    if not recipe.is_canonical or name not in weights or weights.architecture.norm_after_residual:
-        return None
-    return float32(weights.read(name))
-
-
 def _column_norms(matrix: Array) -> Floats:
     """(f,) Euclidean lengths of the columns of (d, f), converted a block of rows at a time."""
     squares = np.zeros(matrix.shape[1], np.float32)
@@ -211,7 +188,3 @@ def _column_norms(matrix: Array) -> Floats:
 def _rows(per_head: Array) -> Array:
     """(h, e, d) -> (h e, d)."""
     return per_head.reshape(-1, per_head.shape[-1])
-
-
-def _scaled(rows: Floats, gain: Floats | None) -> Floats:
-    return rows if gain is None else rows * gain

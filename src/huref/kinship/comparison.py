@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from huref.errors import TokenizerError
+from huref.fingerprints.factors import Factors, exact_ffn, factors
 from huref.fingerprints.pipeline import choose_tokens, sketch_model, token_notes
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import mean_cosine, project, split_key
-from huref.fingerprints.terms import Factors, centred, exact_ffn, factors, kinds_of, layer_terms, token_embeddings
+from huref.fingerprints.terms import centred, kinds_of, layer_terms, token_embeddings
 from huref.kinship.conclusion import with_kinship
 from huref.kinship.correlation import pearson
 from huref.kinship.parameters import ParameterComparison, compare_parameters

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from huref.fingerprints.terms import Factors
+from huref.fingerprints.factors import Factors
 from huref.numerics.arrays import Floats, float32
 from huref.numerics.products import has_fast_bfloat16, product
 

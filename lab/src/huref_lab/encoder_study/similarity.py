@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from huref.errors import TokenizerError
+from huref.fingerprints.factors import factors
 from huref.fingerprints.pipeline import choose_tokens
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import Bilinear, centred, factors, layer_terms, token_embeddings
+from huref.fingerprints.terms import Bilinear, centred, layer_terms, token_embeddings
 from huref.model.arch import open_weights
 from huref.model.model import Model, open_model
 from huref.model.source.checkpoint import Checkpoint, Rows
