@@ -75,6 +75,7 @@ def test_mean_pooling_lowers_k_to_whole_bands(tmp_path: Path) -> None:
     assert found.vector.std(ddof=1) == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("part", ["self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_damage_in_a_used_tensor_is_refused_by_place(tmp_path: Path, part: str, value: float) -> None:

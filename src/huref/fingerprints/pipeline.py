@@ -20,6 +20,7 @@ from huref.fingerprints.terms import Bilinear, centred, layer_terms, sketch_term
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
 from huref.model.tokens import Ranking, TokenSelection, rarest, sampled
+from huref.numerics.arrays import quietly
 from huref.progress import Progress, Report
 from huref.version import __version__
 
@@ -102,6 +103,7 @@ def fingerprint(
         )
 
 
+@quietly
 def sketch_model(
     model: Model, tokens: TokenSelection, recipe: Recipe, report: Report | None = None
 ) -> dict[str, np.ndarray]:
@@ -162,6 +164,7 @@ def _encoder_notes(weights: EncoderWeights | None, side: int) -> tuple[str, ...]
     return (f"{used}: its vectors look alike for no reason; `huref encoder calibrate --side {side}` mends that",)
 
 
+@quietly
 def _cnn_vector(model: Model, tokens: TokenSelection, recipe: Recipe, encoder: EncoderCNN) -> np.ndarray:
     """The encoder's vector of the K x K terms, all in float32, so that machines agree."""
     X = token_embeddings(model.weights, tokens.ids, recipe)
@@ -181,6 +184,7 @@ def _terms(model: Model, recipe: Recipe) -> Iterator[Bilinear]:
         yield from layer_terms(model.weights, layer, recipe)
 
 
+@quietly
 def _mean_vector(model: Model, tokens: TokenSelection, recipe: Recipe) -> np.ndarray:
     X = token_embeddings(model.weights, tokens.ids, recipe)
     vector = mean_pooling(list(_terms(model, recipe)), X)

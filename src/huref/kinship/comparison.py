@@ -22,7 +22,7 @@ from huref.kinship.parameters import ParameterComparison, compare_parameters
 from huref.kinship.record import CompareOptions, Comparison, TermScore
 from huref.model.model import Model, open_model
 from huref.model.tokens import TokenSelection, read_ranking, shared
-from huref.numerics.arrays import Floats
+from huref.numerics.arrays import Floats, quietly
 from huref.numerics.cosine import cosine
 from huref.progress import Progress, Report
 
@@ -87,6 +87,7 @@ def _verdict(found: ParameterComparison) -> str:
     return "requantised" if found.is_requantised else "inconclusive"
 
 
+@quietly
 def _with_invariants(
     result: Comparison, a: Model, b: Model, options: CompareOptions, report: Report | None
 ) -> Comparison:

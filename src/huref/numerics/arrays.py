@@ -13,6 +13,9 @@ Array = NDArray[Any]
 
 Floats = NDArray[np.float32]
 
+quietly = np.errstate(all="ignore")
+"""Decorates what refuses NaN and infinity in its result by name: numpy's own warnings would come before it."""
+
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),

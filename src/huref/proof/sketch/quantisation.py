@@ -15,7 +15,7 @@ from huref.fingerprints.terms import Bilinear, layer_terms, token_embeddings
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
 from huref.model.tokens import Ranking
-from huref.numerics.arrays import Floats, float32
+from huref.numerics.arrays import Floats, float32, quietly
 from huref.progress import Progress, Report
 from huref.proof.arithmetic.fixed_point import quantised
 from huref.proof.files.layout import BITS, EMBEDDING, Layout, Matrix, Term
@@ -75,6 +75,7 @@ def quantise_model(
     )
 
 
+@quietly
 def same_integers(
     reference: str | Path, layout: Layout, strings: tuple[bytes, ...], rows: np.ndarray, arch_file: Path | None = None
 ) -> bool:
@@ -110,6 +111,7 @@ def same_integers(
     return not matrices
 
 
+@quietly
 def _quantise(model: Model, recipe: Recipe, ranking: Ranking | None, bits: int, report: Report | None) -> Quantised:
     tokens = choose_tokens(model, recipe, ranking)
     matrices: list[Matrix] = []
