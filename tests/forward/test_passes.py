@@ -17,7 +17,7 @@ from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits, next_token_loss
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
+from huref.numerics.tensors import as_tensor, float_tensor
 from kit import numpy_forward
 from kit.llamas import THETA, as_weights, tiny_llama, write_tiny_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
@@ -145,7 +145,7 @@ def test_a_gguf_that_is_not_a_plain_llama_is_refused(key: str, value: Any, tmp_p
 def test_a_gguf_that_says_what_changes_nothing_is_a_plain_llama(key: str, value: Any, tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf")
     with open_checkpoint(path) as checkpoint:
-        tensors = {name: checkpoint.read(name).float() for name in checkpoint.tensors}
+        tensors = {name: float_tensor(checkpoint.read(name)) for name in checkpoint.tensors}
         weights = open_weights(MemoryCheckpoint(tensors, {}, "gguf", {**checkpoint.metadata, key: value}))
         assert weights.geometry.head_dim == 16
         assert load_decoder(weights).settings == load_decoder(open_weights(checkpoint)).settings
