@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from huref.errors import TokenizerError
@@ -110,6 +110,8 @@ PATHS = [
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(PATHS), JSON, st.sampled_from(["Metaspace", "Replace", "Sequence", "ByteLevel"]))
+@example(("model", "merges"), [[[], []]], "ByteLevel")
+@example(("model", "merges"), [[1, 2]], "ByteLevel")
 def test_any_value_anywhere_is_read_or_refused(tmp_path: Path, path: tuple[str, ...], value: Any, kind: str) -> None:
     document: dict[str, Any] = {
         "model": copy.deepcopy(BPE),

@@ -89,7 +89,11 @@ class MergeOrder:
                 return [a + b.removeprefix(self.prefix) for a, b in map(self._pair, self.merges)]
             if self.merges and isinstance(self.merges[0], str):
                 return [merge.replace(" ", "", 1) for merge in self.merges]
-            return [a + b for a, b in self.merges]
+            joined = [a + b for a, b in self.merges]  # lists and numbers can be added as well
+            others = [type(item).__name__ for item in joined if type(item) is not str]
+            if others:
+                raise TypeError(f"a merge that makes a {others[0]}")
+            return joined
         except (TypeError, ValueError, AttributeError) as error:
             raise TokenizerError(
                 "a merge is not a pair of tokens",
