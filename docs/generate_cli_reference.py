@@ -89,7 +89,7 @@ def _value(kind: Any) -> str:
 
 
 def _shown(default: object) -> str:
-    return "" if default is None or default is False else f"`{default}`"
+    return "" if default is None or default is False or default == "" else f"`{default}`"
 
 
 if __name__ == "__main__":

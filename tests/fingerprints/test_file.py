@@ -272,3 +272,13 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         save_fingerprint(make(), target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", target.name]
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_loaded_fingerprint_equals_the_saved_one_and_no_other(tmp_path: Path) -> None:
+    first = make()
+    save_fingerprint(first, tmp_path / "a.huref.safetensors")
+    again = load_fingerprint(tmp_path / "a.huref.safetensors")
+    assert again == first and first != "text"
+    assert first != replace(first, vector=first.vector[::-1].copy()) and first != replace(first, notes=("other",))
+    changed = {key: -sketch for key, sketch in first.sketches.items()}
+    assert first != replace(first, sketches=changed) and first != replace(first, sketches={})

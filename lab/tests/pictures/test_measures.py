@@ -171,7 +171,7 @@ def test_weights_that_are_not_the_pinned_ones_are_refused(
 def test_a_missing_measuring_package_is_an_error_of_ours(measure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = {"ssim": "skimage.metrics", "phash": "imagehash"}[measure]
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingFileError, match=r"huref-lab\[study\]"):
+    with pytest.raises(MissingFileError, match=r"\./lab\[study\]"):
         similarity_matrix(pictures(0), pictures(0), measure)
 
 

@@ -21,7 +21,7 @@ DISTRIBUTION = "huref-lab"
 GROUP = "huref.commands"
 
 COMMANDS = {
-    "lab": "Experiments: does a portrait read?",
+    "lab": "Models of known kinship, bench, studies.",
     "train": "Train the networks that huref ships.",
     "encoder.calibrate": "Measure the batch statistics of an encoder afresh.",
     "encoder.evaluate": "Measure an encoder.",
@@ -63,8 +63,8 @@ def entry_points() -> dict[str, EntryPoint]:
 
 def _load(point: EntryPoint | None, command: str) -> typer.Typer | Callable[..., Any]:
     if point is None:
-        return _stand_in(command, "it is not installed", f"pip install {DISTRIBUTION}")
-    again = f"pip install --force-reinstall {DISTRIBUTION}=={__version__}"
+        return _stand_in(command, "it is not installed", "pip install ./lab")
+    again = "pip install --force-reinstall --no-deps . ./lab"
     if point.group != GROUP:
         return _stand_in(command, f"its installation cannot be read: {point.value}", again)
     if point.dist is not None and point.dist.version != __version__:
@@ -81,10 +81,10 @@ def _load(point: EntryPoint | None, command: str) -> typer.Typer | Callable[...,
 def _stand_in(command: str, got: str, cure: str) -> Callable[..., Any]:
     def missing_laboratory() -> None:
         raise UsageError(
-            f"this command is in the laboratory, a package of its own: {cure}",
+            f"this command is in the laboratory, {DISTRIBUTION}; in a checkout of huref: {cure}",
             where=command,
             got=got,
-            next_step="from a checkout: make install",
+            next_step="or make install, for an environment of its own",
         )
 
     return missing_laboratory

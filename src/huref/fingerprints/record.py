@@ -18,7 +18,7 @@ VECTOR_LENGTH = 512
 """Numbers in a fingerprint vector: the latent size of the image generator."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fingerprint:
     """A model's public fingerprint.
 
@@ -60,6 +60,19 @@ class Fingerprint:
             "notes": list(self.notes),
             "version": self.version,
         }
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same of a model, to the last bit."""
+        if not isinstance(other, Fingerprint):
+            return NotImplemented
+        return (
+            self.header() == other.header()
+            and np.array_equal(self.vector, other.vector)
+            and self.sketches.keys() == other.sketches.keys()
+            and all(np.array_equal(sketch, other.sketches[key]) for key, sketch in self.sketches.items())
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
     def similarity(self, other: Fingerprint) -> float:
         """Cosine of the two vectors, in [-1, 1]; the expected value under `sketch` is the ICS."""

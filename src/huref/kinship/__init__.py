@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 from huref.face import face
 
 if TYPE_CHECKING:
-    from huref.kinship.all_pairs import Matrix, matrix
-    from huref.kinship.record import CompareOptions, Comparison, LayerMatch, TermScore
+    from huref.kinship.all_pairs import SCORES, Matrix, matrix
+    from huref.kinship.record import METHODS, VERDICTS, CompareOptions, Comparison, LayerMatch, TermScore
     from huref.kinship.references import compare
     from huref.kinship.saved import compare_fingerprints
 
 __all__ = [
+    "METHODS",
+    "SCORES",
+    "VERDICTS",
     "CompareOptions",
     "Comparison",
     "LayerMatch",
@@ -28,6 +31,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "METHODS": "huref.kinship.record",
+    "SCORES": "huref.kinship.all_pairs",
+    "VERDICTS": "huref.kinship.record",
     "CompareOptions": "huref.kinship.record",
     "Comparison": "huref.kinship.record",
     "LayerMatch": "huref.kinship.record",

@@ -68,7 +68,7 @@ class Parentage:
         child: the model in question.
         base: the candidate that task vectors start from, or None: then weights themselves are fitted.
         base_source: `given`, `chosen` (the others lie round it) or `none`.
-        verdict: one of `huref.kinship.record.VERDICTS`.
+        verdict: one of `huref.kinship.VERDICTS`.
         kind: one of `KINDS`.
         parents: names, the largest weight first.
         candidates: everyone compared, in the order given. "The fit" below is the one that `kind` rests on: weights

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from huref.face import face
 
 if TYPE_CHECKING:
-    from huref.portraits.drawing import PictureOptions
+    from huref.portraits.drawing import LAYOUTS, PictureOptions
     from huref.portraits.files import render, save_picture, write
     from huref.portraits.image.png import read_png_metadata
     from huref.portraits.image.svg import read_svg_metadata
 
 __all__ = [
+    "LAYOUTS",
     "PictureOptions",
     "read_png_metadata",
     "read_svg_metadata",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "LAYOUTS": "huref.portraits.drawing",
     "PictureOptions": "huref.portraits.drawing",
     "read_png_metadata": "huref.portraits.image.png",
     "read_svg_metadata": "huref.portraits.image.svg",

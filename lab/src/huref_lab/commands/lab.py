@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def group() -> None:
-    """Experiments: does a portrait read?"""
+    """Models of known kinship, bench, studies."""
 
 
 @app.command("study")

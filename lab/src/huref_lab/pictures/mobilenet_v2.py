@@ -108,7 +108,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         import h5py
     except ImportError as error:
         raise MissingFileError(
-            "the reader of HDF5 files is not installed", where="h5py", next_step="pip install 'huref-lab[study]'"
+            "the reader of HDF5 files is not installed",
+            where="h5py",
+            next_step="in a checkout of huref: pip install './lab[study]'",
         ) from error
     arrays: dict[str, Tensor] = {}
 

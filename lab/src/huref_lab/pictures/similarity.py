@@ -97,5 +97,5 @@ def _imported(module: str) -> Any:
         raise MissingFileError(
             "a package that measures pictures is not installed",
             where=module,
-            next_step="pip install 'huref-lab[study]'",
+            next_step="in a checkout of huref: pip install './lab[study]'",
         ) from error

@@ -158,7 +158,7 @@ def require_transformers() -> None:
             where="transformers",
             expected="the extra `zoo` of huref-lab",
             got="no such package",
-            next_step="pip install 'huref-lab[zoo]'",
+            next_step="in a checkout of huref: pip install './lab[zoo]'",
         )
 
 
