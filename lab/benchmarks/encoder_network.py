@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from huref.fingerprints.encoder.network import EncoderCNN, FoldedConv2d, unfold
+from huref.fingerprints.encoder.network import unfold
+from huref_lab.encoder.network import EncoderCNN, FoldedConv2d
 from huref_lab.encoder.samples import draw_triplets, stream
 from huref_lab.encoder.training import EncoderTraining, Trainer
 from measure import machine, median, spread, verdict
@@ -42,7 +43,7 @@ def compare_layers(side: int, repeats: int, kind: torch.dtype) -> bool:
     totals, worst = [0.0, 0.0], 0.0
     for k, conv in enumerate(encoder.convs):
         assert isinstance(conv, FoldedConv2d)
-        kernel = unfold(conv.weight, conv.stride)
+        kernel = torch.from_numpy(unfold(conv.weight.float().numpy(), conv.stride)).to(kind)
 
         def strided(x: Tensor = x, conv: FoldedConv2d = conv, kernel: Tensor = kernel) -> Tensor:
             return functional.conv2d(x, kernel, conv.bias, stride=4, padding=22)

@@ -25,7 +25,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig, standardised_terms
+from huref.fingerprints.encoder.network import EncoderConfig
+from huref_lab.encoder.network import EncoderCNN, standardised_terms
 from huref_lab.encoder.samples import SampleShape, draw_naively, draw_one, draw_pair, draw_plainly, stream
 from measure import machine, median, spread, verdict
 

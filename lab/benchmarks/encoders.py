@@ -22,14 +22,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import encoder_tables as tables
 import isotropic
 from huref.fingerprints.encoder.file import load_encoder
-from huref.fingerprints.encoder.network import EncoderCNN, encode
+from huref.fingerprints.encoder.network import Encoder, encode
 from huref.fingerprints.recipe import Recipe
 from huref.progress import Progress
+from huref_lab.encoder.network import EncoderCNN
 from huref_lab.encoder_study.measurement import Encode, by_recipe, by_terms, measure, study_recipes
 from huref_lab.encoder_study.models import BASES, Family, ZooOptions, make_families
 from huref_lab.encoder_study.offspring import random_copy
@@ -104,24 +104,24 @@ def encoders(cnn: Path | None) -> dict[str, Encode]:
     if cnn is not None:
         weights = load_encoder(cnn)
         side = weights.side or N_TOKENS
-        trained = weights.encoder.narrow(side)
+        trained = weights.encoder
         for name, recipe in (("cnn", Recipe(n_tokens=side)), ("cnn-paper", Recipe(name="paper", n_tokens=side))):
-            found[name] = by_terms(recipe, lambda terms: encode(terms, trained).numpy())
-    untrained = EncoderCNN(seed=0).narrow(side)
-    found["cnn-untrained"] = by_terms(Recipe(n_tokens=side), lambda terms: encode(terms, untrained).numpy())
+            found[name] = by_terms(recipe, lambda terms: encode(terms.numpy(), trained))
+    untrained = EncoderCNN(seed=0).encoding()
+    found["cnn-untrained"] = by_terms(Recipe(n_tokens=side), lambda terms: encode(terms.numpy(), untrained))
     return found
 
 
 def _of_matrices(cnn: Path | None) -> dict[str, isotropic.EncodeMatrices]:
     """The same encoders, fed with matrices."""
 
-    def network(encoder: EncoderCNN) -> isotropic.EncodeMatrices:
-        return lambda matrices: encode(torch.from_numpy(matrices), encoder).numpy()
+    def network(encoder: Encoder) -> isotropic.EncodeMatrices:
+        return lambda matrices: encode(matrices, encoder)
 
     found = {"sketch": isotropic.by_sketch, "mean": isotropic.by_mean_pooling}
     if cnn is not None:
-        found["cnn"] = network(load_encoder(cnn).encoder.narrow(isotropic.SIDE))
-    return {**found, "cnn-untrained": network(EncoderCNN(seed=0).narrow(isotropic.SIDE))}
+        found["cnn"] = network(load_encoder(cnn).encoder)
+    return {**found, "cnn-untrained": network(EncoderCNN(seed=0).encoding())}
 
 
 def random_vectors(work: Path, ways: dict[str, Encode]) -> dict[str, np.ndarray]:

@@ -27,6 +27,7 @@ from huref.numerics.cosine import cosine
 from huref.portraits.image import read_png_metadata
 from huref.report import tables
 from kit.command_line import Outcome
+from kit.threads import threads
 from kit.tiny_llama import TinyLlama
 
 Cli = Callable[..., Outcome]
@@ -140,13 +141,10 @@ def test_two_runs_write_the_same_bytes(cli: Cli, models: dict[str, Path], tmp_pa
 
 def test_the_number_of_threads_does_not_matter(tiny_llama: type[TinyLlama], tmp_path: Path) -> None:
     model = tiny_llama(width=256, n_layers=2).save(tmp_path / "wide")
-    vectors, before = [], torch.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
+    vectors = []
+    for count in (1, 2, 3):
+        with threads(count):
             vectors.append(huref.fingerprint(model).vector)
-    finally:
-        torch.set_num_threads(before)
     assert all(cosine(vectors[0], other) > 0.999999 for other in vectors[1:])
 
 

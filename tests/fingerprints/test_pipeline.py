@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from huref.fingerprints.pipeline import choose_tokens, fingerprint
 from huref.fingerprints.recipe import Recipe
 from huref.model.model import open_model
 from kit.checkpoints import save_llama, smollm2
+from kit.threads import threads
 
 SMALL = Recipe(n_tokens=256)
 
@@ -44,12 +44,10 @@ def test_only_the_layers_of_the_recipe_are_read(tmp_path: Path) -> None:
 
 
 def test_the_number_of_threads_changes_nothing_beyond_the_tolerance(tmp_path: Path) -> None:
-    folder, before = save_llama(tmp_path / "m", seed=3), torch.get_num_threads()
-    found = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        found.append(fingerprint(folder, SMALL))
-    torch.set_num_threads(before)
+    folder, found = save_llama(tmp_path / "m", seed=3), []
+    for count in (1, 2):
+        with threads(count):
+            found.append(fingerprint(folder, SMALL))
     assert found[0].similarity(found[1]) > 1 - 1e-6
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from huref.fingerprints.encoder.file import save_encoder
-from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
+from huref.fingerprints.encoder.network import EPS, Encoder, EncoderConfig, unfold
 
 SMALL = EncoderConfig(inputs=6, channels=(2, 512), kernel=12, stride=4)
 """Takes what `--encoder cnn` gives it, in milliseconds."""
@@ -50,16 +51,26 @@ def official_like(config: EncoderConfig, seed: int = 0, **changes: int) -> Offic
     return module.eval()
 
 
-def trained(config: EncoderConfig = SMALL, seed: int = 0) -> EncoderCNN:
-    """An encoder whose batch statistics are measured, so that its vectors share no common part."""
-    encoder = EncoderCNN(config, seed)
-    generator = torch.Generator().manual_seed(seed + 1)
+def trained(config: EncoderConfig = SMALL, seed: int = 0) -> Encoder:
+    """Random weights, with the batch statistics of random samples, so that its vectors share no common part."""
+    random = np.random.default_rng(seed)
+    tensors: dict[str, np.ndarray] = {}
+    for name, shape in config.shapes.items():
+        bound = 1 / np.sqrt(max(1, np.prod(config.shapes[name.replace("bias", "weight")][1:])))
+        drawn = random.uniform(-bound, bound, shape) if name.startswith("convs") else np.zeros(shape)
+        tensors[name] = drawn.astype(np.int64 if name.endswith("tracked") else np.float32)
     side = config.multiple * (2 if config.multiple < 64 else 1)
-    for norm in encoder.norms:
-        norm.momentum = None  # type: ignore[assignment]
     with torch.no_grad():
-        encoder(torch.randn(32, config.inputs, side, side, generator=generator))
-    return encoder.eval()
+        x = torch.from_numpy(random.standard_normal((32, config.inputs, side, side), dtype=np.float32))
+        for k in range(len(config.channels)):
+            kernel = torch.from_numpy(unfold(tensors[f"convs.{k}.weight"], config.stride))
+            x = plain_conv(x, kernel, torch.from_numpy(tensors[f"convs.{k}.bias"]), config)
+            x = x.relu() if k < len(config.channels) - 1 else x
+            variance, mean = torch.var_mean(x, dim=(0, 2, 3))
+            tensors[f"norms.{k}.running_mean"], tensors[f"norms.{k}.running_var"] = mean.numpy(), variance.numpy()
+            tensors[f"norms.{k}.weight"] = np.ones(config.channels[k], np.float32)
+            x = (x - mean[:, None, None]) / (variance[:, None, None] + EPS).sqrt()
+    return Encoder(config, tensors)
 
 
 def save_small(path: Path, seed: int = 0, side: int = 256) -> Path:

@@ -10,21 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from huref.errors import CorruptFileError, NotFiniteError, OutputError, UsageError
-from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.generator.config import StyleGAN2Config
+from huref.portraits.generator.stylegan2 import Generator
 from huref.portraits.image import contact_sheet, read_png_metadata, render, resize, save_png
+from kit.threads import threads
+from kit.tiny_generator import random_generator
 
 GOLDEN = Path(__file__).parent / "golden" / "dogs128.png"
 
 
 @pytest.fixture(scope="module")
 def network() -> Generator:
-    torch.manual_seed(0)
     config = StyleGAN2Config(resolution=16, mapping_layers=2, w_dim=16, channel_base=128, channel_max=12)
-    return Generator(config).eval().requires_grad_(False)
+    return random_generator(config)
 
 
 def vectors(n: int, seed: int = 0) -> np.ndarray:
@@ -49,15 +50,12 @@ def test_pictures_have_the_promised_type(network: Generator) -> None:
 
 
 def test_a_vector_has_one_picture(network: Generator) -> None:
-    rows, threads = vectors(20), torch.get_num_threads()
+    rows = vectors(20)
     whole = render(rows, network)
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         one = render(rows, network)
-        torch.set_num_threads(2)
+    with threads(2):
         two = render(rows, network)
-    finally:
-        torch.set_num_threads(threads)
     assert far(one, two) <= 1
     assert far(whole, np.concatenate([render(row, network) for row in rows])) <= 1
     assert far(whole, render(rows * 1000, network)) <= 1

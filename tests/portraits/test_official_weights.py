@@ -9,20 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import huref
 from huref.errors import UsageError, WeightsError
 from huref.fingerprints.file import save_fingerprint
 from huref.model.source.byte_source import LocalFile
+from huref.portraits.generator.config import StyleGAN2Config
 from huref.portraits.generator.conversion import convert_generator
 from huref.portraits.generator.file import load_generator, open_generator, read_metadata, save_generator
 from huref.portraits.generator.official import read_official
-from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
 from huref.portraits.image import render
+from huref_lab.generator.network import TrainableGenerator
 from kit import official_pickles as official
 from kit.command_line import Outcome
 from kit.official_pickles import Shape, arrays, contents, generator, pickled, reference
+from kit.tiny_generator import random_generator
 
 Cli = Callable[..., Outcome]
 
@@ -53,9 +54,9 @@ def test_pictures_are_those_of_the_description(name: str, tmp_path: Path) -> Non
     path, network = written(tmp_path / "official.pkl", shape)
     ours, tensors, z = open_generator(path), arrays(network), vectors(shape)
     for label in {0, shape.classes // 2, max(shape.classes - 1, 0)}:
-        labels = torch.tensor([label] * len(z)) if label else None
+        labels = np.full(len(z), label) if label else None
         for psi, cutoff in ((1.0, 0), (0.5, 3)):
-            found = ours(torch.from_numpy(z), psi=psi, cutoff=cutoff, labels=labels).numpy()
+            found = ours(z, psi=psi, cutoff=cutoff, labels=labels).transpose(0, 3, 1, 2)
             for picture, row in zip(found, z, strict=True):
                 expected = reference(tensors, shape, row.astype(np.float64), label, psi, cutoff)
                 np.testing.assert_allclose(picture, expected, rtol=0, atol=3e-5 * np.abs(expected).max())
@@ -74,10 +75,10 @@ def test_the_cases_differ_in_what_they_are_for() -> None:
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_every_protocol_of_pickle_gives_the_same_network(protocol: int, tmp_path: Path) -> None:
     path, network = written(tmp_path / "no ending that would tell", Shape(), protocol)
-    state = open_generator(path).state_dict()
+    state = open_generator(path).tensors
     stored = {name: value for name, value in network.state_dict().items() if not name.endswith("resample_filter")}
     assert set(state) == set(stored)
-    assert all(torch.equal(state[name], value) for name, value in stored.items())
+    assert all(np.array_equal(state[name], value.numpy()) for name, value in stored.items())
 
 
 def test_the_shape_is_read_from_the_arrays(tmp_path: Path) -> None:
@@ -106,7 +107,9 @@ def test_only_the_averaged_generator_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label_dim", [0, 3])
 def test_the_size_of_a_network_is_known_before_it_is_built(resolution: int, label_dim: int) -> None:
     config = StyleGAN2Config(resolution=resolution, channel_base=512, channel_max=20, label_dim=label_dim)
-    assert config.weight_count == sum(value.numel() for value in Generator(config).state_dict().values())
+    published = TrainableGenerator(config).state_dict()
+    assert config.shapes == {name: tuple(value.shape) for name, value in published.items()}
+    assert config.weight_count == sum(value.numel() for value in published.values())
 
 
 def test_a_conversion_in_full_precision_keeps_every_bit(tmp_path: Path) -> None:
@@ -114,17 +117,16 @@ def test_a_conversion_in_full_precision_keeps_every_bit(tmp_path: Path) -> None:
     done = convert_generator(path, tmp_path / "out.safetensors", "float32")
     before, after = open_generator(path), open_generator(done.target)
     assert before.config == after.config == done.config
-    state = after.state_dict()
-    assert all(torch.equal(state[name], value) for name, value in before.state_dict().items())
+    assert all(np.array_equal(after.tensors[name], value) for name, value in before.tensors.items())
 
 
 def test_a_conversion_rounds_to_half_precision_and_says_where_it_comes_from(tmp_path: Path) -> None:
     path, _ = written(tmp_path / "official.pkl", Shape())
     done = convert_generator(path, tmp_path / "out.safetensors")
-    state = load_generator(done.target, done.sha256).state_dict()
-    for name, value in open_generator(path).state_dict().items():
-        assert torch.equal(state[name], value.half().float())
-        assert ((state[name] - value).abs() <= torch.maximum(value.abs() / 2048, torch.tensor(3e-8))).all()
+    state = load_generator(done.target, done.sha256).tensors
+    for name, value in open_generator(path).tensors.items():
+        assert np.array_equal(state[name], value.astype(np.float16).astype(np.float32))
+        assert (np.abs(state[name] - value) <= np.maximum(np.abs(value) / 2048, 3e-8)).all()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     notes = json.loads(read_metadata(done.target.read_bytes())["notes"])
     assert (notes["source"], notes["source_sha256"]) == ("official.pkl", digest)
@@ -154,7 +156,7 @@ def test_another_length_of_vector_is_refused(tmp_path: Path) -> None:
 
 def test_files_of_before_the_new_settings_still_open(tmp_path: Path) -> None:
     """The configuration in version 0.1: no classes, no clamp, no rate, no digest of the data."""
-    from safetensors.torch import save_file
+    from safetensors.numpy import save_file
 
     config = {
         "resolution": 16,
@@ -165,15 +167,15 @@ def test_files_of_before_the_new_settings_still_open(tmp_path: Path) -> None:
         "channel_max": 8,
         "noise_seed": 0,
     }
-    network = Generator(StyleGAN2Config(**config))
+    network = random_generator(StyleGAN2Config(**config))
     metadata = {"format": "huref-stylegan2-1", "config": json.dumps(config), "notes": "{}"}
-    save_file(network.state_dict(), tmp_path / "old.safetensors", metadata)
+    save_file(dict(network.tensors), tmp_path / "old.safetensors", metadata)
     assert load_generator(tmp_path / "old.safetensors").config == network.config
 
 
 def test_weights_that_changed_on_disk_are_noticed_without_a_pin(tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
-    save_generator(Generator(StyleGAN2Config(resolution=8, channel_base=64, w_dim=8)), path, {})
+    save_generator(random_generator(StyleGAN2Config(resolution=8, channel_base=64, w_dim=8)), path, {})
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)

@@ -21,14 +21,16 @@ from huref.errors import CorruptFileError, HurefError, InputError, NotFiniteErro
 from huref.errors import WeightsError as Weights
 from huref.model.source.byte_source import LocalFile
 from huref.model.source.pickle_modules import ModuleRecord
+from huref.portraits.generator.config import StyleGAN2Config
 from huref.portraits.generator.conversion import convert_generator
 from huref.portraits.generator.file import open_generator, save_generator
 from huref.portraits.generator.official_pickle import DESCRIPTION_LIMIT, read_structure
-from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config
+from huref.portraits.generator.stylegan2 import Generator
 from kit import official_pickles as official
 from kit.command_line import Outcome
 from kit.hostile_files import assert_complete
 from kit.official_pickles import Layer, Shape, contents, generator, pickled
+from kit.tiny_generator import random_generator
 
 Cli = Callable[..., Outcome]
 SMALL = Shape(resolution=8, z_dim=16, layers=1, channel_max=4)
@@ -378,7 +380,7 @@ def test_other_files(tmp_path: Path) -> None:
 
 def test_a_configuration_that_claims_more_than_its_tensors(tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
-    save_generator(Generator(StyleGAN2Config(resolution=8, channel_base=64, w_dim=8)), path, {})
+    save_generator(random_generator(StyleGAN2Config(resolution=8, channel_base=64, w_dim=8)), path, {})
     tensors = load_file(path)
     claims: list[dict[str, Any]] = [
         {"resolution": 1024, "channel_base": 2**20, "channel_max": 2**14},
@@ -412,7 +414,7 @@ def test_weights_too_large_for_half_precision_are_not_written(tmp_path: Path) ->
 
 def test_a_conversion_names_its_faults(tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
-    save_generator(Generator(StyleGAN2Config(resolution=8, channel_base=64, w_dim=8)), path, {})
+    save_generator(random_generator(StyleGAN2Config(resolution=8, channel_base=64, w_dim=8)), path, {})
     before = path.read_bytes()
     for target, dtype in ((path, "float16"), (tmp_path / "out.pkl", "float16"), (tmp_path / "o.safetensors", "int8")):
         with pytest.raises(UsageError):

@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import huref
@@ -27,6 +26,7 @@ from huref.portraits.image import read_png_metadata, read_svg_metadata, render, 
 from huref.portraits.image.page import PAPER
 from kit.command_line import Outcome
 from kit.fingerprints import kin, made
+from kit.threads import threads
 from kit.tiny_generator import generator_file
 
 Cli = Callable[..., Outcome]
@@ -199,13 +199,10 @@ def test_another_generator_and_its_classes(cli: Cli, prints: list[Path], tmp_pat
 
 
 def test_enlarged_pictures_do_not_depend_on_the_number_of_threads() -> None:
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
+    found = []
+    for count in (1, 2, 3):
+        with threads(count):
             found.append(draw([made()], PictureOptions(generator=None, size=512)).astype(int))
-    finally:
-        torch.set_num_threads(threads)
     assert all(np.abs(found[0] - other).max() <= 1 for other in found[1:])
 
 

@@ -15,9 +15,10 @@ import torch
 
 from huref.errors import CorruptFileError, OutputError, UsageError
 from huref.fingerprints.encoder.file import load_encoder
-from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
+from huref.fingerprints.encoder.network import EncoderConfig
 from huref_lab.encoder import training as encoder_training
 from huref_lab.encoder.evaluation import evaluate_encoder, measure_statistics
+from huref_lab.encoder.network import EncoderCNN
 from huref_lab.encoder.samples import SampleShape, draw_triplets, stream
 from huref_lab.encoder.training import Critic, EncoderTraining, Trainer, similarities, train_encoder
 from kit.command_line import Outcome
@@ -118,15 +119,13 @@ def test_unreached_weights_are_saved_as_they_began(tmp_path: Path) -> None:
     assert trainer.encoder.convs[2].cut == 2
     trainer.step()
     tmp_path.mkdir(exist_ok=True)
-    found = load_encoder(trainer.export(tmp_path / "w.safetensors")).encoder.state_dict()
+    found = load_encoder(trainer.export(tmp_path / "w.safetensors")).encoder
     began = EncoderCNN(config, 0).state_dict()["convs.2.weight"].half().float()
-    after = found["convs.2.weight"]
+    after = torch.from_numpy(found.tensors["convs.2.weight"]).float()
     moved = after != began
     assert moved[:, :, 2:-2, 2:-2].any() and not moved[:, :, :2].any() and not moved[:, :, :, -2:].any()
     x = torch.randn(2, 2, 64, 64)
-    whole = EncoderCNN(config, None)
-    whole.load_state_dict(found)
-    torch.testing.assert_close(whole.eval()(x), trainer.encoder.eval()(x), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(EncoderCNN.of(found)(x), trainer.encoder.eval()(x), atol=0.02, rtol=0.02)
 
 
 def test_an_interrupt_saves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from huref.errors import CorruptFileError, InconclusiveError, MissingFileError, NotFiniteError, UsageError
 from huref.fingerprints.encoder.file import load_encoder, save_encoder
-from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
+from huref.fingerprints.encoder.network import EncoderConfig
 from huref.fingerprints.encoder.network import encode as encode_terms
 from huref.fingerprints.pipeline import fingerprint
 from huref.fingerprints.recipe import Recipe
@@ -25,6 +25,7 @@ from huref.kinship.record import CompareOptions
 from huref.model.model import open_model
 from huref.model.source import open_checkpoint
 from huref.numerics.tensors import as_tensor
+from huref_lab.encoder.network import EncoderCNN
 from huref_lab.encoder_study.measurement import by_recipe, by_terms, measure, study_recipes
 from huref_lab.encoder_study.models import BASES, BaseSpec, ZooOptions, make_families
 from huref_lab.encoder_study.offspring import TOLERANCE, Noise, make_noisy, make_requantised, noise_levels
@@ -184,12 +185,12 @@ def test_all_pairs_agree_with_the_comparison_of_two(place: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", ["canonical", "paper"])
 def test_encoders_of_terms_see_what_the_pipeline_shows_them(place: Path, name: str) -> None:
-    encoder = EncoderCNN(EncoderConfig(channels=(2, 2, 2, 512), kernel=12), seed=3).eval()
+    encoder = EncoderCNN(EncoderConfig(channels=(2, 2, 2, 512), kernel=12), seed=3).encoding()
     save_encoder(encoder, place / "encoder.safetensors", {})
     loaded = load_encoder(place / "encoder.safetensors").encoder
     recipe = Recipe(name=name, encoder="cnn", n_tokens=256)
     expected = fingerprint(place / "llama", recipe, encoder_weights=place / "encoder.safetensors").vector
-    found = by_terms(recipe, lambda terms: encode_terms(terms, loaded).numpy())(place / "llama")
+    found = by_terms(recipe, lambda terms: encode_terms(terms.numpy(), loaded))(place / "llama")
     assert np.allclose(found, expected, atol=1e-3)
 
 

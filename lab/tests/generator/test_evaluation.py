@@ -20,14 +20,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from huref.errors import CorruptFileError, InputError, OutputError, UsageError
+from huref.portraits.generator.config import StyleGAN2Config
 from huref.portraits.generator.file import load_generator, save_generator
-from huref.portraits.generator.stylegan2 import PAPER_PSI, Generator, StyleGAN2Config
+from huref.portraits.generator.stylegan2 import PAPER_PSI
 from huref.portraits.image.pixels import Pixels
 from huref.portraits.image.rendering import render
 from huref_lab.generator import evaluation
 from huref_lab.generator.curve import ExportScore, curve_svg, read_log, score_files, ticks
 from huref_lab.generator.evaluation import GeneratorEvaluation, draw_vectors, evaluate_generator
 from huref_lab.generator.figures import Photographs, coarse, diversity, judge, memorisation, nearest_sheet
+from huref_lab.generator.network import TrainableGenerator
 from huref_lab.pictures.embedding import Embedding
 from huref_lab.pictures.sample_distances import Estimate
 from kit.command_line import Outcome
@@ -54,10 +56,10 @@ def thumbnails(monkeypatch: pytest.MonkeyPatch) -> Embedding:
 
 def write_generator(path: Path, seed: int, images: int | None = None, side: int = SIDE) -> Path:
     torch.manual_seed(seed)
-    generator = Generator(StyleGAN2Config(side, 24, 16, 2, 128, 12)).eval().requires_grad_(False)
+    generator = TrainableGenerator(StyleGAN2Config(side, 24, 16, 2, 128, 12)).requires_grad_(False)
     for parameter in generator.parameters():
         parameter += 0.3 * torch.randn_like(parameter)
-    save_generator(generator, path, {} if images is None else {"images": images})
+    save_generator(generator.drawing(), path, {} if images is None else {"images": images})
     return path
 
 

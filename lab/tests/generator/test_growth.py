@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from huref.errors import UsageError
-from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config, upsample
+from huref.portraits.generator.config import StyleGAN2Config
 from huref_lab.generator.growth import grow
+from huref_lab.generator.network import TrainableGenerator, upsample
 
 
-def generator(seed: int, **changes) -> Generator:
+def generator(seed: int, **changes) -> TrainableGenerator:
     torch.manual_seed(seed)
     shape = {"resolution": 16, "z_dim": 24, "w_dim": 24, "mapping_layers": 2, "channel_base": 128, "channel_max": 12}
-    network = Generator(StyleGAN2Config(**(shape | changes))).eval().requires_grad_(False)
+    network = TrainableGenerator(StyleGAN2Config(**(shape | changes))).eval().requires_grad_(False)
     for block in network.synthesis.children():
         block.conv1.noise_strength.fill_(0.3)
     network.mapping.w_avg.normal_()

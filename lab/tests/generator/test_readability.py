@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from huref.portraits.generator.stylegan2 import Generator, Mapping, StyleGAN2Config
+from huref.portraits.generator.config import StyleGAN2Config
 from huref_lab.generator.growth import grow
 from huref_lab.generator.mapping import even_out, fit_one_layer
+from huref_lab.generator.network import Mapping, TrainableGenerator
 from huref_lab.generator.readability import FARTHEST, NEAREST, line_up_loss, make_kin
 
 
@@ -66,8 +67,8 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_growing_into_one_layer_keeps_the_synthesis():
     torch.manual_seed(8)
     shape = {"resolution": 16, "z_dim": 24, "w_dim": 24, "channel_base": 128, "channel_max": 12}
-    small = Generator(StyleGAN2Config(**shape, mapping_layers=4)).requires_grad_(False)
-    large = Generator(StyleGAN2Config(**shape, mapping_layers=1)).requires_grad_(False)
+    small = TrainableGenerator(StyleGAN2Config(**shape, mapping_layers=4)).requires_grad_(False)
+    large = TrainableGenerator(StyleGAN2Config(**shape, mapping_layers=1)).requires_grad_(False)
     grow(small, large)
     styles = torch.randn(2, small.config.style_layers, 24, generator=seeded(9))
     torch.testing.assert_close(large.synthesis(styles), small.synthesis(styles))
@@ -76,7 +77,7 @@ def test_growing_into_one_layer_keeps_the_synthesis():
 def test_evening_out_moves_more_of_the_picture_by_more_directions():
     torch.manual_seed(10)
     config = StyleGAN2Config(resolution=32, z_dim=64, w_dim=64, channel_base=256, channel_max=16, mapping_layers=1)
-    network = Generator(config).eval().requires_grad_(False)
+    network = TrainableGenerator(config).eval().requires_grad_(False)
     network.mapping.fc0.weight.mul_(torch.linspace(3, 0.1, 64)[:, None])
     z = torch.randn(400, 64, generator=seeded(11))
     before = network(z, psi=1.0)

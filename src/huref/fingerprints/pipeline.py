@@ -26,7 +26,7 @@ from huref.version import __version__
 
 if TYPE_CHECKING:
     from huref.fingerprints.encoder.file import EncoderWeights
-    from huref.fingerprints.encoder.network import EncoderCNN
+    from huref.fingerprints.encoder.network import Encoder
 
 
 def choose_tokens(model: Model, recipe: Recipe, ranking: Ranking | None = None) -> TokenSelection:
@@ -165,17 +165,15 @@ def _encoder_notes(weights: EncoderWeights | None, side: int) -> tuple[str, ...]
 
 
 @quietly
-def _cnn_vector(model: Model, tokens: TokenSelection, recipe: Recipe, encoder: EncoderCNN) -> np.ndarray:
+def _cnn_vector(model: Model, tokens: TokenSelection, recipe: Recipe, encoder: Encoder) -> np.ndarray:
     """The encoder's vector of the K x K terms, all in float32, so that machines agree."""
     X = token_embeddings(model.weights, tokens.ids, recipe)
     X = centred(X) if recipe.is_canonical else X
-    import torch
-
     from huref.fingerprints.encoder.network import encode
 
     matrices = np.stack([sketch_term(term, X, X) for term in _terms(model, recipe)])
     require_finite(matrices, "last two layers", model.weights)
-    return encode(torch.from_numpy(matrices), encoder).numpy()
+    return encode(matrices, encoder)
 
 
 def _terms(model: Model, recipe: Recipe) -> Iterator[Bilinear]:

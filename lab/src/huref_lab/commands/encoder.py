@@ -42,13 +42,14 @@ def evaluate(
     """Measure an encoder on held-out synthetic triplets and on pairs of graded kinship."""
     from huref.fingerprints.encoder.file import load_encoder
     from huref_lab.encoder.evaluation import evaluate_encoder
+    from huref_lab.encoder.network import EncoderCNN
     from huref_lab.encoder.samples import SampleShape
 
     found = load_encoder(weights)
     K = side or found.side or 1024
     with output.progress() as report:
         shape = SampleShape(K, max(4096, K), max(4096, K))
-        measures = evaluate_encoder(found.encoder, shape, triplets, seed, report)
+        measures = evaluate_encoder(EncoderCNN.of(found.encoder), shape, triplets, seed, report)
     if as_json:
         document = {"schema_version": "huref.encoder_evaluation/1.0", "sha256": found.sha256}
         output.print_json({**document, **measures.to_dict()})

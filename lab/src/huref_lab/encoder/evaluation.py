@@ -16,8 +16,8 @@ from torch import Tensor
 
 from huref.errors import UsageError
 from huref.fingerprints.encoder.file import EncoderWeights, load_encoder, save_encoder
-from huref.fingerprints.encoder.network import EncoderCNN, standardised_terms
 from huref.progress import Progress, Report
+from huref_lab.encoder.network import EncoderCNN, standardised_terms
 from huref_lab.encoder.samples import SampleShape, draw_one, draw_triplets, stream
 
 GRADES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3, 0.1, 0.0)
@@ -131,9 +131,10 @@ def calibrate(source: Path, target: Path, side: int, samples: int = 16, seed: in
             next_step="huref encoder calibrate --help",
         )
     shape = SampleShape(side, max(4096, side), max(4096, side), weights.encoder.config.inputs)
-    measure_statistics(weights.encoder, shape, samples, seed, min(8, samples))
+    encoder = EncoderCNN.of(weights.encoder)
+    measure_statistics(encoder, shape, samples, seed, min(8, samples))
     calibration = {"side": side, "samples": samples, "seed": seed, "source_sha256": weights.sha256}
-    save_encoder(weights.encoder, target, {**weights.notes, "side": side, "calibration": calibration})
+    save_encoder(encoder.encoding(), target, {**weights.notes, "side": side, "calibration": calibration})
     return load_encoder(target)
 
 

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.fingerprints.encoder.network import N_TERMS, standardised_terms
+from huref.fingerprints.encoder.network import N_TERMS
 from huref.numerics.products import network_dtype
+from huref_lab.encoder.network import standardised_terms
 
 
 @dataclass(frozen=True)

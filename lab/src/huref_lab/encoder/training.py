@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from huref.errors import UsageError
 from huref.fingerprints.encoder.file import save_encoder
-from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig
+from huref.fingerprints.encoder.network import EncoderConfig
 from huref.numerics.products import network_dtype
+from huref_lab.encoder.network import EncoderCNN
 from huref_lab.encoder.samples import SampleShape, draw_triplets, stream
 from huref_lab.training.run import Run, begin, read_checkpoint, refusal, require_positive, train, write_checkpoint
 
@@ -242,7 +243,7 @@ class Trainer(Run):
             conv.weight, conv.bias, conv.cut = trained.weight, trained.bias, trained.cut
             conv.widen(full)  # type: ignore[operator]
         training = {"done": self.step_count, **settings.as_json()}
-        save_encoder(whole, path, {"side": settings.side, "training": training})
+        save_encoder(whole.encoding(), path, {"side": settings.side, "training": training})
         return path
 
     def state(self) -> dict[str, Any]:

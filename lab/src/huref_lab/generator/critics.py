@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from huref.portraits.generator.stylegan2 import GAIN, Dense, leaky
+from huref.portraits.generator.stylegan2 import GAIN
 from huref_lab.generator.energy import EnergyDistance
+from huref_lab.generator.network import Dense, leaky
 from huref_lab.pictures.efficientnet_lite import TAPS, EfficientNetLite0
 
 

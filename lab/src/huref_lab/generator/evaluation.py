@@ -139,7 +139,7 @@ def describe(path: Path, generator: Generator) -> dict[str, Any]:
         "file": path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "resolution": generator.config.resolution,
-        "parameters": sum(parameter.numel() for parameter in generator.parameters()),
+        "parameters": generator.config.parameter_count,
         "images": shown_images(path),
     }
 

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from huref.files.atomic import write_atomically
 from huref.portraits.generator.file import save_generator
 from huref.portraits.generator.stylegan2 import Generator
 from huref.portraits.image.png import save_png
-from huref.portraits.image.rendering import to_pixels
+from huref.portraits.image.rendering import render
 
 SHEET_SEED = 7
 
 CARD = """# {name}
 
-A StyleGAN2 generator (pure PyTorch, `huref.portraits.generator.stylegan2`): {count:.2f} million parameters, averaged
+A StyleGAN2 generator (`huref.portraits.generator.stylegan2`): {count:.2f} million parameters, averaged
 over the run, fp16. {config}.
 
 sha256 `{digest}`
@@ -57,14 +56,12 @@ class Provenance:
     losses: dict[str, float]
 
 
-@torch.no_grad()
 def write_sheet(generator: Generator, path: Path, *, columns: int = 8) -> None:
     """The same 64 vectors on every sheet: left at the paper's psi 0.5, right untruncated."""
-    seed = torch.Generator().manual_seed(SHEET_SEED)
-    z = torch.randn(columns * columns, generator.config.z_dim, generator=seed)
+    z = np.random.default_rng(SHEET_SEED).standard_normal((columns * columns, generator.config.z_dim))
     halves = []
     for psi in (0.5, 1.0):
-        pixels = to_pixels(generator(z, psi=psi))
+        pixels = render(z, generator, psi=psi)
         rows = pixels.reshape(columns, columns, *pixels.shape[1:])
         halves.append(rows.transpose(0, 2, 1, 3, 4).reshape(columns * pixels.shape[1], -1, 3))
     gap = halves[0][:, :8] * 0 + 255
@@ -81,14 +78,13 @@ def export_generator(generator: Generator, path: Path, provenance: Provenance) -
 
 def model_card(generator: Generator, name: str, digest: str, provenance: Provenance) -> str:
     """What a run can say about its weights by itself; data, licence and looks are for a person to add."""
-    count = sum(parameter.numel() for parameter in generator.parameters())
     config = ", ".join(f"{key} {value}" for key, value in asdict(generator.config).items())
     losses = ", ".join(f"{key} {value:.3f}" for key, value in provenance.losses.items())
     phases = "\n".join(_phase_row(phase) for phase in provenance.phases)
     return CARD.format(
         name=name,
         digest=digest,
-        count=count / 1e6,
+        count=generator.config.parameter_count / 1e6,
         config=config,
         photographs=provenance.photographs,
         images=provenance.images,

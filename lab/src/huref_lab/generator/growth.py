@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from huref.errors import UsageError
-from huref.portraits.generator.stylegan2 import Generator
 from huref_lab.generator.mapping import fit_one_layer
+from huref_lab.generator.network import TrainableGenerator
 
 
 @torch.no_grad()
-def grow(small: Generator, large: Generator) -> None:
+def grow(small: TrainableGenerator, large: TrainableGenerator) -> None:
     """Puts a trained generator into an untrained one, which then makes the same pictures, enlarged.
 
     Args:

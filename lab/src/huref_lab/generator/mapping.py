@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from huref.portraits.generator.stylegan2 import GAIN, LEAK, Dense, Generator, Mapping, leaky
+from huref.portraits.generator.stylegan2 import GAIN, LEAK
+from huref_lab.generator.network import Dense, Mapping, TrainableGenerator, leaky
 
 SAMPLES = 16_384
 DIRECTIONS = 64
@@ -56,7 +57,9 @@ def _before_rectifier(w: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def even_out(generator: Generator, *, reach: int = 24, level: float = 14.0, most: float = 2.5, seed: int = 0) -> None:
+def even_out(
+    generator: TrainableGenerator, *, reach: int = 24, level: float = 14.0, most: float = 2.5, seed: int = 0
+) -> None:
     """Lets the most visible directions of style move the picture about equally.
 
     A generator shows a few differences strongly, such as light or dark, and the others hardly; kin at a cosine of 0.8
@@ -92,7 +95,7 @@ def even_out(generator: Generator, *, reach: int = 24, level: float = 14.0, most
     _set_mean_style(generator.mapping, seed)
 
 
-def _coarse(generator: Generator, before: Tensor) -> Tensor:
+def _coarse(generator: TrainableGenerator, before: Tensor) -> Tensor:
     """Pictures of styles before the rectifier, (n, w) -> (n, 768): a grid of 16 x 16 in levels of 255."""
     styles = leaky(before) * GAIN
     ws = styles[:, None].expand(-1, generator.config.style_layers, -1)

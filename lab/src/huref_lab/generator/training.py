@@ -23,13 +23,14 @@ from torch import Tensor, nn
 
 from huref.errors import UsageError
 from huref.numerics.products import network_dtype
+from huref.portraits.generator.config import StyleGAN2Config
 from huref.portraits.generator.file import load_generator
-from huref.portraits.generator.stylegan2 import Generator, StyleGAN2Config, truncate
 from huref_lab.generator.augmentation import augment
 from huref_lab.generator.critics import Critic, PixelCritic, ProjectedCritic, gradient_penalty
 from huref_lab.generator.export import Provenance, export_generator, write_sheet
 from huref_lab.generator.growth import grow
 from huref_lab.generator.mapping import even_out
+from huref_lab.generator.network import TrainableGenerator, truncate
 from huref_lab.generator.readability import make_kin
 from huref_lab.pictures.efficientnet_lite import load_efficientnet
 from huref_lab.pictures.folder import load_images, to_float
@@ -195,7 +196,7 @@ class Trainer(Run):
         self.losses: dict[str, float] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.generator = Generator(settings.network())
+            self.generator = TrainableGenerator(settings.network())
             self.critics = build_critics(settings, self.dtype)
         self.learning = {name: _learning(critic) for name, critic in self.critics.items()}
         if settings.start_from is not None:
@@ -210,9 +211,9 @@ class Trainer(Run):
 
     def _grow_from(self, source: Path) -> None:
         if not source.is_dir():
-            return grow(load_generator(source), self.generator)
+            return grow(TrainableGenerator.of(load_generator(source)), self.generator)
         state = _read_checkpoint(source / CHECKPOINT)
-        small = Generator(StyleGAN2Config(**state["network"]))
+        small = TrainableGenerator(StyleGAN2Config(**state["network"]))
         small.load_state_dict(state["average"])
         self._take_critics(state["critics"])
         return grow(small, self.generator)
@@ -345,9 +346,10 @@ class Trainer(Run):
         self._log()
         phases = [*self.phases, {"until_images": self.images, **self.settings.as_json()}]
         write_checkpoint(out, self.state(phases))
-        write_sheet(self.average, out / f"sheet-{self.images // 1000:05d}k.png")
+        drawing = self.average.drawing()
+        write_sheet(drawing, out / f"sheet-{self.images // 1000:05d}k.png")
         provenance = Provenance(self.images, len(self.photographs), self.seconds, tuple(phases), dict(self.losses))
-        return export_generator(self.average, out / "generator.safetensors", provenance)
+        return export_generator(drawing, out / "generator.safetensors", provenance)
 
     def _log(self) -> None:
         line = {"images": self.images, "seconds": round(self.seconds, 1), **self.losses}

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huref.errors import UsageError, WeightsError
 from huref.fingerprints.encoder.file import save_encoder
-from huref.fingerprints.encoder.network import EncoderCNN, EncoderConfig, fold
+from huref.fingerprints.encoder.network import EPS, Encoder, EncoderConfig, fold
 from huref.model.source.pickle_modules import open_network
 from huref.model.source.ranged_checkpoint import RangedCheckpoint
-from huref.numerics.tensors import float_tensor
+from huref.numerics.arrays import Array, Floats, float32
 
-_EPS = 1e-5
 _LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
@@ -57,8 +55,7 @@ def convert_encoder(
     checkpoint, settings = open_network(source)
     with checkpoint:
         layers = _Layers(checkpoint, settings, config)
-        encoder = EncoderCNN(config, seed=None)
-        encoder.load_state_dict(layers.state_dict())
+        encoder = Encoder(config, layers.tensors())
     source_sha256 = _sha256(source)
     save_encoder(encoder, target, {"side": side, "source": source.name, "source_sha256": source_sha256})
     return EncoderConversion(target, _sha256(target), source_sha256, layers.names)
@@ -119,7 +116,7 @@ class _Layers:
         for layer in norms:
             shapes = {shape for leaf, shape in self.groups[layer].items() if leaf != "num_batches_tracked"}
             if shapes == {(width,)}:
-                self._require_settings(layer, eps=_EPS)
+                self._require_settings(layer, eps=EPS)
                 norms.remove(layer)
                 return layer
         raise self._refusal(f"no batch normalisation of {width} channels")
@@ -130,28 +127,28 @@ class _Layers:
             if found not in (value, (value,), (value, value)):
                 raise self._refusal(f"{layer}: {name} {found}; {value} is wanted")
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The tensors under the names that `EncoderCNN` gives them."""
-        state: dict[str, Tensor] = {}
+    def tensors(self) -> dict[str, Array]:
+        """The tensors under our names."""
+        state: dict[str, Array] = {}
         for k, ((conv, norm), width) in enumerate(zip(self.pairs, self.config.channels, strict=True)):
             state[f"convs.{k}.weight"] = fold(self._read(conv, "weight"), self.config.stride)
-            state[f"convs.{k}.bias"] = self._read(conv, "bias", torch.zeros(width))
-            state[f"norms.{k}.weight"] = self._read(norm, "weight", torch.ones(width))
-            state[f"norms.{k}.bias"] = self._read(norm, "bias", torch.zeros(width))
+            state[f"convs.{k}.bias"] = self._read(conv, "bias", np.zeros(width, np.float32))
+            state[f"norms.{k}.weight"] = self._read(norm, "weight", np.ones(width, np.float32))
+            state[f"norms.{k}.bias"] = self._read(norm, "bias", np.zeros(width, np.float32))
             state[f"norms.{k}.running_mean"] = self._read(norm, "running_mean")
             variance = self._read(norm, "running_var")
-            if bool((variance < 0).any()):
+            if (variance < 0).any():
                 raise self._refusal(f"{norm}: a negative running variance")
             state[f"norms.{k}.running_var"] = variance
-            state[f"norms.{k}.num_batches_tracked"] = torch.tensor(0)
+            state[f"norms.{k}.num_batches_tracked"] = np.zeros((), np.int64)
         return state
 
-    def _read(self, layer: str, leaf: str, absent: Tensor | None = None) -> Tensor:
+    def _read(self, layer: str, leaf: str, absent: Floats | None = None) -> Floats:
         if leaf not in self.groups[layer] and absent is not None:
             return absent
         name = f"{layer}.{leaf}" if layer else leaf
-        value = float_tensor(self.checkpoint.read(name))
-        if not bool(torch.isfinite(value).all()):
+        value = float32(self.checkpoint.read(name))
+        if not np.isfinite(value).all():
             raise self._refusal(f"NaN or infinity in {name}")
         return value
 

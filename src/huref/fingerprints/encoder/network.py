@@ -3,27 +3,30 @@
 HuRef (NeurIPS 2024, arXiv 2312.04828) and its code: four convolutions with a 48 x 48 kernel, stride 4
 and padding 22; a rectifier, then batch normalisation after each, but only batch normalisation after the last; the
 mean over all positions; 512 numbers at mean 0 and standard deviation 1. Each term enters at mean 0 and standard
-deviation 1. The network is convolutional: K is free where it is a multiple of 256. The code is our own.
+deviation 1. The network is convolutional: K is free where it is a multiple of 256. The code is our own, and encodes
+only; `huref_lab.encoder.network` computes the same with torch, to train.
 
 A convolution whose stride divides its kernel equals one of stride 1 on the input with each stride x stride block
 turned into channels (space to depth). It is computed, and its weights are stored, in that form: the same sums in
 another order, faster on a processor (`docs/decisions/2026-11-25-cnn-encoder.md`).
 
-Axes: n samples, i channels in, o channels out, h and w positions, s stride, b blocks of s in a kernel's side.
+Axes: i channels in, o channels out, h and w positions, s stride, b blocks of s in a kernel's side.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+import numpy as np
 
 from huref.errors import UsageError
+from huref.numerics.arrays import Array, Floats
+from huref.numerics.convolution import convolved
 
 N_TERMS = 6
+EPS = 1e-5
+"""Added to the variances of batch normalisation, as torch does."""
 
 
 @dataclass(frozen=True)
@@ -59,117 +62,88 @@ class EncoderConfig:
         """K must be a multiple of this."""
         return int(self.stride ** len(self.channels))
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The tensors of an encoder by name, kernels folded."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        blocks = self.kernel // self.stride
+        for k, (inputs, outputs) in enumerate(zip((self.inputs, *self.channels), self.channels, strict=False)):
+            shapes[f"convs.{k}.weight"] = (outputs, inputs * self.stride**2, blocks, blocks)
+            shapes[f"convs.{k}.bias"] = (outputs,)
+            for leaf in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"norms.{k}.{leaf}"] = (outputs,)
+            shapes[f"norms.{k}.num_batches_tracked"] = ()
+        return shapes
 
-class FoldedConv2d(nn.Module):
-    """A strided convolution, held as the convolution of stride 1 that it equals after space to depth.
 
-    On a small input the outer taps of the kernel meet nothing but padding at every position; they are left out.
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder with its weights and batch statistics.
 
     Attributes:
-        weight: (o, i s s, b, b); `unfold` gives the usual (o, i, b s, b s).
-        bias: (o,).
-        cut: blocks that `narrow` took from each edge of the weight.
-    """
-
-    def __init__(self, inputs: int, outputs: int, config: EncoderConfig) -> None:
-        super().__init__()
-        self.stride = config.stride
-        self.blocks_around, self.pixels_around = divmod(config.padding, config.stride)
-        self.cut = 0
-        blocks = config.kernel // config.stride
-        self.weight = nn.Parameter(torch.empty(outputs, inputs * config.stride**2, blocks, blocks))
-        self.bias = nn.Parameter(torch.empty(outputs))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Uniform within 1 / sqrt(numbers that meet in one output), as torch's convolutions begin."""
-        bound = 1.0 / math.sqrt(self.weight[0].numel())
-        with torch.no_grad():
-            self.weight.uniform_(-bound, bound, generator=generator)
-            self.bias.uniform_(-bound, bound, generator=generator)
-
-    def unreached(self, side: int) -> int:
-        """Blocks at each edge of the kernel that meet only padding when the output has that side."""
-        return max(0, self.blocks_around + 1 - side)
-
-    def narrow(self, side: int) -> None:
-        """Keep only what an output of that side reaches: training there moves nothing else."""
-        kept = self._cropped(self.unreached(side))
-        self.cut = self.unreached(side)
-        self.weight = nn.Parameter(kept.detach().clone())
-
-    def widen(self, weight: Tensor) -> None:
-        """The inverse of `narrow`: a full weight, into whose middle the kept part goes."""
-        whole, cut = weight.detach().clone(), self.cut
-        whole[:, :, cut : weight.shape[2] - cut, cut : weight.shape[3] - cut] = self.weight.detach()
-        self.weight, self.cut = nn.Parameter(whole), 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, i, h s, w s) -> (n, o, h, w), in the type of x; h and w equal."""
-        blocks = functional.pixel_unshuffle(functional.pad(x, [self.pixels_around] * 4), self.stride)
-        unreached = self.unreached(x.shape[-1] // self.stride)
-        weight = self._cropped(unreached).to(x.dtype)
-        return functional.conv2d(blocks, weight, self.bias.to(x.dtype), padding=self.blocks_around - unreached)
-
-    def _cropped(self, unreached: int) -> Tensor:
-        more = unreached - self.cut
-        if more < 0:
-            raise ValueError("an encoder that was narrowed for a smaller input")
-        size = self.weight.shape[-1] - more
-        return self.weight[:, :, more:size, more:size]
-
-
-class EncoderCNN(nn.Module):
-    """The encoder. In evaluation mode a sample's vector does not depend on what else is in the batch.
-
-    Args:
         config: its shape.
-        seed: of the initial weights; None leaves them empty, to be loaded.
+        tensors: of the names and shapes that `config.shapes` gives, kernels of any floating type.
     """
 
-    def __init__(self, config: EncoderConfig | None = None, seed: int | None = 0) -> None:
-        super().__init__()
-        self.config = config = config or EncoderConfig()
-        widths = (config.inputs, *config.channels)
-        self.convs = nn.ModuleList(FoldedConv2d(i, o, config) for i, o in zip(widths, config.channels, strict=False))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for channels in config.channels)
-        if seed is not None:
-            generator = torch.Generator().manual_seed(seed)
-            for conv in self.convs:
-                conv.initialise(generator)  # type: ignore[operator]
+    config: EncoderConfig
+    tensors: Mapping[str, Array]
 
-    def narrow(self, side: int) -> EncoderCNN:
-        """Drop the weights that inputs of K = `side` never reach; returns itself."""
-        for conv in self.convs:
-            side //= self.config.stride
-            conv.narrow(side)  # type: ignore[operator]
-        return self
+    def __call__(self, terms: Floats) -> Floats:
+        """(inputs, K, K) standardised terms -> (channels[-1],) standardised float32."""
+        x = terms.transpose(1, 2, 0)
+        last = len(self.config.channels) - 1
+        for k in range(last + 1):
+            x = self._convolved(k, x)
+            if k < last:
+                np.maximum(x, 0, out=x)
+            x = self._normalised(k, x)
+        vector = x.mean(axis=(0, 1), dtype=np.float64)
+        standard: Floats = ((vector - vector.mean()) / vector.std(ddof=1)).astype(np.float32)
+        return standard
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, K, K) standardised terms -> (n, channels[-1]) standardised float32.
+    def _convolved(self, k: int, x: Floats) -> Floats:
+        """(h s, w s, i) -> (h, w, o). Outer taps of the kernel that meet nothing but padding are left out."""
+        stride = self.config.stride
+        blocks_around, pixels_around = divmod(self.config.padding, stride)
+        blocks = space_to_depth(np.pad(x, ((pixels_around, pixels_around),) * 2 + ((0, 0),)), stride)
+        unreached = max(0, blocks_around + 1 - x.shape[0] // stride)
+        kernel = self.tensors[f"convs.{k}.weight"].transpose(2, 3, 1, 0)
+        reached = slice(unreached, kernel.shape[0] - unreached)
+        y: Floats = convolved(blocks[None], kernel[reached, reached], blocks_around - unreached)[0]
+        y += self.tensors[f"convs.{k}.bias"]
+        return y
 
-        Convolutions run in the type of x; batch normalisation's statistics are always float32.
-        """
-        last = len(self.convs) - 1
-        for k, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = conv(x)
-            x = norm(x if k == last else functional.relu(x))
-        return standardised_rows(x.float().mean(dim=(2, 3)))
+    def _normalised(self, k: int, x: Floats) -> Floats:
+        """Batch normalisation by the statistics of training."""
+        mean, variance, gain, shift = (
+            self.tensors[f"norms.{k}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")
+        )
+        factor = gain / np.sqrt(variance + np.float32(EPS))
+        x *= factor
+        x += shift - mean * factor
+        return x
 
 
-def standardised_rows(x: Tensor) -> Tensor:
-    """(n, d) -> each row at mean 0 and standard deviation 1 (n - 1 in the denominator, as torch.std)."""
-    return (x - x.mean(dim=1, keepdim=True)) / x.std(dim=1, keepdim=True)
+def space_to_depth(x: Floats, stride: int) -> Floats:
+    """(h s, w s, i) -> (h, w, i s s): each block as channels, the input's channel before the place in the block."""
+    height, width, channels = x.shape
+    split = x.reshape(height // stride, stride, width // stride, stride, channels)
+    return split.transpose(0, 2, 4, 1, 3).reshape(height // stride, width // stride, channels * stride**2)
 
 
-def standardised_terms(terms: Tensor) -> Tensor:
+def standardised_terms(terms: Floats) -> Floats:
     """(..., K, K) -> each matrix at mean 0 and standard deviation 1, float32; a constant matrix becomes zeros."""
-    flat = terms.float().flatten(-2)
-    deviation, mean = torch.std_mean(flat, dim=-1, keepdim=True)
-    return ((flat - mean) / deviation.clamp_min(torch.finfo(torch.float32).tiny)).view(terms.shape)
+    standard = np.empty(terms.shape, np.float32)
+    for place in np.ndindex(terms.shape[:-2]):
+        matrix = standard[place]
+        np.subtract(terms[place], np.float32(terms[place].mean(dtype=np.float64)), out=matrix)
+        squares = np.einsum("ij,ij->", matrix, matrix, dtype=np.float64)
+        matrix /= np.float32(max(np.sqrt(squares / (matrix.size - 1)), np.finfo(np.float32).tiny))
+    return standard
 
 
-def encode(terms: Tensor, encoder: EncoderCNN) -> Tensor:
-    """The vector of one model's terms, in float32 and evaluation mode, whatever mode the encoder is in.
+def encode(terms: Floats, encoder: Encoder) -> Floats:
+    """The vector of one model's terms, in float32.
 
     Args:
         terms: (6, K, K), not yet standardised, K a multiple of 256.
@@ -191,27 +165,20 @@ def encode(terms: Tensor, encoder: EncoderCNN) -> Tensor:
             got=" x ".join(str(size) for size in terms.shape),
             next_step=f"choose --n-tokens a multiple of {config.multiple}, and two layers",
         )
-    was_training = encoder.training
-    encoder.eval()
-    try:
-        with torch.inference_mode():
-            vector: Tensor = encoder(standardised_terms(terms)[None])[0]
-    finally:
-        encoder.train(was_training)
-    return vector.clone()
+    return encoder(standardised_terms(terms))
 
 
-def fold(kernel: Tensor, stride: int) -> Tensor:
-    """A usual kernel (o, i, b s, b s) in the form of `FoldedConv2d`: (o, i s s, b, b)."""
+def fold(kernel: Array, stride: int) -> Array:
+    """A usual kernel (o, i, b s, b s) as it is stored: (o, i s s, b, b)."""
     o, i, side, _ = kernel.shape
     b = side // stride
     split = kernel.reshape(o, i, b, stride, b, stride)
-    return split.permute(0, 1, 3, 5, 2, 4).reshape(o, i * stride * stride, b, b)
+    return split.transpose(0, 1, 3, 5, 2, 4).reshape(o, i * stride * stride, b, b)
 
 
-def unfold(folded: Tensor, stride: int) -> Tensor:
+def unfold(folded: Array, stride: int) -> Array:
     """The inverse of `fold`."""
     o, channels, b, _ = folded.shape
     i = channels // (stride * stride)
     split = folded.reshape(o, i, stride, stride, b, b)
-    return split.permute(0, 1, 4, 2, 5, 3).reshape(o, i, b * stride, b * stride)
+    return split.transpose(0, 1, 4, 2, 5, 3).reshape(o, i, b * stride, b * stride)

@@ -7,14 +7,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from huref.errors import UsageError
 from huref.files.atomic import write_atomically
+from huref.portraits.generator.config import StyleGAN2Config
 from huref.portraits.generator.file import open_generator, save_generator
-from huref.portraits.generator.stylegan2 import StyleGAN2Config
 
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+DTYPES = ("float16", "float32")
 
 LICENCE = (
     "A conversion changes no rights: the weights keep the licence of their owner. The official StyleGAN2 weights are "
@@ -95,7 +93,7 @@ def convert_generator(source: Path, target: Path, dtype: str = "float16") -> Con
     with source.open("rb") as file:
         source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     notes = {"source": source.name, "source_sha256": source_sha256, "licence": LICENCE}
-    sha256 = save_generator(generator, target, notes, DTYPES[dtype])
+    sha256 = save_generator(generator, target, notes, dtype)
     note = target.with_suffix(".md")
     done = Conversion(source, source_sha256, target, sha256, note, dtype, generator.config)
     write_atomically(note, _note(done).encode())

@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
 from huref.errors import NotFiniteError, WeightsError
 from huref.files.atomic import write_atomically
 from huref.model.source.byte_source import LocalFile
+from huref.numerics.arrays import Array, float32
+from huref.portraits.generator.config import StyleGAN2Config
 from huref.portraits.generator.official import MAX_BYTES, read_official
-from huref.portraits.generator.stylegan2 import PAPER_PSI, Generator, StyleGAN2Config
+from huref.portraits.generator.stylegan2 import PAPER_PSI, Generator
 
 FORMAT = "huref-stylegan2-1"
 WEIGHTS = Path(__file__).parent / "weights"
@@ -33,16 +35,14 @@ PSI = 1.0
 MAX_HEADER = 2**20
 
 
-def save_generator(
-    generator: Generator, path: Path, notes: dict[str, Any], dtype: torch.dtype = torch.float16
-) -> str:
+def save_generator(generator: Generator, path: Path, notes: dict[str, Any], dtype: str = "float16") -> str:
     """Writes a generator, in half precision unless told otherwise, whole or not at all.
 
     Args:
         generator: what to write, with its mean style and noise.
         path: the file.
         notes: where the weights come from; JSON, kept in the metadata.
-        dtype: of the numbers in the file.
+        dtype: of the numbers in the file, float16 or float32.
 
     Returns:
         The SHA-256 of the file, in hexadecimal.
@@ -51,13 +51,14 @@ def save_generator(
         NotFiniteError: a weight that is not finite, or too large for `dtype`.
         OutputError: the file cannot be written.
     """
-    tensors = {name: value.to(dtype).contiguous() for name, value in generator.state_dict().items()}
+    with np.errstate(over="ignore"):
+        tensors = {name: np.array(value, dtype) for name, value in generator.tensors.items()}
     if name := _not_finite(tensors):
         raise NotFiniteError(
             "a weight cannot be written",
             where=f"{path}, tensor {name}",
-            expected=f"finite numbers within {torch.finfo(dtype).max:g}",
-            got=f"at most {generator.state_dict()[name].abs().max().item():g}",
+            expected=f"finite numbers within {np.finfo(dtype).max:g}",
+            got=f"at most {np.abs(generator.tensors[name]).max():g}",
             next_step="use float32 if they are finite",
         )
     metadata = {
@@ -123,9 +124,7 @@ def load_generator(path: Path, sha256: str | None = None) -> Generator:
             next_step="install huref again, or name your own weights file",
         )
     try:
-        generator = _build(data)
-        generator.usual_psi = usual_psi(digest)
-        return generator
+        return dataclasses.replace(_build(data), usual_psi=usual_psi(digest))
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise WeightsError(
             "not the weights of a generator",
@@ -154,25 +153,23 @@ def read_metadata(data: bytes) -> dict[str, str]:
     return dict(metadata)
 
 
-def assemble(config: StyleGAN2Config, tensors: dict[str, Tensor]) -> Generator:
+def assemble(config: StyleGAN2Config, tensors: Mapping[str, Array]) -> Generator:
     """A generator of these tensors, in fp32, ready to render; as large as they are, whatever the configuration says.
 
     Raises:
         ValueError: tensors that do not fit the configuration exactly, or are not finite.
     """
-    if (given := sum(value.numel() for value in tensors.values())) != config.weight_count:
+    if (given := sum(value.size for value in tensors.values())) != config.weight_count:
         raise ValueError(f"{given} weights instead of {config.weight_count}")
-    generator = Generator(config)
-    wanted = generator.state_dict()
+    wanted = config.shapes
     if others := sorted(wanted.keys() ^ tensors.keys()):
         raise ValueError(f"tensor {others[0]} is {'missing' if others[0] in wanted else 'one too many'}")
     for name, value in tensors.items():
-        if value.shape != wanted[name].shape:
-            raise ValueError(f"tensor {name} of shape {list(value.shape)} instead of {list(wanted[name].shape)}")
+        if value.shape != wanted[name]:
+            raise ValueError(f"tensor {name} of shape {list(value.shape)} instead of {list(wanted[name])}")
     if (bad := _not_finite(tensors)) is not None:
         raise ValueError(f"NaN or infinity in tensor {bad}")
-    generator.load_state_dict({name: value.float() for name, value in tensors.items()})
-    return generator.eval().requires_grad_(False)
+    return Generator(config, {name: float32(tensors[name]) for name in wanted})
 
 
 def _build(data: bytes) -> Generator:
@@ -190,9 +187,9 @@ def _data_digest(data: bytes) -> str:
     return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
-def _not_finite(tensors: dict[str, Tensor]) -> str | None:
+def _not_finite(tensors: Mapping[str, Array]) -> str | None:
     """The first tensor with NaN or infinity."""
-    return next((name for name, value in tensors.items() if not torch.isfinite(value).all()), None)
+    return next((name for name, value in tensors.items() if not np.isfinite(value).all()), None)
 
 
 @lru_cache(maxsize=1)

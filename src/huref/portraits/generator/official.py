@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huref.errors import WeightsError
 from huref.model.source.byte_source import ByteSource
 from huref.model.source.pickle_modules import ModuleRecord
-from huref.portraits.generator.official_pickle import Array, read_array, read_structure
-from huref.portraits.generator.stylegan2 import BLUR, GAIN, StyleGAN2Config
+from huref.numerics.arrays import Floats
+from huref.portraits.generator.config import StyleGAN2Config
+from huref.portraits.generator.official_pickle import StoredArray, read_array, read_structure
+from huref.portraits.generator.stylegan2 import BLUR, GAIN
 
 GENERATOR = "G_ema"
 """The averaged generator; beside it the file holds the training one, the discriminator and the augmentation."""
@@ -42,7 +43,7 @@ class _Network:
 
     where: str
     modules: Mapping[str, ModuleRecord]
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, StoredArray]
 
     def shape(self, name: str, rank: int) -> tuple[int, ...]:
         """The shape of an array that has to be there, with `rank` axes."""
@@ -62,7 +63,7 @@ class _Network:
         )
 
 
-def read_official(source: ByteSource) -> tuple[StyleGAN2Config, dict[str, Tensor]]:
+def read_official(source: ByteSource) -> tuple[StyleGAN2Config, dict[str, Floats]]:
     """Shape and fp32 tensors of the generator in a pickle of stylegan2-ada-pytorch, by our names.
 
     Of the arrays only those of `G_ema` are read. The half-precision layers of the release (`num_fp16_res`) are a
@@ -86,7 +87,7 @@ def read_official(source: ByteSource) -> tuple[StyleGAN2Config, dict[str, Tensor
     tensors = {name: read_array(source, array, name) for name, array in network.arrays.items()}
     filters = {name: tensors.pop(name) for name in list(tensors) if name.endswith("resample_filter")}
     for name, taps in filters.items():
-        if taps.shape != (4, 4) or not torch.allclose(taps, torch.outer(BLUR, BLUR), atol=1e-6):
+        if taps.shape != (4, 4) or not np.allclose(taps, np.outer(BLUR, BLUR), atol=1e-6):
             raise network.unsupported(name, "the filter [1, 3, 3, 1]", f"another of shape {tuple(taps.shape)}")
     return config, tensors | _silent_layers(network, config)
 
@@ -112,7 +113,7 @@ def _network(root: Any, where: str) -> _Network:
         f"{name}.{key}".lstrip("."): value
         for name, module in modules.items()
         for table in ("_parameters", "_buffers")
-        for key, value in _members(module, table, Array)
+        for key, value in _members(module, table, StoredArray)
     }
     return _Network(where, modules, arrays)
 
@@ -197,13 +198,14 @@ def _require_attributes(network: _Network, name: str, found: dict[str, Any], exp
             raise network.unsupported(f"{name}.{key}", _told(value), _told(given))
 
 
-def _silent_layers(network: _Network, config: StyleGAN2Config) -> dict[str, Tensor]:
+def _silent_layers(network: _Network, config: StyleGAN2Config) -> dict[str, Floats]:
     """Noise of strength 0, for the layers of networks that were trained without noise (`use_noise`)."""
-    silence: dict[str, Tensor] = {}
+    silence: dict[str, Floats] = {}
     for side in config.sides:
         for name in (f"synthesis.b{side}.conv0", f"synthesis.b{side}.conv1"):
             if name in network.modules and network.modules[name].state.get("use_noise") is False:
-                silence |= {f"{name}.noise_const": torch.zeros(side, side), f"{name}.noise_strength": torch.zeros([])}
+                silence[f"{name}.noise_const"] = np.zeros((side, side), np.float32)
+                silence[f"{name}.noise_strength"] = np.zeros((), np.float32)
     return silence
 
 

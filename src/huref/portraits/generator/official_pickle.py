@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huref.errors import InputError
 from huref.model.source.byte_source import ByteSource
@@ -28,16 +27,17 @@ from huref.model.source.pickle_records import BYTES, StorageRecord
 from huref.model.source.pickle_rules import PickleRules, first, nothing, ordered_dict
 from huref.model.source.pickle_stream import PickleStream, Window
 from huref.model.source.restricted_pickle import unpickle
+from huref.numerics.arrays import Floats, array_dtype
 
 DESCRIPTION_LIMIT = 1 << 19
 """Bytes of the pickle besides texts and arrays; a network of 64 pixels needs 50 kB, with its discriminator."""
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "F64": torch.float64}
+_FLOATS = ("F32", "F16", "F64")
 _NUMBERS = {"f8": "d", "f4": "f", "i8": "q", "i4": "i"}
 
 
 @dataclass(frozen=True)
-class Array:
+class StoredArray:
     """A tensor: a view of a storage, which is a torch stream of its own within the file. Not checked yet."""
 
     storage: Window
@@ -53,7 +53,7 @@ class _NumberType:
 
 
 def read_structure(source: ByteSource) -> Any:
-    """The pickled object as dictionaries, lists, `ModuleRecord`s and `Array`s; no array is read.
+    """The pickled object as dictionaries, lists, `ModuleRecord`s and `StoredArray`s; no array is read.
 
     Raises:
         UnsafeFileError: the pickle names anything else, or is absurdly long.
@@ -63,8 +63,8 @@ def read_structure(source: ByteSource) -> Any:
     return unpickle(PickleStream(source, DESCRIPTION_LIMIT), _rules(source))
 
 
-def read_array(source: ByteSource, array: Array, name: str) -> Tensor:
-    """The array as a row-major fp32 tensor of its own.
+def read_array(source: ByteSource, array: StoredArray, name: str) -> Floats:
+    """The array as a row-major fp32 array of its own.
 
     Raises:
         CorruptFileError: its description contradicts the file.
@@ -73,8 +73,8 @@ def read_array(source: ByteSource, array: Array, name: str) -> Tensor:
     part = _Part(source, array.storage, where)
     container = read_container(part)
     storage = container.root
-    if not isinstance(storage, StorageRecord) or storage.dtype not in _DTYPES:
-        raise contradiction(where, "a storage of type " + ", ".join(_DTYPES), _told(storage))
+    if not isinstance(storage, StorageRecord) or storage.dtype not in _FLOATS:
+        raise contradiction(where, "a storage of type " + ", ".join(_FLOATS), _told(storage))
     offset, length = container.places[storage.key]
     width = BYTES[storage.dtype]
     count = math.prod(array.shape)
@@ -82,9 +82,10 @@ def read_array(source: ByteSource, array: Array, name: str) -> Tensor:
     if count < 1 or span != count or (array.offset + count) * width > length:
         got = f"shape {array.shape}, strides {array.strides}, offset {array.offset} in {length} bytes"
         raise contradiction(where, "elements within their storage, without gaps or repeats", got)
-    raw = bytearray(part.read(offset + array.offset * width, count * width))
-    flat = torch.frombuffer(raw, dtype=_DTYPES[storage.dtype])
-    return flat.as_strided(array.shape, array.strides).float().contiguous()
+    flat = np.frombuffer(part.read(offset + array.offset * width, count * width), array_dtype(storage.dtype))
+    steps = [stride * width for stride in array.strides]
+    strided = np.lib.stride_tricks.as_strided(flat, array.shape, steps, writeable=False)
+    return np.array(strided, np.float32, order="C")
 
 
 class _Part(ByteSource):
@@ -165,13 +166,13 @@ def _storage(data: Any) -> Window:
     return data
 
 
-def _array(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Array:
+def _array(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredArray:
     if not isinstance(storage, Window) or type(shape) is not tuple or type(strides) is not tuple:
         raise TypeError("a tensor without storage, shape or strides")
     numbers = (offset, *shape, *strides)
     if len(shape) != len(strides) or len(shape) > 4 or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
         raise ValueError("a tensor whose offset, shape or strides make no sense")
-    return Array(storage, offset, shape, strides)
+    return StoredArray(storage, offset, shape, strides)
 
 
 def _told(value: Any) -> str:

@@ -1,21 +1,25 @@
 """StyleGAN2: a Gaussian vector in, a picture out.
 
-Read from the top: the configuration, the blocks in the order in which they are used, the model. The arithmetic and
-the tensor names are those of the published networks (Karras et al., "Analyzing and Improving the Image Quality of
-StyleGAN", 2020, and the later release with adaptive augmentation), so that their weights mean the same thing here.
-The code is our own.
+Read from the top: the network, its mapping from z to styles, its synthesis from styles to a picture, and the
+convolutions and filters of that. The arithmetic and the tensor names are those of the published networks (Karras et
+al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, and the later release with adaptive augmentation),
+so that their weights mean the same thing here. The code is our own, and draws only; `huref_lab.generator.network`
+computes the same with torch, to train.
 
-Axes: n pictures, c or i channels in, o channels out, h and w pixels, l style layers.
+Axes: n pictures, c or i channels in, o channels out, h and w pixels, l style layers. Feature maps are (n, h, w, c).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+import numpy as np
+
+from huref.numerics.arrays import Array, Floats
+from huref.numerics.convolution import convolved
+from huref.portraits.generator.config import StyleGAN2Config
 
 LEAK = 0.2
 GAIN = math.sqrt(2.0)
@@ -24,337 +28,167 @@ GAIN = math.sqrt(2.0)
 PAPER_PSI = 0.5
 """Truncation of the paper, usual for every generator that says nothing else."""
 
-BLUR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8.0
+BLUR = np.array([1.0, 3.0, 3.0, 1.0], np.float32) / 8
 """Taps of the low-pass filter, along each axis."""
 
-_LIMITS = {
-    "z_dim": (1, 2**14),
-    "w_dim": (1, 2**14),
-    "mapping_layers": (1, 64),
-    "channel_base": (1, 2**20),
-    "channel_max": (1, 2**14),
-    "label_dim": (0, 2**16),
-}
+_TINY = 1e-8
 
 
 @dataclass(frozen=True)
-class StyleGAN2Config:
-    """The shape of a generator.
-
-    Args:
-        resolution: side of the picture in pixels, a power of two from 8 to 1024.
-        z_dim: length of the Gaussian vector.
-        w_dim: length of the style vector.
-        mapping_layers: fully connected layers between them.
-        channel_base: a block of side r has `min(channel_base // r, channel_max)` channels.
-        channel_max: see `channel_base`.
-        noise_seed: fixes the constant noise pictures, and with them the pixels.
-        label_dim: classes of a conditional generator; 0 for one without.
-        mapping_rate: learning rate of the mapping, as a multiple of the rest's; its weights are stored divided by it.
-        conv_clamp: bound on what a convolution puts out, either way; None for no bound.
-
-    Raises:
-        ValueError: a number outside its limits.
-    """
-
-    resolution: int = 64
-    z_dim: int = 512
-    w_dim: int = 512
-    mapping_layers: int = 8
-    channel_base: int = 3072
-    channel_max: int = 192
-    noise_seed: int = 0
-    label_dim: int = 0
-    mapping_rate: float = 0.01
-    conv_clamp: float | None = None
-
-    def __post_init__(self) -> None:
-        side = self.resolution
-        if not 8 <= side <= 1024 or side & (side - 1):
-            raise ValueError(f"resolution must be a power of two from 8 to 1024, not {side}")
-        for name, (low, high) in _LIMITS.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
-        if not self.mapping_rate > 0 or not (self.conv_clamp is None or self.conv_clamp > 0):
-            raise ValueError("mapping_rate and conv_clamp must be positive")
-
-    @property
-    def sides(self) -> list[int]:
-        """Sides of the blocks: 4, 8, ... resolution."""
-        return [2**k for k in range(2, int(math.log2(self.resolution)) + 1)]
-
-    @property
-    def style_layers(self) -> int:
-        """How many style vectors the synthesis takes: `2 log2(resolution) - 2`."""
-        return 2 * len(self.sides)
-
-    def channels(self, side: int) -> int:
-        """Channels of the block of that side."""
-        return max(1, min(self.channel_base // side, self.channel_max))
-
-    @property
-    def weight_count(self) -> int:
-        """Numbers in the tensors of the network, known before any of them is allocated."""
-
-        def dense(inputs: int, outputs: int) -> int:
-            return (inputs + 1) * outputs
-
-        def styled(inputs: int, outputs: int, side: int) -> int:
-            return dense(self.w_dim, inputs) + 9 * inputs * outputs + outputs + side**2 + 1
-
-        first = self.z_dim + (self.w_dim if self.label_dim else 0)
-        count = dense(self.label_dim, self.w_dim) if self.label_dim else 0
-        count += dense(first, self.w_dim) + (self.mapping_layers - 1) * dense(self.w_dim, self.w_dim) + self.w_dim
-        for side in self.sides:
-            c = self.channels(side)
-            count += 16 * c if side == 4 else styled(self.channels(side // 2), c, side)
-            count += styled(c, c, side) + dense(self.w_dim, c) + dense(c, 3)
-        return count
-
-
-def leaky(x: Tensor) -> Tensor:
-    """Leaky rectifier without its gain, which callers fold into what they add up before (it is homogeneous)."""
-    return functional.leaky_relu(x, LEAK)
-
-
-def normalize(x: Tensor) -> Tensor:
-    """Rows scaled to a mean square of 1: (n, c) -> (n, c)."""
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
-
-
-def clamp(x: Tensor, bound: float | None) -> Tensor:
-    """Values held within -bound and bound, which keeps half-precision feature maps finite; None leaves them."""
-    return x if bound is None else x.clamp(-bound, bound)
-
-
-def blur_kernel(channels: int, like: Tensor, gain: float) -> Tensor:
-    """The [1, 3, 3, 1] low-pass filter as a depthwise kernel (channels, 1, 4, 4) of sum `gain`."""
-    kernel = torch.outer(BLUR, BLUR) * gain
-    return kernel.to(like.device, like.dtype).expand(channels, 1, 4, 4)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Twice the side, low-pass filtered: (n, c, h, w) -> (n, c, 2h, 2w)."""
-    channels = x.shape[1]
-    kernel = blur_kernel(channels, x, gain=4.0)
-    return functional.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
-
-
-class Dense(nn.Module):
-    """Fully connected layer with equalised learning rate (Karras et al., "Progressive Growing of GANs", 4.1).
-
-    Args:
-        inputs: length of a row in.
-        outputs: length of a row out.
-        bias: initial bias.
-        lr_multiplier: how much slower than the rest this layer learns.
-        is_leaky: whether a leaky rectifier with its gain follows.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        bias: float = 0.0,
-        lr_multiplier: float = 1.0,
-        is_leaky: bool = False,
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
-        self.weight_gain = lr_multiplier / math.sqrt(inputs)
-        self.bias_gain = lr_multiplier
-        self.is_leaky = is_leaky
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs) -> (n, outputs)."""
-        y = functional.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
-        return leaky(y) * GAIN if self.is_leaky else y
-
-
-class Mapping(nn.Module):
-    """z to w: normalise z, then fully connected layers. Only the direction of z counts.
-
-    A conditional generator appends the embedding of the class, normalised likewise.
-    """
-
-    w_avg: Tensor
-
-    def __init__(self, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.layers = config.mapping_layers
-        self.label_dim = config.label_dim
-        inputs = config.z_dim
-        if self.label_dim:
-            self.embed = Dense(self.label_dim, config.w_dim)
-            inputs += config.w_dim
-        for k in range(self.layers):
-            layer = Dense(inputs, config.w_dim, lr_multiplier=config.mapping_rate, is_leaky=True)
-            self.add_module(f"fc{k}", layer)
-            inputs = config.w_dim
-        self.register_buffer("w_avg", torch.zeros(config.w_dim))
-
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """(n, z_dim) and class numbers (n,), None for class 0 -> (n, w_dim)."""
-        w = normalize(z)
-        if self.label_dim:
-            numbers = z.new_zeros(len(z), dtype=torch.long) if labels is None else labels
-            w = torch.cat([w, normalize(self.embed(functional.one_hot(numbers, self.label_dim).to(z.dtype)))], dim=1)
-        for k in range(self.layers):
-            w = self.get_submodule(f"fc{k}")(w)
-        return w
-
-
-def truncate(w: Tensor, w_avg: Tensor, layers: int, psi: float, cutoff: int) -> Tensor:
-    """One style a layer, the first `cutoff` of them pulled towards the mean: (n, w_dim) -> (n, layers, w_dim).
-
-    `psi` 1 leaves w as it is, 0 gives the mean (the truncation trick, "A Style-Based Generator", appendix B).
-    """
-    pulled = w_avg.lerp(w, psi)
-    return torch.stack([pulled if k < cutoff else w for k in range(layers)], dim=1)
-
-
-def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, *, is_up: bool = False) -> tuple[Tensor, Tensor]:
-    """Convolution whose input channels are scaled by a style, and the factors that demodulate it.
-
-    The published form scales the weights and convolves every sample with its own (a grouped convolution). Scaling
-    the input instead is the same sum, shares one weight among the samples and is several times faster. The
-    demodulation factor depends on weight and style only, so the caller can fold it into what follows.
-
-    Args:
-        x: (n, i, h, w), in the precision to compute in.
-        weight: (o, i, k, k).
-        style: (n, i).
-        is_up: double the side, with the low-pass filter after the transposed convolution.
-
-    Returns:
-        The undemodulated output (n, o, h', w') and the factors (n, o), in the precision of `style`.
-    """
-    power = weight.square().sum(dim=(2, 3))
-    demodulation = torch.rsqrt(style.square() @ power.t() + 1e-8)
-    x = x * style.to(x.dtype)[:, :, None, None]
-    kernel = weight.to(x.dtype)
-    if not is_up:
-        return functional.conv2d(x, kernel, padding=weight.shape[-1] // 2), demodulation
-    y = functional.conv_transpose2d(x, kernel.transpose(0, 1), stride=2)
-    y = functional.conv2d(y, blur_kernel(y.shape[1], y, gain=4.0), padding=1, groups=y.shape[1])
-    return y, demodulation
-
-
-class StyledConv(nn.Module):
-    """Modulated 3 x 3 convolution, noise, bias, leaky rectifier."""
-
-    noise_const: Tensor
-
-    def __init__(self, inputs: int, outputs: int, side: int, config: StyleGAN2Config, *, is_up: bool) -> None:
-        super().__init__()
-        self.is_up = is_up
-        self.clamp = config.conv_clamp
-        self.affine = Dense(config.w_dim, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
-        self.noise_strength = nn.Parameter(torch.zeros([]))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        seed = torch.Generator().manual_seed(config.noise_seed * 4096 + 2 * side + int(is_up))
-        self.register_buffer("noise_const", torch.randn(side, side, generator=seed))
-
-    def forward(self, x: Tensor, w: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """(n, i, h, w) and styles (n, w_dim) -> (n, o, h', w'); `noise` draws fresh noise, None takes the
-        constant.
-        """
-        y, demodulation = modulated_conv(x, self.weight, self.affine(w), is_up=self.is_up)
-        y = y * (demodulation * GAIN).to(y.dtype)[:, :, None, None]
-        picture = self.noise_const
-        if noise is not None:
-            picture = torch.randn(y.shape[0], 1, *y.shape[2:], generator=noise)
-        y = y + (picture * (self.noise_strength * GAIN)).to(y.dtype)
-        return clamp(leaky(y + (self.bias * GAIN).to(y.dtype)[:, None, None]), self.clamp)
-
-
-class ToRGB(nn.Module):
-    """Modulated 1 x 1 convolution to colours, not demodulated."""
-
-    def __init__(self, inputs: int, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.clamp = config.conv_clamp
-        self.affine = Dense(config.w_dim, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(3))
-        self.weight_gain = 1.0 / math.sqrt(inputs)
-
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(n, i, h, w) and styles (n, w_dim) -> fp32 colours (n, 3, h, w)."""
-        style = self.affine(w) * self.weight_gain
-        kernel = style[:, None, :] * self.weight[None, :, :, 0, 0]
-        n, _, height, width = x.shape
-        rows = x.permute(0, 2, 3, 1).reshape(n, height * width, -1)
-        colours = torch.bmm(rows, kernel.to(x.dtype).transpose(1, 2)).float() + self.bias
-        return clamp(colours.reshape(n, height, width, 3).permute(0, 3, 1, 2), self.clamp)
-
-
-class Block(nn.Module):
-    """One side: two styled convolutions (the 4 x 4 block: a constant and one) and its share of the picture."""
-
-    def __init__(self, side: int, config: StyleGAN2Config) -> None:
-        super().__init__()
-        outputs = config.channels(side)
-        self.is_first = side == 4
-        if self.is_first:
-            self.const = nn.Parameter(torch.randn(outputs, 4, 4))
-        else:
-            self.conv0 = StyledConv(config.channels(side // 2), outputs, side, config, is_up=True)
-        self.conv1 = StyledConv(outputs, outputs, side, config, is_up=False)
-        self.torgb = ToRGB(outputs, config)
-
-
-class Synthesis(nn.Module):
-    """w to picture, from 4 x 4 up; every block adds its colours to the upsampled sum (skip connections)."""
-
-    def __init__(self, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.sides = config.sides
-        for side in self.sides:
-            self.add_module(f"b{side}", Block(side, config))
-
-    def forward(self, ws: Tensor, noise: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(n, l, w_dim) -> fp32 (n, 3, r, r), about [-1, 1]; `dtype` is the precision of the feature maps."""
-        first = self._block(4)
-        x = first.const.to(dtype).expand(ws.shape[0], -1, -1, -1)
-        x = first.conv1(x.contiguous(memory_format=torch.channels_last), ws[:, 0], noise)
-        picture: Tensor = first.torgb(x, ws[:, 1])
-        for k, side in enumerate(self.sides[1:]):
-            block = self._block(side)
-            x = block.conv0(x, ws[:, 2 * k + 1], noise)
-            x = block.conv1(x, ws[:, 2 * k + 2], noise)
-            picture = upsample(picture) + block.torgb(x, ws[:, 2 * k + 3])
-        return picture
-
-    def _block(self, side: int) -> Block:
-        block = self.get_submodule(f"b{side}")
-        assert isinstance(block, Block)
-        return block
-
-
-class Generator(nn.Module):
-    """The whole network; `state_dict` has the names of the published weights.
+class Generator:
+    """The whole network.
 
     Attributes:
+        config: its shape.
+        tensors: float32, of the names and shapes that `config.shapes` gives.
         usual_psi: truncation where none is asked for; it belongs to the weights, and who loads them sets it.
     """
 
-    def __init__(self, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.config = config
-        self.usual_psi = PAPER_PSI
-        self.mapping = Mapping(config)
-        self.synthesis = Synthesis(config)
+    config: StyleGAN2Config
+    tensors: Mapping[str, Floats]
+    usual_psi: float = PAPER_PSI
 
-    def forward(self, z: Tensor, psi: float | None = None, cutoff: int = 8, labels: Tensor | None = None) -> Tensor:
-        """Gaussian vectors (n, z_dim) -> pictures (n, 3, r, r), about [-1, 1], the same on every call.
+    def __call__(self, z: Floats, psi: float | None = None, cutoff: int = 8, labels: Array | None = None) -> Floats:
+        """Gaussian vectors (n, z_dim) -> pictures (n, r, r, 3), about [-1, 1], the same on every call.
 
         `labels` are the class numbers (n,) of a conditional generator; None is class 0 for all.
         """
-        w = self.mapping(z, labels)
-        ws = truncate(w, self.mapping.w_avg, self.config.style_layers, self.usual_psi if psi is None else psi, cutoff)
-        pictures: Tensor = self.synthesis(ws)
-        return pictures
+        w = self.styles(z, labels)
+        return self.pictures(self.truncated(w, self.usual_psi if psi is None else psi, cutoff))
+
+    def styles(self, z: Floats, labels: Array | None = None) -> Floats:
+        """z to w (n, w_dim): z normalised, since only its direction counts, then fully connected layers.
+
+        A conditional generator appends the embedding of the class, normalised likewise.
+        """
+        w = normalised(z)
+        if self.config.label_dim:
+            numbers = np.zeros(len(z), np.int64) if labels is None else labels
+            one_hot = np.eye(self.config.label_dim, dtype=np.float32)[numbers]
+            w = np.concatenate([w, normalised(self._dense("mapping.embed", one_hot))], axis=1)
+        for k in range(self.config.mapping_layers):
+            w = leaky(self._dense(f"mapping.fc{k}", w, self.config.mapping_rate)) * GAIN
+        return w
+
+    def truncated(self, w: Floats, psi: float, cutoff: int) -> Floats:
+        """One style a layer, the first `cutoff` of them pulled towards the mean: (n, w_dim) -> (n, l, w_dim).
+
+        `psi` 1 leaves w as it is, 0 gives the mean (the truncation trick, "A Style-Based Generator", appendix B).
+        """
+        mean = self.tensors["mapping.w_avg"]
+        pulled = w if psi == 1 else mean + (w - mean) * psi
+        return np.stack([pulled if k < cutoff else w for k in range(self.config.style_layers)], axis=1)
+
+    def pictures(self, ws: Floats) -> Floats:
+        """Styles (n, l, w_dim) -> pictures (n, r, r, 3), from 4 x 4 up.
+
+        Every block adds its colours to the upsampled sum of those before it (skip connections).
+        """
+        start = self.tensors["synthesis.b4.const"].transpose(1, 2, 0)
+        x = np.broadcast_to(start, (len(ws), *start.shape))
+        x = self._styled("synthesis.b4.conv1", x, ws[:, 0])
+        picture = self._colours("synthesis.b4.torgb", x, ws[:, 1])
+        for k, side in enumerate(self.config.sides[1:]):
+            block = f"synthesis.b{side}"
+            x = self._styled(f"{block}.conv0", x, ws[:, 2 * k + 1], is_up=True)
+            x = self._styled(f"{block}.conv1", x, ws[:, 2 * k + 2])
+            picture = upsampled(picture)
+            picture += self._colours(f"{block}.torgb", x, ws[:, 2 * k + 3])
+        return picture
+
+    def _dense(self, name: str, x: Floats, rate: float = 1.0) -> Floats:
+        """Fully connected layer with equalised learning rate (Karras et al., "Progressive Growing of GANs", 4.1)."""
+        weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+        y: Floats = x @ (weight * (rate / math.sqrt(weight.shape[1]))).T + bias * rate
+        return y
+
+    def _styled(self, name: str, x: Floats, w: Floats, *, is_up: bool = False) -> Floats:
+        """Modulated 3 x 3 convolution, noise, bias, leaky rectifier; the rectifier's gain goes into what it takes."""
+        y, demodulation = modulated(x, self.tensors[f"{name}.weight"], self._dense(f"{name}.affine", w), is_up=is_up)
+        y *= (demodulation * GAIN)[:, None, None, :]
+        y += (self.tensors[f"{name}.noise_const"] * (self.tensors[f"{name}.noise_strength"] * GAIN))[..., None]
+        y += self.tensors[f"{name}.bias"] * GAIN
+        return self._clamped(leaky(y))
+
+    def _colours(self, name: str, x: Floats, w: Floats) -> Floats:
+        """Modulated 1 x 1 convolution to colours, not demodulated: (n, h, w, i) -> (n, h, w, 3)."""
+        weight = self.tensors[f"{name}.weight"][:, :, 0, 0]
+        style = self._dense(f"{name}.affine", w) * (1 / math.sqrt(weight.shape[1]))
+        kernel = style[:, :, None] * weight.T  # (n, i, 3)
+        rows = x.reshape(len(x), -1, x.shape[-1]) @ kernel
+        colours: Floats = rows.reshape(*x.shape[:3], 3) + self.tensors[f"{name}.bias"]
+        return self._clamped(colours)
+
+    def _clamped(self, x: Floats) -> Floats:
+        """Values held within a bound, which keeps half-precision feature maps finite where they were trained."""
+        bound = self.config.conv_clamp
+        return x if bound is None else np.clip(x, -bound, bound, out=x)
+
+
+def normalised(x: Floats) -> Floats:
+    """Rows scaled to a mean square of 1: (n, c) -> (n, c)."""
+    scaled: Floats = x / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + _TINY)
+    return scaled
+
+
+def leaky(x: Floats) -> Floats:
+    """Leaky rectifier without its gain."""
+    y: Floats = np.maximum(x, x * LEAK)
+    return y
+
+
+def modulated(x: Floats, weight: Floats, style: Floats, *, is_up: bool = False) -> tuple[Floats, Floats]:
+    """Convolution whose input channels are scaled by a style, and the factors that demodulate it.
+
+    The published form scales the weights and convolves every sample with its own. Scaling the input instead is the
+    same sum and shares one weight among the samples; the demodulation depends on weight and style only.
+
+    Args:
+        x: (n, h, w, i).
+        weight: (o, i, 3, 3).
+        style: (n, i).
+        is_up: double the side: a transposed convolution, then the low-pass filter.
+
+    Returns:
+        The undemodulated output (n, h', w', o) and the factors (n, o).
+    """
+    power = np.square(weight).sum(axis=(2, 3))
+    demodulation: Floats = 1 / np.sqrt(np.square(style) @ power.T + _TINY)
+    kernel = weight.transpose(2, 3, 1, 0)
+    scaled = x * style[:, None, None, :]
+    return (blurred(spread(scaled, kernel)) if is_up else convolved(scaled, kernel, padding=1)), demodulation
+
+
+def spread(x: Floats, kernel: Floats) -> Floats:
+    """Transposed convolution of stride 2: (n, h, w, i) by a kernel (3, 3, i, o) -> (n, 2h + 1, 2w + 1, o)."""
+    n, height, width, inputs = x.shape
+    out = np.zeros((n, 2 * height + 1, 2 * width + 1, kernel.shape[-1]), np.float32)
+    rows = x.reshape(-1, inputs)
+    for down in range(3):
+        for right in range(3):
+            share = (rows @ kernel[down, right]).reshape(n, height, width, -1)
+            out[:, down : down + 2 * height : 2, right : right + 2 * width : 2] += share
+    return out
+
+
+def blurred(x: Floats) -> Floats:
+    """The [1, 3, 3, 1] low-pass filter of sum 4: (n, h + 1, w + 1, c), with zeros around it -> (n, h, w, c)."""
+    for axis in (1, 2):
+        outer, inner = 2 * BLUR[:2]
+        length = x.shape[axis] - 1
+        padded = np.pad(x, [(1, 1) if axis == k else (0, 0) for k in range(4)])
+        a, b, c, d = (padded.take(range(k, k + length), axis) for k in range(4))
+        x = (a + d) * outer + (b + c) * inner
+    return x
+
+
+def upsampled(x: Floats) -> Floats:
+    """Twice the side, low-pass filtered: (n, h, w, c) -> (n, 2h, 2w, c)."""
+    for axis in (1, 2):
+        far, near = 2 * BLUR[:2]
+        length = x.shape[axis]
+        padded = np.pad(x, [(1, 1) if axis == k else (0, 0) for k in range(4)])
+        before, after = padded.take(range(length), axis), padded.take(range(2, length + 2), axis)
+        pair = np.stack([x * near + before * far, x * near + after * far], axis=axis + 1)
+        x = pair.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
+    return x
