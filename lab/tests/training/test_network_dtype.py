@@ -31,7 +31,7 @@ pytestmark = pytest.mark.training
 @pytest.fixture(params=[True, False], ids=["bfloat16", "float32"])
 def dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.dtype:
     """What this processor is said to be fast at."""
-    monkeypatch.setattr(products, "has_fast_bfloat16", lambda **_: request.param)
+    monkeypatch.setattr(products, "_processor_has_it", lambda: request.param)
     return torch.bfloat16 if request.param else torch.float32
 
 
@@ -48,7 +48,7 @@ def test_the_processor_decides_not_a_gpu_beside_it(
     features: dict[str, bool], expected: torch.dtype, has_gpu: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uncached = products.has_fast_bfloat16.__wrapped__
-    monkeypatch.setattr(products, "has_fast_bfloat16", uncached)
+    monkeypatch.setattr(products, "_hardware_may_have_it", lambda: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert products.network_dtype() == expected
@@ -109,7 +109,7 @@ def test_what_is_frozen_in_a_critic_stays_frozen(
 def test_a_run_goes_on_on_another_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkpoint of a processor with fast bfloat16 serves one without, and the other way round."""
     for is_fast in (True, False, True):
-        monkeypatch.setattr(products, "has_fast_bfloat16", lambda is_fast=is_fast, **_: is_fast)
+        monkeypatch.setattr(products, "_processor_has_it", lambda is_fast=is_fast: is_fast)
         trainer = generator_trainer(tmp_path, monkeypatch)
         before = trainer.images
         if (tmp_path / CHECKPOINT).exists():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from huref.errors import TokenizerError
+from huref.extras import require
 from huref.model.tokens.corpus import corpus_size, is_latin_or_cyrillic, read_chunks, split_lines
 from huref.model.tokens.encoders import Encode, EncoderSpec, open_encoder
 from huref.model.tokens.loading import load_encoder
@@ -80,11 +81,14 @@ def count_tokens(
     Raises:
         TokenizerError: no tokenizer, or one that cannot tokenise.
         MissingFileError: a corpus file cannot be read.
+        UsageError: the library that tokenises is not installed.
     """
     options = options or CountOptions()
     paths = [Path(file) for file in files]
     total = corpus_size(paths)
-    counter = _Counter(load_encoder(checkpoint), options.only_latin_and_cyrillic)
+    spec = load_encoder(checkpoint)
+    require(spec.library, "huref tokens rank")
+    counter = _Counter(spec, options.only_latin_and_cyrillic)
     n_workers = options.workers or len(os.sched_getaffinity(0))
     is_alone = n_workers == 1 or (options.workers is None and total < _ALONE_BELOW)
     chunks = read_chunks(paths)

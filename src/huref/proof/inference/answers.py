@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from huref.errors import InputError, OutputError, UsageError
+from huref.extras import require
 from huref.files.atomic import write_atomically
 from huref.fingerprints.recipe import Recipe
 from huref.model.model import open_model
@@ -170,7 +171,9 @@ def require_committed(integer: IntegerModel, inference: InferenceCommitment, ope
 
 
 def _encoded(checkpoint: Checkpoint, text: str) -> tuple[int, ...]:
-    encode = open_encoder(load_encoder(checkpoint))
+    spec = load_encoder(checkpoint)
+    require(spec.library, "huref prove inference")
+    encode = open_encoder(spec)
     return tuple(int(token) for token in next(iter(encode([text]))))
 
 

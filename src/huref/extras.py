@@ -1,0 +1,43 @@
+"""Libraries that only some commands need: what is missing is said before any work, with what installs it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+from huref.errors import UsageError
+
+_EXTRAS = {"torch": "torch", "tokenizers": "tokens", "sentencepiece": "tokens", "tiktoken": "tokens"}
+"""Library -> the extra of huref's that brings it."""
+
+
+def require(library: str, where: str) -> None:
+    """Refuse to begin what a library is missing for.
+
+    Args:
+        library: one of huref's optional ones; it is imported.
+        where: the command or option that needs it.
+
+    Raises:
+        UsageError: not installed, or installed and broken.
+    """
+    cure = f"pip install 'huref[{_EXTRAS[library]}]'"
+    if importlib.util.find_spec(library) is None:
+        raise UsageError(
+            f"{where} needs {library}, which is not installed: {cure}",
+            where=where,
+            expected=f"the extra that brings {library}",
+            got="huref without it",
+            next_step=cure,
+        )
+    try:
+        importlib.import_module(library)
+    except Exception as error:  # of any kind: another processor's build, a broken driver, a library that is missing
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise UsageError(
+            f"{where} needs {library}, which is installed and cannot be imported",
+            where=where,
+            expected=f"a {library} that this Python can import",
+            got=f"{type(error).__name__}: {reason}",
+            next_step=f"mend it: pip install --force-reinstall {library}",
+        ) from error
