@@ -142,18 +142,13 @@ def test_which_is_first_does_not_matter() -> None:
 
 def test_models_without_a_common_token_are_aligned_by_their_weights() -> None:
     """A replaced tokenizer and a turned stream: 64 neurons a layer and 32 dimensions are enough."""
-    dice = torch.Generator().manual_seed(3)
+    dice = np.random.default_rng(3)
     layers = [_random_neurons(96, 24, dice) for _ in range(3)]
-    turn = torch.linalg.qr(torch.randn(24, 24, generator=dice))[0]
+    turn = _turn(24, dice)
     moved = []
     for layer in layers:
-        order = torch.randperm(96, generator=dice)
-        signs = torch.randint(0, 2, (96, 1), generator=dice) * 2.0 - 1
-        parts = [
-            torch.nn.functional.normalize(t + 0.05 * torch.randn(t.shape, generator=dice) / 24**0.5, dim=1)[order]
-            @ turn
-            for t in (layer.acts, layer.ups, layer.downs)
-        ]
+        order, signs = dice.permutation(96), _signs(96, dice)
+        parts = [_near(t, 0.05, dice)[order] @ turn for t in (layer.acts, layer.ups, layer.downs)]
         moved.append(Neurons(parts[0], parts[1] * signs, parts[2] * signs))
     found = weights_map(layers, moved)
     assert found is not None and found.R is not None and float((found.R * turn).sum()) / 24 > 0.99
@@ -164,7 +159,7 @@ def test_models_without_a_common_token_are_aligned_by_their_weights() -> None:
 
 
 def test_the_weights_alone_align_no_strangers() -> None:
-    dice = torch.Generator().manual_seed(4)
+    dice = np.random.default_rng(4)
     a, b = ([_random_neurons(96, 24, dice) for _ in range(3)] for _ in range(2))
     found = weights_map(a, b)
     if found is not None:
@@ -173,7 +168,7 @@ def test_the_weights_alone_align_no_strangers() -> None:
 
 
 def test_a_dropped_layer_and_a_doubled_one_are_found() -> None:
-    dice = torch.Generator().manual_seed(1)
+    dice = np.random.default_rng(1)
     layers = [_random_neurons(64, 16, dice) for _ in range(4)]
     deep = [layers[0], layers[1], layers[1], layers[2], layers[3]]
     table = np.array(
@@ -187,11 +182,11 @@ def test_a_dropped_layer_and_a_doubled_one_are_found() -> None:
 
 
 def test_agreement_is_what_numpy_says() -> None:
-    dice = torch.Generator().manual_seed(0)
+    dice = np.random.default_rng(0)
     x, y = _random_neurons(40, 12, dice), _random_neurons(50, 12, dice)
-    y = Neurons(*(torch.cat([t[:20] * 0.9 + 0.1 * u[:20], u[20:]]) for t, u in _parts(x, y)))
-    G = x.acts.numpy() @ y.acts.numpy().T
-    UD = (x.ups.numpy() @ y.ups.numpy().T) * (x.downs.numpy() @ y.downs.numpy().T)
+    y = Neurons(*(np.concatenate([t[:20] * 0.9 + 0.1 * u[:20], u[20:]]) for t, u in _parts(x, y)))
+    G = x.acts @ y.acts.T
+    UD = (x.ups @ y.ups.T) * (x.downs @ y.downs.T)
     agreeing = np.flatnonzero(G.argmax(1) == UD.argmax(1))
     expected = len(set(G.argmax(1)[agreeing])) / 40  # each candidate counts once
     found = pair_neurons(x, y)
@@ -199,18 +194,18 @@ def test_agreement_is_what_numpy_says() -> None:
 
 
 def test_candidates_that_attract_everybody_or_are_all_alike_agree_with_nobody() -> None:
-    dice = torch.Generator().manual_seed(0)
-    x = _random_neurons(64, 16, dice)
-    one = torch.nn.functional.normalize(torch.ones(64, 16), dim=1)
+    dice = np.random.default_rng(0)
+    x = Neurons(*(dice.choice(np.float32([-0.25, 0.25]), (64, 16)) for _ in range(3)))  # products without rounding
+    one = np.full((64, 16), 0.25, np.float32)
     assert pair_neurons(x, Neurons(one, one, one)).agreement <= 1 / 64
-    hub = Neurons(*(torch.cat([t.mean(0, keepdim=True) * 50, t[1:]]) for t in (x.acts, x.ups, x.downs)))
+    hub = Neurons(*(np.concatenate([t.mean(axis=0, keepdims=True) * 50, t[1:]]) for t in (x.acts, x.ups, x.downs)))
     assert pair_neurons(_random_neurons(64, 16, dice), hub).agreement < 0.15
 
 
 def test_dead_neurons_have_no_partner() -> None:
-    dice = torch.Generator().manual_seed(0)
+    dice = np.random.default_rng(0)
     x = _random_neurons(64, 16, dice)
-    masked = [t.clone() for t in (x.acts, x.ups, x.downs)]
+    masked = [t.copy() for t in (x.acts, x.ups, x.downs)]
     for tensor in masked:
         tensor[:32] = 0
     half = Neurons(*masked)
@@ -218,9 +213,9 @@ def test_dead_neurons_have_no_partner() -> None:
 
 
 def test_copies_of_a_neuron_in_several_experts_all_find_the_dense_one() -> None:
-    dice = torch.Generator().manual_seed(0)
+    dice = np.random.default_rng(0)
     x = _random_neurons(40, 16, dice)
-    experts = Neurons(*(torch.cat([t] * 4) for t in (x.acts, x.ups, x.downs)), n_copies=4)
+    experts = Neurons(*(np.concatenate([t] * 4) for t in (x.acts, x.ups, x.downs)), n_copies=4)
     assert pair_neurons(experts, x).agreement == 1.0
     assert (
         pair_neurons(Neurons(experts.acts, experts.ups, experts.downs), x).agreement == 0.25
@@ -230,40 +225,36 @@ def test_copies_of_a_neuron_in_several_experts_all_find_the_dense_one() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31))
 def test_signs_and_order_of_neurons_change_nothing(seed: int) -> None:
-    dice = torch.Generator().manual_seed(seed)
+    dice = np.random.default_rng(seed)
     x, y = _random_neurons(48, 12, dice), _random_neurons(48, 12, dice)
-    order = torch.randperm(48, generator=dice)
-    signs = torch.randint(0, 2, (48, 1), generator=dice) * 2.0 - 1
+    order, signs = dice.permutation(48), _signs(48, dice)
     other = Neurons(y.acts[order], (y.ups * signs)[order], (y.downs * signs)[order])
     plain, moved = pair_neurons(x, y), pair_neurons(x, other)
     assert plain.agreement == moved.agreement
-    assert torch.equal(plain.first, order[moved.first]) and torch.equal(plain.second, order[moved.second])
+    np.testing.assert_array_equal(plain.first, order[moved.first])
+    np.testing.assert_array_equal(plain.second, order[moved.second])
 
 
 def test_heads_are_paired_by_their_operators() -> None:
     """Any invertible map inside a head, its inverse on the other side, and another order of the heads."""
-    dice = torch.Generator().manual_seed(5)
+    dice = np.random.default_rng(5)
     h, e, d = 8, 4, 32
-    a = Heads(*(torch.randn(h, e, d, generator=dice) for _ in range(4)))
-    C, D = (torch.eye(e) + 0.3 * torch.randn(h, e, e, generator=dice) for _ in range(2))
-    order = torch.randperm(h, generator=dice)
-    undo = [torch.linalg.inv(m).transpose(1, 2) for m in (C, D)]
+    a = _random_heads(h, e, d, dice)
+    C, D = (np.eye(e, dtype=np.float32) + 0.3 * dice.standard_normal((h, e, e), np.float32) for _ in range(2))
+    order = dice.permutation(h)
+    undo = [np.linalg.inv(m).swapaxes(1, 2) for m in (C, D)]
     b = Heads((C @ a.q)[order], (undo[0] @ a.k)[order], (D @ a.v)[order], (undo[1] @ a.o)[order])
     found = pair_heads(a, b)
-    assert found.agreement == 1.0 and torch.equal(order[found.first], torch.arange(h))
-    other = Heads(*(torch.randn(h, e, d, generator=dice) for _ in range(4)))
-    assert pair_heads(a, other).agreement <= 0.5
+    assert found.agreement == 1.0 and order[found.first].tolist() == list(range(h))
+    assert pair_heads(a, _random_heads(h, e, d, dice)).agreement <= 0.5
 
 
 def test_head_likeness_is_the_cosine_of_the_operators() -> None:
-    dice = torch.Generator().manual_seed(6)
-    a, b = (Heads(*(torch.randn(3, 4, 10, generator=dice) for _ in range(4))) for _ in range(2))
+    dice = np.random.default_rng(6)
+    a, b = (_random_heads(3, 4, 10, dice) for _ in range(2))
     best = []
     for left, right in (("q", "k"), ("v", "o")):
-        A, B = (
-            np.einsum("hei,hej->hij", getattr(x, left).numpy(), getattr(x, right).numpy()).reshape(3, -1)
-            for x in (a, b)
-        )
+        A, B = (np.einsum("hei,hej->hij", getattr(x, left), getattr(x, right)).reshape(3, -1) for x in (a, b))
         B /= np.linalg.norm(B, axis=1, keepdims=True)
         best.append((A @ B.T).argmax(1))
     found = pair_heads(a, b)
@@ -271,24 +262,18 @@ def test_head_likeness_is_the_cosine_of_the_operators() -> None:
 
 
 def test_aligned_scores_are_what_numpy_says_and_probes_come_near(monkeypatch: pytest.MonkeyPatch) -> None:
-    dice = torch.Generator().manual_seed(7)
+    dice = np.random.default_rng(7)
     d = 80
     x = _random_neurons(120, d, dice)
-    y = Neurons(
-        *(
-            torch.nn.functional.normalize(t + 0.6 * torch.randn(t.shape, generator=dice) / d**0.5, dim=1)
-            for t in (x.acts, x.ups, x.downs)
-        )
-    )
-    a, b = (Heads(*(torch.randn(4, 20, d, generator=dice) for _ in range(4))) for _ in range(2))
-    turn = torch.linalg.qr(torch.randn(d, d, generator=dice))[0]
-    y = Neurons(y.acts @ turn, y.ups @ turn, y.downs @ turn)
+    turn = _turn(d, dice)
+    y = Neurons(*(_near(t, 0.6, dice) @ turn for t in (x.acts, x.ups, x.downs)))
+    a, b = (_random_heads(4, 20, d, dice) for _ in range(2))
     where = ResidualMap(turn, "embeddings")
     exact = aligned_scores(operators(x, a), operators(y, b), where)
-    R = turn.double().numpy()
+    R = turn.astype(np.float64)
     for kind, (left, right) in operators(x, a).items():
-        A = R.T @ (left.double().numpy().T @ right.double().numpy()) @ R
-        B = np.asarray(operators(y, b)[kind][0].double().T @ operators(y, b)[kind][1].double())
+        A = R.T @ (left.astype(np.float64).T @ right.astype(np.float64)) @ R
+        B = operators(y, b)[kind][0].astype(np.float64).T @ operators(y, b)[kind][1].astype(np.float64)
         A, B = (M - np.trace(M) / d * np.eye(d) for M in (A, B))
         assert exact[kind] == pytest.approx((A * B).sum() / np.linalg.norm(A) / np.linalg.norm(B), abs=1e-4)
     assert exact["gate_down"] > 0.5 and abs(exact["qk"]) < 0.1
@@ -354,9 +339,9 @@ def test_rows_have_unit_length_and_layernorm_rows_no_mean(name: str) -> None:
     weights = model_of(name, opened(name)[1]).weights
     layer = read_neurons(weights, 0)
     for rows in (layer.acts, layer.downs):
-        assert torch.allclose(rows.norm(dim=1), torch.ones(len(layer)), atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
         if weights.architecture.norm == "layer":
-            assert rows.mean(1).abs().max() < 1e-6
+            assert np.abs(rows.mean(axis=1)).max() < 1e-6
     assert read_heads(weights, 0).k.shape[0] == weights.geometry.n_heads
 
 
@@ -373,23 +358,44 @@ def test_too_few_neurons_and_nothing_in_common_are_told(monkeypatch: pytest.Monk
     assert "no map between residual streams" in str(relate(base, wide))
 
 
-def _random_neurons(n: int, d: int, dice: torch.Generator) -> Neurons:
-    return Neurons(*(torch.nn.functional.normalize(torch.randn(n, d, generator=dice), dim=1) for _ in range(3)))
+def _random_neurons(n: int, d: int, dice: np.random.Generator) -> Neurons:
+    return Neurons(*(_unit(dice.standard_normal((n, d), np.float32)) for _ in range(3)))
 
 
-def _parts(x: Neurons, y: Neurons) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _random_heads(h: int, e: int, d: int, dice: np.random.Generator) -> Heads:
+    return Heads(*(dice.standard_normal((h, e, d), np.float32) for _ in range(4)))
+
+
+def _near(rows: np.ndarray, amount: float, dice: np.random.Generator) -> np.ndarray:
+    """Unit rows with so much noise."""
+    return _unit(rows + amount * dice.standard_normal(rows.shape, np.float32) / rows.shape[1] ** 0.5)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _turn(d: int, dice: np.random.Generator) -> np.ndarray:
+    return np.linalg.qr(dice.standard_normal((d, d), np.float32))[0]
+
+
+def _signs(n: int, dice: np.random.Generator) -> np.ndarray:
+    return dice.choice(np.float32([-1, 1]), (n, 1))
+
+
+def _parts(x: Neurons, y: Neurons) -> list[tuple[np.ndarray, np.ndarray]]:
     assert x.ups is not None and y.ups is not None
     return [(x.acts, y.acts), (x.ups, y.ups), (x.downs, y.downs)]
 
 
 def test_a_wide_layer_is_aligned_by_its_outstanding_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["huref.kinship.alignment.weights_map"], "_MOST_NEURONS", 80)
-    dice = torch.Generator().manual_seed(8)
+    dice = np.random.default_rng(8)
     layers = [_random_neurons(200, 16, dice) for _ in range(3)]
-    turn = torch.linalg.qr(torch.randn(16, 16, generator=dice))[0]
+    turn = _turn(16, dice)
     moved = []
     for layer in layers:
-        order = torch.randperm(200, generator=dice)
+        order = dice.permutation(200)
         moved.append(Neurons(*(t[order] @ turn for t in (layer.acts, layer.ups, layer.downs))))
     found = weights_map(layers, moved)
     assert found is not None and found.R is not None and float((found.R * turn).sum()) / 16 > 0.999

@@ -63,7 +63,8 @@ def settle_stream(b: Model, a: Model, relation: Relation, ids: tuple[np.ndarray,
     start = _found_by(relation, b, a)
     first = Stream(start)
     samples = [_sample(b, a, j, i, first) for i, j in _best_layers(relation)]
-    R = polar(_cross_products(b, a, samples, ids if relation.where.method != "weights" else None)).double()
+    C = _cross_products(b, a, samples, ids if relation.where.method != "weights" else None)
+    R = torch.from_numpy(polar(C.numpy()))
     is_layer_norm = all(model.weights.architecture.norm == "layer" for model in (a, b))
     tried = [replace(each, method=start.method) for each in candidates(R, is_layer_norm)]
     errors = [_held_out(samples, Stream(each)) for each in tried]
@@ -137,7 +138,7 @@ def _found_by(relation: Relation, b: Model, a: Model) -> ResidualTransform:
     d_a, d_b = a.weights.geometry.d_model, b.weights.geometry.d_model
     if R is None:
         return ResidualTransform("identity", d_a, d_b)
-    return ResidualTransform(ROTATION, d_a, d_b, rotation=R.float().numpy(), method=relation.where.method)
+    return ResidualTransform(ROTATION, d_a, d_b, rotation=R, method=relation.where.method)
 
 
 def _best_layers(relation: Relation) -> list[tuple[int, int]]:

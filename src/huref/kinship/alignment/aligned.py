@@ -20,11 +20,11 @@ import hashlib
 from functools import cache
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.kinship.alignment.neurons import Heads, Neurons
 from huref.kinship.alignment.residual_map import ResidualMap
+from huref.numerics.arrays import Floats
+from huref.numerics.rows import inner_product
 
 KINDS = ("qk", "vo", "up_down", "gate_down")
 AVERAGED = ("qk", "vo", "up_down")
@@ -37,16 +37,14 @@ standard error of 1 / 384 a kind."""
 
 _SILENT = 1e-12
 
-Operator = tuple[Tensor, Tensor]
+Operator = tuple[Floats, Floats]
 """Rows (r, d) and (r, d): the operator is the sum of their outer products."""
 
 
 def operators(neurons: Neurons, heads: Heads) -> dict[str, Operator]:
     """The operators of one layer; `gate_down` only where there is a gate."""
-    found = {
-        "qk": (heads.q.flatten(0, 1), heads.k.flatten(0, 1)),
-        "vo": (heads.v.flatten(0, 1), heads.o.flatten(0, 1)),
-    }
+    q, k, v, o = (part.reshape(-1, part.shape[2]) for part in (heads.q, heads.k, heads.v, heads.o))
+    found = {"qk": (q, k), "vo": (v, o)}
     if neurons.ups is None:
         return found | {"up_down": (neurons.acts, neurons.downs)}
     return found | {"up_down": (neurons.ups, neurons.downs), "gate_down": (neurons.acts, neurons.downs)}
@@ -68,26 +66,30 @@ def rotation_deviation(width: int) -> float:
     return float(np.sqrt(2.0) / max(1, width - 1))
 
 
-def _probed(left: Tensor, right: Tensor) -> Tensor:
+def _probed(left: Floats, right: Floats) -> Floats:
     """`S1 M S2^T` of the traceless operator: (m, m), or M itself where the stream is narrow."""
     width = left.shape[1]
-    trace = float((left * right).sum()) / width
+    trace = np.float32(inner_product(left, right) / width)
     if width <= PROBES:
-        return left.T @ right - trace * torch.eye(width)
-    S1, S2 = _signs("left", width), _signs("right", width)
-    return (S1 @ left.T) @ (right @ S2.T) - trace * (S1 @ S2.T)
+        operator, identity = left.T @ right, np.eye(width, dtype=np.float32)
+    else:
+        S1, S2 = _signs("left", width), _signs("right", width)
+        operator, identity = (S1 @ left.T) @ (right @ S2.T), S1 @ S2.T
+    traceless: Floats = operator - trace * identity
+    return traceless
 
 
 @cache
-def _signs(side: str, width: int) -> Tensor:
+def _signs(side: str, width: int) -> Floats:
     """(PROBES, width) random signs, always the same."""
     seed = hashlib.sha256(f"huref/aligned/1/{side}/{width}".encode()).digest()
     bits = np.random.Generator(np.random.Philox(key=int.from_bytes(seed[:16], "little"))).integers(
         0, 2, (PROBES, width), dtype=np.int8
     )
-    return torch.from_numpy(bits).float() * 2 - 1
+    return bits.astype(np.float32) * 2 - 1
 
 
-def _cosine(a: Tensor, b: Tensor) -> float | None:
-    scale = float(a.double().norm() * b.double().norm())
-    return float((a.double() * b.double()).sum()) / scale if scale > _SILENT else None
+def _cosine(a: Floats, b: Floats) -> float | None:
+    left, right = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    scale = float(np.linalg.norm(left) * np.linalg.norm(right))
+    return float(left @ right) / scale if scale > _SILENT else None

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
-from huref.numerics.arrays import Array, float32
-from huref.numerics.tensors import float_tensor
+from huref.numerics.arrays import Array, Floats, float32
+from huref.numerics.rows import row_products
 
-Criterion = tuple[Tensor, ...]
-"""Matrices (n, d) whose rows belong to the same neurons: likeness is the product of the rows' cosines."""
+_LEAST_LENGTH = 1e-20
 
 
 @dataclass(frozen=True)
@@ -32,23 +31,24 @@ class Neurons:
         n_copies: how many experts the neurons are spread over; 1 in a dense block.
     """
 
-    acts: Tensor
-    ups: Tensor | None
-    downs: Tensor
+    acts: Floats
+    ups: Floats | None
+    downs: Floats
     n_copies: int = 1
 
     def __len__(self) -> int:
-        return self.acts.shape[0]
+        return len(self.acts)
 
-    def take(self, rows: Tensor) -> Neurons:
+    def take(self, rows: NDArray[np.int64]) -> Neurons:
         """Some of the neurons."""
         return Neurons(self.acts[rows], None if self.ups is None else self.ups[rows], self.downs[rows], self.n_copies)
 
     @property
-    def is_live(self) -> Tensor:
+    def is_live(self) -> NDArray[np.bool_]:
         """(n,) bool: no row of the neuron is zero (a pruned or masked neuron has no direction)."""
-        rows = [self.acts, self.downs] + ([] if self.ups is None else [self.ups])
-        return torch.stack([r.square().sum(1) > 0.5 for r in rows]).all(0)
+        parts = (self.acts, self.downs) if self.ups is None else (self.acts, self.downs, self.ups)
+        live: NDArray[np.bool_] = np.logical_and.reduce([row_products(part, part) > 0.5 for part in parts])
+        return live
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Heads:
         o: (h, e, d): row i of a head is what its i-th value writes.
     """
 
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    o: Tensor
+    q: Floats
+    k: Floats
+    v: Floats
+    o: Floats
 
 
 def read_neurons(weights: CanonicalWeights, layer: int) -> Neurons:
@@ -74,17 +74,12 @@ def read_neurons(weights: CanonicalWeights, layer: int) -> Neurons:
     Raises:
         NotFiniteError: NaN or infinity among them.
     """
-    block = weights.feed_forward(layer)
-    parts = {"gate": block.gate, "up": block.up, "down": block.down}
-    for name, tensor in parts.items():
-        if tensor is not None:
-            require_finite(float32(tensor), f"layers.{layer}.{name}", weights)
-    behind = _gain_behind(weights, f"layers.{layer}.post_feed_forward_norm")
-    down = float_tensor(block.down).T
-    downs = _rows(weights, down if behind is None else down * behind, None)
-    up = _rows(weights, float_tensor(block.up), block.gain)
-    gate = None if block.gate is None else _rows(weights, float_tensor(block.gate), block.gain)
-    n_copies = weights.architecture.n_experts if f"layers.{layer}.router" in weights else 1
+    block, at = weights.feed_forward(layer), f"layers.{layer}."
+    gate = None if block.gate is None else _rows(weights, _finite(weights, f"{at}gate", block.gate), block.gain)
+    up = _rows(weights, _finite(weights, f"{at}up", block.up), block.gain)
+    behind = _gain_behind(weights, f"{at}post_feed_forward_norm")
+    downs = _rows(weights, _finite(weights, f"{at}down", block.down).T, behind)
+    n_copies = weights.architecture.n_experts if f"{at}router" in weights else 1
     return Neurons(up if gate is None else gate, None if gate is None else up, downs, n_copies)
 
 
@@ -94,43 +89,49 @@ def read_heads(weights: CanonicalWeights, layer: int) -> Heads:
     Raises:
         NotFiniteError: NaN or infinity among them.
     """
-    block = weights.attention(layer)
-    for name, tensor in (("q", block.Wq), ("k", block.Wk), ("v", block.Wv), ("o", block.Wo)):
-        require_finite(float32(tensor), f"layers.{layer}.{name}", weights)
-    per_group = block.Wq.shape[0] // block.Wk.shape[0]
-    behind = _gain_behind(weights, f"layers.{layer}.post_attention_norm")
-    q = _head_gain(float_tensor(block.Wq), block.q_gain)
-    k = _head_gain(float_tensor(block.Wk), block.k_gain).repeat_interleave(per_group, 0)
-    v = float_tensor(block.Wv).repeat_interleave(per_group, 0)
-    o = float_tensor(block.Wo).transpose(1, 2)
-    o = o if behind is None else o * behind
+    block, at = weights.attention(layer), f"layers.{layer}."
+    Wq, Wk, Wv, Wo = (_finite(weights, f"{at}{name}", getattr(block, f"W{name}")) for name in "qkvo")
+    per_group = len(Wq) // len(Wk)
+    q, k = _head_gain(Wq, block.q_gain), _head_gain(Wk, block.k_gain)
+    behind = _gain_behind(weights, f"{at}post_attention_norm")
     return Heads(
-        *(_streamed(weights, m, g) for m, g in ((q, block.gain), (k, block.gain), (v, block.gain), (o, None)))
+        q=_streamed(weights, q, block.gain),
+        k=np.repeat(_streamed(weights, k, block.gain), per_group, axis=0),
+        v=np.repeat(_streamed(weights, Wv, block.gain), per_group, axis=0),
+        o=_streamed(weights, Wo.swapaxes(1, 2), behind),
     )
 
 
-def _rows(weights: CanonicalWeights, matrix: Tensor, gain: Array | None) -> Tensor:
+def _finite(weights: CanonicalWeights, name: str, stored: Array) -> Floats:
+    """A stored matrix in float32."""
+    values = float32(stored)
+    require_finite(values, name, weights)
+    return values
+
+
+def _rows(weights: CanonicalWeights, matrix: Floats, gain: Array | None) -> Floats:
     """(n, d) unit rows; a row without length stays zero."""
     rows = _streamed(weights, matrix, gain)
-    length = rows.norm(dim=1, keepdim=True)
-    unit: Tensor = torch.where(length > 1e-20, rows / length.clamp_min(1e-20), torch.zeros_like(rows))
+    length = np.sqrt(row_products(rows, rows))[:, None]
+    unit: Floats = rows * np.divide(1, length, out=np.zeros_like(length), where=length > _LEAST_LENGTH)
     return unit
 
 
-def _streamed(weights: CanonicalWeights, matrix: Tensor, gain: Array | None) -> Tensor:
-    rows = matrix if gain is None else matrix * float_tensor(gain)
+def _streamed(weights: CanonicalWeights, matrix: Floats, gain: Array | None) -> Floats:
+    """(..., d): a norm's gain folded, and without the direction that a LayerNorm subtracts."""
+    rows = matrix if gain is None else matrix * float32(gain)
     if weights.architecture.norm == "layer":
-        rows = rows - rows.mean(dim=-1, keepdim=True)
+        rows = rows - float32(rows.mean(axis=-1, keepdims=True, dtype=np.float64))
     return rows
 
 
-def _head_gain(heads: Tensor, gain: Array | None) -> Tensor:
+def _head_gain(heads: Floats, gain: Array | None) -> Floats:
     """A query or key norm's gain; the scale it undoes is free, as a head's likeness has unit length."""
-    return heads if gain is None else heads * float_tensor(gain).reshape(-1, heads.shape[1], 1)
+    return heads if gain is None else heads * float32(gain).reshape(-1, heads.shape[1], 1)
 
 
-def _gain_behind(weights: CanonicalWeights, name: str) -> Tensor | None:
+def _gain_behind(weights: CanonicalWeights, name: str) -> Array | None:
     """The gain on a branch's output, where the norm acts before the residual sum."""
     if name not in weights or weights.architecture.norm_after_residual:
         return None
-    return float_tensor(weights.read(name))
+    return weights.read(name)

@@ -14,12 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
 
-from huref.kinship.alignment.neurons import Criterion, Heads, Neurons
-from huref.numerics.products import has_fast_bfloat16
-from huref.numerics.tensors import product
+from huref.kinship.alignment.neurons import Heads, Neurons
+from huref.numerics.arrays import Array, Floats
+from huref.numerics.products import has_fast_bfloat16, product
+
+Criterion = tuple[Array, ...]
+"""Matrices (n, d) whose rows belong to the same neurons: likeness is the product of the rows' cosines."""
 
 MIN_NEURONS = 32
 """Fewer neurons than this say nothing."""
@@ -38,8 +42,8 @@ class Pairing:
 
     agreement: float
     chance: float
-    first: Tensor
-    second: Tensor
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
     is_back: bool = False
 
 
@@ -53,26 +57,26 @@ class Stack:
         n_copies: as in `Neurons`.
     """
 
-    acts: Tensor
-    ups: Tensor | None
-    downs: Tensor
-    is_live: Tensor
+    acts: Array
+    ups: Array | None
+    downs: Array
+    is_live: NDArray[np.bool_]
     n_copies: int
 
     @classmethod
-    def of(cls, layers: Sequence[Neurons], move: Callable[[Tensor], Tensor] = lambda rows: rows) -> Stack:
+    def of(cls, layers: Sequence[Neurons], move: Callable[[Floats], Floats] = lambda rows: rows) -> Stack:
         """Stack layers of equally many neurons, each carried into another stream first."""
 
-        def stacked(parts: Sequence[Tensor]) -> Tensor:
-            rows = torch.cat([move(part) for part in parts]) if len(parts) > 1 else move(parts[0])
-            return rows.to(torch.bfloat16) if has_fast_bfloat16() else rows
+        def stacked(parts: Sequence[Floats]) -> Array:
+            rows = np.concatenate([move(part) for part in parts]) if len(parts) > 1 else move(parts[0])
+            return rows.astype(ml_dtypes.bfloat16) if has_fast_bfloat16() else rows
 
         ups = [layer.ups for layer in layers if layer.ups is not None]
         return cls(
             stacked([layer.acts for layer in layers]),
             stacked(ups) if ups else None,
             stacked([layer.downs for layer in layers]),
-            torch.stack([layer.is_live for layer in layers]),
+            np.stack([layer.is_live for layer in layers]),
             layers[0].n_copies,
         )
 
@@ -109,7 +113,7 @@ def pair_layers(tested: Stack, candidates: Stack) -> list[list[Pairing]]:
         likeness = product(left[0], right[0].T)
         for A, B in zip(left[1:], right[1:], strict=True):
             likeness *= product(A, B.T)
-        best.append(likeness.view(layers, n, others, m).max(3).indices.permute(0, 2, 1))  # (i, j, n)
+        best.append(likeness.reshape(layers, n, others, m).argmax(axis=3).swapaxes(1, 2))  # (i, j, n)
     first, second = best
     fair = max(1, -(-tested.n_copies // candidates.n_copies))
     return [
@@ -118,10 +122,16 @@ def pair_layers(tested: Stack, candidates: Stack) -> list[list[Pairing]]:
     ]
 
 
-def _pairing(first: Tensor, second: Tensor, is_live: Tensor, n_candidates: int, fair: int) -> Pairing:
-    partners = first[(first == second) & is_live]
-    agreed = int(torch.bincount(partners, minlength=1).clamp_max(fair).sum())
+def _pairing(
+    first: NDArray[np.int64], second: NDArray[np.int64], is_live: NDArray[np.bool_], n_candidates: int, fair: int
+) -> Pairing:
+    agreed = _counted(first[(first == second) & is_live], fair)
     return Pairing(agreed / len(first), 1 / n_candidates, first, second)
+
+
+def _counted(partners: NDArray[np.int64], fair: int) -> int:
+    """How many partners there are when each counts `fair` times at most."""
+    return int(np.minimum(np.bincount(partners), fair).sum())
 
 
 def pair_heads(a: Heads, b: Heads) -> Pairing:
@@ -131,23 +141,26 @@ def pair_heads(a: Heads, b: Heads) -> Pairing:
         a: mapped into the residual stream of `b`; (h, e, d) each.
         b: (h', e', d).
     """
-    scores = []
-    for left, right in (("q", "k"), ("v", "o")):
-        A1, A2, B1, B2 = (getattr(x, name) for x in (a, b) for name in (left, right))
-        inner = _by_heads(A1, B1) * _by_heads(A2, B2)  # (h, h', e, e')
-        length = (_own(B1) * _own(B2)).sum((1, 2)).clamp_min(1e-30).sqrt()  # (h',), of the operator
-        scores.append(inner.sum((2, 3)) / length)
-    first, second = scores[0].argmax(1), scores[1].argmax(1)
-    counts = torch.bincount(first[first == second], minlength=1)
-    return Pairing(int(counts.clamp_max(1).sum()) / len(first), 1 / b.q.shape[0], first, second)
+    first, second = _likest(a.q, a.k, b.q, b.k), _likest(a.v, a.o, b.v, b.o)
+    return Pairing(_counted(first[first == second], 1) / len(first), 1 / len(b.q), first, second)
 
 
-def _by_heads(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of rows, (h, e, d) with (h', e', d) -> (h, h', e, e')."""
-    flat = product(a.flatten(0, 1), b.flatten(0, 1).T)
-    return flat.reshape(a.shape[0], a.shape[1], b.shape[0], b.shape[1]).transpose(1, 2)
+def _likest(A1: Floats, A2: Floats, B1: Floats, B2: Floats) -> NDArray[np.int64]:
+    """(h,) the head of B whose operator, sum of B1^T B2, is most alike to each head of A's."""
+    inner = _by_heads(A1, B1)  # (h, e, h', e')
+    inner *= _by_heads(A2, B2)
+    length = np.sqrt(np.maximum((_own(B1) * _own(B2)).sum(axis=(1, 2)), 1e-30))  # (h',), of the operator
+    found: NDArray[np.int64] = (inner.sum(axis=3).sum(axis=1) / length).argmax(axis=1)
+    return found
 
 
-def _own(heads: Tensor) -> Tensor:
+def _by_heads(a: Floats, b: Floats) -> Floats:
+    """Inner products of rows, (h, e, d) with (h', e', d) -> (h, e, h', e')."""
+    flat = product(a.reshape(-1, a.shape[2]), b.reshape(-1, b.shape[2]).T)
+    return flat.reshape(*a.shape[:2], *b.shape[:2])
+
+
+def _own(heads: Floats) -> Floats:
     """(h, e, e) Gram matrix of each head's rows."""
-    return heads @ heads.transpose(1, 2)
+    gram: Floats = heads @ heads.swapaxes(1, 2)
+    return gram

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from huref.kinship.alignment.aligned import AVERAGED, aligned_scores, operators, rotation_deviation
 from huref.kinship.alignment.layers import LayerPlan, match_layers, plan_layers
@@ -18,6 +18,7 @@ from huref.kinship.alignment.weights_map import weights_map
 from huref.kinship.record import LayerMatch
 from huref.model.model import Model
 from huref.model.tokens import MIN_TOKENS
+from huref.numerics.arrays import quietly
 from huref.progress import Progress, Report
 
 CLEAR = 0.5
@@ -74,6 +75,7 @@ class Relation:
         return null
 
 
+@quietly
 def relate(a: Model, b: Model, asked: tuple[int, ...] | None = None, report: Report | None = None) -> Relation | str:
     """Align two models and compare what is aligned.
 
@@ -234,15 +236,15 @@ def _both_ways(x: Neurons, y: Neurons, where: ResidualMap) -> Pairing:
     return max(there, replace(back, is_back=True), key=lambda found: found.agreement)
 
 
-def _in_place(paired: Pairing, rows: torch.Tensor) -> float | None:
+def _in_place(paired: Pairing, rows: NDArray[np.int64]) -> float | None:
     """Share of the agreeing neurons whose partner has their own number."""
     agreeing = paired.first == paired.second
-    return float((paired.first == rows)[agreeing].float().mean()) if bool(agreeing.any()) else None
+    return float((paired.first == rows)[agreeing].mean()) if agreeing.any() else None
 
 
 def _pair_heads(x: Heads, y: Heads, where: ResidualMap) -> float | None:
     """Agreement of the heads of two layers, both ways; None where there are too few to tell, or they are silent."""
-    is_silent = any(float(part.abs().max()) == 0.0 for heads in (x, y) for part in (heads.q, heads.o))
+    is_silent = not all(part.any() for heads in (x, y) for part in (heads.q, heads.o))
     if min(x.q.shape[0], y.q.shape[0]) < 2 or is_silent:
         return None
     there = pair_heads(Heads(*(where.forward(part) for part in (x.q, x.k, x.v, x.o))), y)
@@ -255,12 +257,12 @@ def _sample(layer: Neurons, n: int) -> Neurons:
     return layer if len(layer) <= n else layer.take(_sampled_rows(len(layer), n))
 
 
-def _sampled_rows(size: int, n: int) -> torch.Tensor:
+def _sampled_rows(size: int, n: int) -> NDArray[np.int64]:
     """At most n of `size` row numbers, ascending."""
     if size <= n:
-        return torch.arange(size)
+        return np.arange(size)
     dice = np.random.Generator(np.random.Philox(key=size))
-    return torch.from_numpy(np.sort(dice.choice(size, n, replace=False)))
+    return np.sort(dice.choice(size, n, replace=False))
 
 
 def _best_half(table: np.ndarray) -> float:

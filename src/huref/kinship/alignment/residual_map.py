@@ -7,17 +7,17 @@ rectangular where widths differ.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import TokenizerError
 from huref.model.finite import require_finite
 from huref.model.model import Model
 from huref.model.tokens import shared
-from huref.numerics.tensors import float_tensor
+from huref.numerics.arrays import Floats, float32
+from huref.numerics.rows import inner_product
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class ResidualMap:
         quality: cosine of the two sets of embedding rows after the map; None where there are none.
     """
 
-    R: Tensor | None
+    R: Floats | None
     method: str
     shared_tokens: int = 0
     quality: float | None = None
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Floats) -> Floats:
         """Rows (..., d_a) carried into B's stream."""
         return rows if self.R is None else rows @ self.R
 
-    def backward(self, rows: Tensor) -> Tensor:
+    def backward(self, rows: Floats) -> Floats:
         """Rows (..., d_b) carried into A's stream."""
         return rows if self.R is None else rows @ self.R.T
 
@@ -54,8 +54,8 @@ class SharedRows:
         n_tokens: K.
     """
 
-    A: Tensor
-    B: Tensor
+    A: Floats
+    B: Floats
     n_tokens: int
 
 
@@ -73,10 +73,10 @@ def shared_rows(a: Model, b: Model, n_tokens: int | None = None) -> SharedRows |
     sides = []
     has_outputs = all("unembedding" in m.weights and not m.weights.architecture.is_tied for m in (a, b))
     for model, chosen in zip((a, b), tokens, strict=True):
-        rows = [_prepared(model, float_tensor(model.weights.embedding(chosen.ids)))]
+        rows = [_prepared(model, float32(model.weights.embedding(chosen.ids)))]
         if has_outputs:
             rows.append(_prepared(model, _unembedding(model, chosen.ids)))
-        sides.append(torch.cat(rows))
+        sides.append(np.concatenate(rows))
     return SharedRows(sides[0], sides[1], len(tokens[0]))
 
 
@@ -93,34 +93,38 @@ def procrustes_map(rows: SharedRows) -> ResidualMap:
     return ResidualMap(R, "embeddings", rows.n_tokens, _cosine(rows.A @ R, rows.B))
 
 
-def polar(C: Tensor) -> Tensor:
+def polar(C: Floats) -> Floats:
     """The nearest matrix with orthonormal rows or columns, (m, n): U V^T of the singular value decomposition."""
-    U, _, Vh = torch.linalg.svd(C, full_matrices=False)
-    R: Tensor = U @ Vh
+    U, _, Vh = np.linalg.svd(C, full_matrices=False)
+    R: Floats = U @ Vh
     return R
 
 
-def _prepared(model: Model, rows: Tensor) -> Tensor:
+def _prepared(model: Model, rows: Floats) -> Floats:
     """Centred over tokens, projected for a LayerNorm, and of Frobenius norm 1."""
-    require_finite(rows.numpy(), "embedding", model.weights)
+    require_finite(rows, "embedding", model.weights)
     if model.weights.architecture.norm == "layer":
-        rows = rows - rows.mean(dim=1, keepdim=True)
-    centred = rows - rows.mean(dim=0, keepdim=True)
-    scaled: Tensor = centred / centred.norm().clamp_min(1e-30)
-    return scaled
+        rows = rows - float32(rows.mean(axis=1, keepdims=True, dtype=np.float64))
+    centred = rows - float32(rows.mean(axis=0, dtype=np.float64))
+    centred *= np.float32(1 / max(_length(centred), 1e-30))
+    return centred
 
 
-def _unembedding(model: Model, ids: np.ndarray) -> Tensor:
+def _unembedding(model: Model, ids: np.ndarray) -> Floats:
     """Rows of the output matrix with the final norm's gain folded in."""
     weights = model.weights
-    rows = float_tensor(weights.read("unembedding", ids))
+    rows = float32(weights.read("unembedding", ids))
     if "project_out" in weights:
-        rows = rows @ float_tensor(weights.read("project_out"))
+        rows = rows @ float32(weights.read("project_out"))
     if "final_norm" in weights and not weights.architecture.norm_after_residual:
-        rows = rows * float_tensor(weights.read("final_norm"))
+        rows = rows * float32(weights.read("final_norm"))
     return rows
 
 
-def _cosine(left: Tensor, right: Tensor) -> float:
-    scale = float(left.norm() * right.norm())
-    return float((left * right).sum()) / scale if scale else 0.0
+def _length(rows: Floats) -> float:
+    return math.sqrt(inner_product(rows, rows))
+
+
+def _cosine(left: Floats, right: Floats) -> float:
+    scale = _length(left) * _length(right)
+    return inner_product(left, right) / scale if scale else 0.0

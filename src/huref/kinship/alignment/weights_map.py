@@ -10,19 +10,24 @@ so that this stays a witness: pairing agreement under this map means what it mea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from huref.kinship.alignment.neurons import Neurons
 from huref.kinship.alignment.residual_map import ResidualMap, polar
-from huref.numerics.tensors import product
+from huref.numerics.arrays import Floats, float32
+from huref.numerics.products import product
+from huref.numerics.rows import row_products
 
 _QUANTILES, _EXTREMES = 48, 12
 _MOST_NEURONS = 3072
 _ROUNDS = 10
+_LEAST = 5e-19
+"""Half the square of the least distance that a runner-up may have."""
+
 _WIDE, _ROUNDS_WIDE = 2048, 3
 """Streams so wide that a round takes many seconds get fewer."""
 
@@ -39,9 +44,9 @@ def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | Non
     is_gated = all(layer.ups is not None for layer in (*a, *b))
     found = _partners(*([_signatures(layer, is_gated) for layer in side] for side in (a, b)))
     pairs = [(a[i], b[j]) for i, j, _ in found]
-    left = torch.cat([x.acts[match.rows] for (x, _), (_, _, match) in zip(pairs, found, strict=True)])
-    right = torch.cat([y.acts[match.columns] for (_, y), (_, _, match) in zip(pairs, found, strict=True)])
-    order = torch.cat([match.margin for _, _, match in found]).argsort(descending=True)
+    left = np.concatenate([x.acts[match.rows] for (x, _), (_, _, match) in zip(pairs, found, strict=True)])
+    right = np.concatenate([y.acts[match.columns] for (_, y), (_, _, match) in zip(pairs, found, strict=True)])
+    order = np.argsort(-np.concatenate([match.margin for _, _, match in found]), kind="stable")
     width = max(left.shape[1], right.shape[1])
     if len(order) < width // 2:
         return None
@@ -59,20 +64,20 @@ def _outstanding(layer: Neurons) -> Neurons:
     """Of a very wide layer the neurons that write most along what opens them: the same ones in kin, in any order."""
     if len(layer) <= _MOST_NEURONS:
         return layer
-    along = (layer.acts * layer.downs).sum(1).abs()
-    return layer.take(along.topk(_MOST_NEURONS).indices)
+    along = np.abs(row_products(layer.acts, layer.downs))
+    return layer.take(np.argsort(-along, kind="stable")[:_MOST_NEURONS])
 
 
 @dataclass(frozen=True)
 class _Match:
     """Neurons that are each other's nearest by signature, and how much nearer each is than the runner-up."""
 
-    rows: Tensor
-    columns: Tensor
-    margin: Tensor
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    margin: Floats
 
 
-def _partners(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[tuple[int, int, _Match]]:
+def _partners(a: Sequence[Floats], b: Sequence[Floats]) -> list[tuple[int, int, _Match]]:
     """For each layer of A, by its signatures, the layer of B that it is to be fitted with."""
     if len(a) == len(b):
         return [(i, i, _confident(x, b[i])) for i, x in enumerate(a)]
@@ -84,42 +89,70 @@ def _partners(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[tuple[int, int, 
     return found
 
 
-def _refit(pairs: Sequence[tuple[Neurons, Neurons]], R: Tensor) -> tuple[Tensor, float]:
+def _refit(pairs: Sequence[tuple[Neurons, Neurons]], R: Floats) -> tuple[Floats, float]:
     """Cross-covariance of mutually best partners under R, and their mean cosine; a neuron without one counts 0."""
-    C, total, count = torch.zeros_like(R), 0.0, 0
+    C, total, count = np.zeros_like(R), 0.0, 0
     for x, y in pairs:
         likeness = product(x.acts @ R, y.acts.T)
-        there, back = likeness.max(1).indices, likeness.max(0).indices
-        mutual = torch.nonzero(back[there] == torch.arange(len(there))).flatten()
-        weight = likeness[mutual, there[mutual]].clamp_min(0)
-        C += (x.acts[mutual] * weight[:, None] ** 2).T @ y.acts[there[mutual]]
-        total += float(weight.sum())
+        rows, columns = _mutual(likeness)
+        weight = np.maximum(likeness[rows, columns], 0)
+        C += (x.acts[rows] * weight[:, None] ** 2).T @ y.acts[columns]
+        total += float(weight.sum(dtype=np.float64))
         count += len(x)
     return C, total / max(1, count)
 
 
-def _signatures(layer: Neurons, is_gated: bool) -> Tensor:
+def _mutual(likeness: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns that are each other's best, by row; of equally good rows the first."""
+    there = likeness.argmax(axis=1)
+    best = np.take_along_axis(likeness, there[:, None], axis=1)[:, 0]
+    rows = np.flatnonzero(best == likeness.max(axis=0)[there])
+    _, first = np.unique(there[rows], return_index=True)
+    rows = rows[np.sort(first)]
+    return rows, there[rows]
+
+
+def _signatures(layer: Neurons, is_gated: bool) -> Floats:
     """(n, features): what no rearrangement changes of a neuron, each feature with mean 0 and variance 1."""
-    level = (torch.arange(_QUANTILES) + 0.5) / _QUANTILES
-    grams = [product(layer.acts, layer.acts.T)]
-    own = [(layer.acts * layer.downs).sum(1).abs()]
+    own = [np.abs(row_products(layer.acts, layer.downs))]
     if is_gated and layer.ups is not None:
-        grams.append(product(layer.ups, layer.ups.T) * product(layer.downs, layer.downs.T))
-        grams.append(product(layer.acts, layer.ups.T).abs())
-        own += [(layer.acts * layer.ups).sum(1).abs(), (layer.ups * layer.downs).sum(1)]
-    else:
-        grams.append(product(layer.acts, layer.downs.T))
+        own += [np.abs(row_products(layer.acts, layer.ups)), row_products(layer.ups, layer.downs)]
+    features = np.concatenate([*_sorted_angles(layer, is_gated), np.stack(own, axis=1)], axis=1)
+    features -= float32(features.mean(axis=0, dtype=np.float64))
+    features /= np.maximum(float32(features.std(axis=0, dtype=np.float64, ddof=1)), 1e-6)
+    return features
+
+
+def _sorted_angles(layer: Neurons, is_gated: bool) -> Iterator[Floats]:
+    """(n, places) each: quantiles and extremes of every neuron's angles with all others, of three kinds or two."""
     n = len(layer)
-    places = torch.cat((torch.arange(_EXTREMES), (level * n).long(), torch.arange(n - _EXTREMES, n))).clamp(0, n - 1)
-    sorted_angles = [gram.sort(1).values[:, places] for gram in grams]
-    features = torch.cat([*sorted_angles, *(o[:, None] for o in own)], dim=1)
-    return (features - features.mean(0)) / features.std(0).clamp_min(1e-6)
+    inside, ends = (2 * np.arange(_QUANTILES) + 1) * n // (2 * _QUANTILES), np.arange(_EXTREMES)
+    places = np.clip(np.concatenate([ends, inside, n - _EXTREMES + ends]), 0, n - 1)
+    for gram in _angles(layer, is_gated):
+        gram.sort(axis=1)
+        yield gram[:, places]
 
 
-def _confident(a: Tensor, b: Tensor) -> _Match:
-    distance = torch.cdist(a, b)
-    two = distance.topk(2, dim=1, largest=False)
-    there, back = two.indices[:, 0], distance.min(0).indices
-    mutual = torch.nonzero(back[there] == torch.arange(len(there))).flatten()
-    margin = 1 - two.values[mutual, 0] / two.values[mutual, 1].clamp_min(1e-9)
-    return _Match(mutual, there[mutual], margin)
+def _angles(layer: Neurons, is_gated: bool) -> Iterator[Floats]:
+    """(n, n) cosines between the neurons of a layer that signs leave alone."""
+    yield product(layer.acts, layer.acts.T)
+    if is_gated and layer.ups is not None:
+        both = product(layer.ups, layer.ups.T)
+        both *= product(layer.downs, layer.downs.T)
+        yield both
+        across = product(layer.acts, layer.ups.T)
+        yield np.abs(across, out=across)
+    else:
+        yield product(layer.acts, layer.downs.T)
+
+
+def _confident(a: Floats, b: Floats) -> _Match:
+    nearness = a @ b.T  # less half the squares of both lengths: half the squared distance, negative
+    nearness -= row_products(a, a)[:, None] / 2
+    nearness -= row_products(b, b) / 2
+    np.minimum(nearness, 0, out=nearness)
+    rows, columns = _mutual(nearness)
+    nearest = nearness[rows, columns]
+    nearness[rows, columns] = -np.inf
+    runner_up = np.minimum(nearness.max(axis=1)[rows], -_LEAST)
+    return _Match(rows, columns, 1 - np.sqrt(nearest / runner_up))
