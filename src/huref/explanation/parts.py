@@ -218,7 +218,7 @@ def rounding_of(weights: CanonicalWeights, name: str) -> float:
     """What a tensor's stored type rounds off, over its weights, both as root mean squares, from its first rows."""
     rows = float_tensor(weights.read(name, slice(0, min(weights.shape(name)[0], _SAMPLED_ROWS))))
     square = float(rows.square().mean())
-    return float(rounding_square(rows, weights.stored_dtype(name)).mean() / square) ** 0.5 if square else 0.0
+    return float(rounding_square(rows.numpy(), weights.stored_dtype(name)).mean() / square) ** 0.5 if square else 0.0
 
 
 def _reader(weights: CanonicalWeights, name: str, stored: Array, norm: str, gain: Array | None) -> Tensor:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.numerics.arrays import Floats, float32, quietly
 from huref.numerics.rounding import within_rounding
-from huref.numerics.tensors import float_tensor
+from huref.numerics.rows import inner_product
 
 _BLOCK_ELEMENTS = 1 << 24
 
@@ -28,14 +27,14 @@ class Moments:
     n_equal: int = 0
     n_within_rounding: int = 0
 
-    def add(self, a: Tensor, b: Tensor, rounds: Tensor) -> None:
-        """Take in one block; `rounds` marks the values that agree within rounding."""
-        self.dot += float(torch.dot(a, b))
-        self.square_a += float(torch.dot(a, a))
-        self.square_b += float(torch.dot(b, b))
-        self.n_values += a.numel()
-        self.n_equal += int((a == b).sum())
-        self.n_within_rounding += int(rounds.sum())
+    def add(self, a: Floats, b: Floats, types: tuple[str, str]) -> None:
+        """Take in one block of two tensors of these stored types."""
+        self.dot += inner_product(a, b)
+        self.square_a += inner_product(a, a)
+        self.square_b += inner_product(b, b)
+        self.n_values += a.size
+        self.n_equal += int(np.count_nonzero(a == b))
+        self.n_within_rounding += int(np.count_nonzero(within_rounding(a, b, types)))
 
     @property
     def cosine(self) -> float:
@@ -77,6 +76,7 @@ class ParameterComparison:
         return not self.skipped and self.total.n_values > 0 and self.worst_rounding >= 0.99
 
 
+@quietly
 def compare_parameters(
     a: CanonicalWeights, b: CanonicalWeights, report: Callable[[int, int], None] | None = None
 ) -> ParameterComparison:
@@ -106,19 +106,19 @@ def _add_tensor(result: ParameterComparison, a: CanonicalWeights, b: CanonicalWe
     tensor = Moments()
     types = (a.stored_dtype(name), b.stored_dtype(name))
     for block_a, block_b in _blocks(a, b, name):
-        require_finite(block_a.numpy(), name, a)
-        require_finite(block_b.numpy(), name, b)
-        tensor.add(block_a.flatten(), block_b.flatten(), within_rounding(block_a, block_b, types))
+        require_finite(block_a, name, a)
+        require_finite(block_b, name, b)
+        tensor.add(block_a, block_b, types)
     for item in ("dot", "square_a", "square_b", "n_values", "n_equal", "n_within_rounding"):
         setattr(result.total, item, getattr(result.total, item) + getattr(tensor, item))
     if tensor.n_values:
         result.worst_rounding = min(result.worst_rounding, tensor.n_within_rounding / tensor.n_values)
 
 
-def _blocks(a: CanonicalWeights, b: CanonicalWeights, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+def _blocks(a: CanonicalWeights, b: CanonicalWeights, name: str) -> Iterator[tuple[Floats, Floats]]:
     shape = a.shape(name)
     per_row = int(np.prod(shape[1:], dtype=np.int64)) or 1
     step = max(1, _BLOCK_ELEMENTS // per_row)
     for start in range(0, shape[0], step):
         rows = slice(start, min(start + step, shape[0]))
-        yield float_tensor(a.read(name, rows)), float_tensor(b.read(name, rows))
+        yield float32(a.read(name, rows)), float32(b.read(name, rows))

@@ -6,10 +6,15 @@ off. Floating types round relative to the value; block-quantised ones relative t
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from huref.numerics.arrays import Floats
 
 _BLOCK = 32
+_CHUNK = 1 << 14
+"""Values that are compared at a time, whole blocks: few enough to stay in the cache."""
+
 _SLACK = 1.1
 """Scales of quantised blocks are rounded themselves (to float16, or to 4 to 8 bits)."""
 
@@ -28,55 +33,64 @@ _SMALLEST = {"F16": 2.0**-25, "F8_E4M3": 2.0**-10, "F8_E5M2": 2.0**-17}
 _BITS = {"I8": 8, "U8": 8, "TQ1_0": 1.58, "TQ2_0": 1.58, "MXFP4": 3, "NVFP4": 3}
 
 
-def within_rounding(a: Tensor, b: Tensor, types: tuple[str, str]) -> Tensor:
-    """Which values of two equal-shaped float32 tensors agree within the rounding of their stored types.
+def within_rounding(a: Floats, b: Floats, types: tuple[str, str]) -> NDArray[np.bool_]:
+    """Which values of two equal-shaped float32 arrays agree within the rounding of their stored types.
 
     Returns:
-        Flat boolean tensor.
+        Flat boolean array.
     """
-    first, second = a.flatten(), b.flatten()
-    bound = torch.zeros_like(first)
-    for kind in types:
-        bound += _bound(first, second, kind)
-    agrees: Tensor = (first - second).abs() <= bound
+    first, second = a.reshape(-1), b.reshape(-1)
+    agrees = np.empty(first.shape, np.bool_)
+    for start in range(0, len(first), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        x, y = first[here], second[here]
+        largest = np.maximum(np.abs(x), np.abs(y))
+        bound = _bound(largest, types[0])
+        bound += _bound(largest, types[1])
+        np.less_equal(np.abs(x - y), bound, out=agrees[here])
     return agrees
 
 
-def rounding_bound(values: Tensor, kind: str) -> Tensor:
+def rounding_bound(values: Floats, kind: str) -> Floats:
     """How far each value may lie from the number it was rounded from: flat float32, 0 where nothing is known."""
-    flat = values.flatten()
-    return _bound(flat, flat, kind)
+    return _bound(np.abs(values.reshape(-1)), kind)
 
 
-def rounding_square(values: Tensor, kind: str) -> Tensor:
+def rounding_square(values: Floats, kind: str) -> Floats:
     """Expected square of each value's rounding error, flat: a third of half a step squared, as if spread evenly.
 
     A floating value's half step follows its exponent; a block's follows the block's largest value.
     """
     if kind in _RELATIVE:
-        exponent = torch.frexp(values.flatten())[1]
-        half_step = torch.ldexp(torch.ones(exponent.shape), exponent) * (_RELATIVE[kind] / 2)
-        return half_step.square() / 3
-    return (rounding_bound(values, kind) / _SLACK).square() / 3
+        _, exponent = np.frexp(values.reshape(-1))
+        half_step: Floats = np.ldexp(np.float32(_RELATIVE[kind] / 2), exponent)
+    else:
+        half_step = rounding_bound(values, kind)
+        half_step /= _SLACK
+    half_step *= half_step
+    half_step /= 3
+    return half_step
 
 
-def _bound(a: Tensor, b: Tensor, kind: str) -> Tensor:
-    largest = torch.maximum(a.abs(), b.abs())
+def _bound(sizes: Floats, kind: str) -> Floats:
+    """How far values of these sizes may lie from what they were rounded from; `sizes` (n,) begins with a block."""
     if kind in _RELATIVE:
-        return largest * _RELATIVE[kind] + _SMALLEST.get(kind, 0.0)
+        bound: Floats = sizes * np.float32(_RELATIVE[kind])
+        bound += np.float32(_SMALLEST.get(kind, 0.0))
+        return bound
     bits = _bits(kind)
     if bits < _FEWEST_BITS:
-        return torch.zeros_like(largest)
-    return _SLACK * _half_steps(largest, bits)
+        return np.zeros_like(sizes)
+    return _half_steps(sizes, bits)
 
 
-def _half_steps(largest: Tensor, bits: float) -> Tensor:
+def _half_steps(sizes: Floats, bits: float) -> Floats:
     """Half a quantisation step for each value: its block spans at most [-max, max] in 2^bits - 1 steps."""
-    n_values = largest.numel()
-    padded = torch.nn.functional.pad(largest, (0, -n_values % _BLOCK)).view(-1, _BLOCK)
-    steps = padded.amax(dim=1) / (2.0**bits - 1.0)
-    spread: Tensor = steps.repeat_interleave(_BLOCK)
-    return spread[:n_values]
+    starts = np.arange(0, len(sizes), _BLOCK)
+    largest: Floats = np.maximum.reduceat(sizes, starts) if len(sizes) else sizes
+    steps = largest * np.float32(_SLACK / (2.0**bits - 1.0))
+    spread: Floats = np.repeat(steps, _BLOCK)[: len(sizes)]
+    return spread
 
 
 def _bits(kind: str) -> float:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from huref.model.finite import require_finite
+from huref.numerics.arrays import Floats, quietly
 from huref.numerics.rounding import rounding_bound, rounding_square
 from huref.parentage.members import Family
 
@@ -91,6 +91,7 @@ class InnerProducts:
         return found
 
 
+@quietly
 def gather(family: Family, report: Callable[[int, int], None] | None = None) -> InnerProducts:
     """Stream every compared tensor of every model once; memory is a block of each.
 
@@ -135,7 +136,7 @@ class _Tensor:
         self.sums = np.zeros((2, n_models, n_models))
         self.runs = _runs(name, self.n_rows * self.per_row, total)
         self.kinds: list[str] = []
-        self.values: list[Tensor] = []
+        self.values: list[Floats] = []
         per_model = _BLOCK_ELEMENTS // n_models
         self.step = max(1, per_model // max(1, self.per_row) // _RUN) * _RUN
 
@@ -145,35 +146,35 @@ class _Tensor:
         self.kinds = [member.stored_dtype(self.name) for member in everyone]
         for start in range(0, self.n_rows, self.step):
             rows = slice(start, min(start + self.step, self.n_rows))
-            block = torch.empty(len(everyone), rows.stop - start, self.per_row)
+            block = np.empty((len(everyone), rows.stop - start, self.per_row), np.float32)
             for i, member in enumerate(everyone):
-                block[i] = member.read(self.name, rows).view(rows.stop - start, self.per_row)
-                require_finite(block[i].numpy(), member.own_name(self.name), member.weights)
+                block[i] = member.read(self.name, rows).reshape(block.shape[1:])
+                require_finite(block[i], member.own_name(self.name), member.weights)
             self.values.append(self._sampled(block, start))
-            block[:-1] -= block[-1].clone()
+            block[:-1] -= block[-1]
             for half in (0, 1):
-                self.sums[half] += _products(block[:, half::2].flatten(1))
+                self.sums[half] += _products(block[:, half::2].reshape(len(everyone), -1))
 
-    def sample(self) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self) -> tuple[Floats, Floats]:
         """Values and rounding bounds of the sampled entries, (k + 1, s) each."""
-        values = torch.cat(self.values, dim=1)
+        values = np.concatenate(self.values, axis=1)
         bounds = [rounding_bound(row, kind) for row, kind in zip(values, self.kinds, strict=True)]
-        return values.numpy(), torch.stack(bounds).numpy()
+        return values, np.stack(bounds)
 
     def rounding(self) -> np.ndarray:
         """(k + 1,) expected square of the whole tensor's rounding error, from the sample's mean."""
-        values = torch.cat(self.values, dim=1)
+        values = np.concatenate(self.values, axis=1)
         if not values.shape[1]:
             return np.zeros(len(values))
-        means = [float(rounding_square(v, kind).double().mean()) for v, kind in zip(values, self.kinds, strict=True)]
-        return np.array(means) * self.n_rows * self.per_row
+        squares = (rounding_square(row, kind) for row, kind in zip(values, self.kinds, strict=True))
+        return np.array([float(square.mean(dtype=np.float64)) for square in squares]) * self.n_rows * self.per_row
 
-    def _sampled(self, block: Tensor, start: int) -> Tensor:
+    def _sampled(self, block: Floats, start: int) -> Floats:
         """The block's part of the sample, (k + 1, entries)."""
-        first, size = start * self.per_row, block[0].numel()
+        first, size = start * self.per_row, block[0].size
         inside = self.runs[(self.runs >= first) & (self.runs + _RUN <= first + size)] - first
-        entries = torch.from_numpy((inside[:, None] + np.arange(_RUN)).ravel())
-        return block.flatten(1)[:, entries]
+        entries = (inside[:, None] + np.arange(_RUN)).ravel()
+        return block.reshape(len(block), -1)[:, entries]
 
 
 def _runs(name: str, n_values: int, total: int) -> np.ndarray:
@@ -185,14 +186,14 @@ def _runs(name: str, n_values: int, total: int) -> np.ndarray:
     return chosen.astype(np.int64) * _RUN
 
 
-def _products(rows: Tensor) -> np.ndarray:
+def _products(rows: Floats) -> NDArray[np.float64]:
     """`rows @ rows.T` of (m, n) float32, in float64.
 
     A float32 sum depends on the order in which a processor adds, and moves weights by 1e-7: with another order of
     the candidates, or on another machine.
     """
-    total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    total = np.zeros((len(rows), len(rows)))
     for start in range(0, rows.shape[1], _CHUNK):
-        wide = rows[:, start : start + _CHUNK].double()
-        total.addmm_(wide, wide.T)
-    return np.asarray(total.numpy())
+        wide = rows[:, start : start + _CHUNK].astype(np.float64)
+        total += wide @ wide.T
+    return total

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import HurefError, UsageError
 from huref.fingerprints.file import is_fingerprint
@@ -17,7 +15,7 @@ from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import float_tensor
+from huref.numerics.arrays import Floats, float32
 
 _PROBED_ROWS = 64
 
@@ -43,9 +41,9 @@ class Member:
         _, layer, role = name.split(".", 2)
         return f"layers.{self.layers[int(layer)]}.{role}"
 
-    def read(self, name: str, rows: slice) -> Tensor:
+    def read(self, name: str, rows: slice) -> Floats:
         """Rows of the tensor that stands for one of the child's, float32."""
-        return float_tensor(self.weights.read(self.own_name(name), rows))
+        return float32(self.weights.read(self.own_name(name), rows))
 
     def stored_dtype(self, name: str) -> str:
         """The stored type of the tensor that stands for one of the child's."""
@@ -207,10 +205,8 @@ def _lined_up(child: Member, other: Member) -> Member:
     depths = [m.weights.geometry.n_layers for m in (child, other)]
     if depths[0] == depths[1] or 0 in depths or not _has_equal_probes(child, other):
         return other
-    probes = [
-        torch.stack([_probe(m.weights, i) for i in range(n)]) for m, n in zip((child, other), depths, strict=True)
-    ]
-    best = (probes[0] @ probes[1].T).argmax(dim=1)
+    probes = [np.stack([_probe(m.weights, i) for i in range(n)]) for m, n in zip((child, other), depths, strict=True)]
+    best = (probes[0] @ probes[1].T).argmax(axis=1)
     return Member(other.name, other.weights, tuple(int(i) for i in best))
 
 
@@ -219,13 +215,14 @@ def _has_equal_probes(child: Member, other: Member) -> bool:
     return all(name in m.weights for m in (child, other)) and child.weights.shape(name) == other.weights.shape(name)
 
 
-def _probe(weights: CanonicalWeights, layer: int) -> Tensor:
+def _probe(weights: CanonicalWeights, layer: int) -> Floats:
     """Some rows of a layer's feed-forward input matrix as one vector of length 1."""
     name = f"layers.{layer}.up"
     n = weights.shape(name)[0]
     rows = np.unique(np.linspace(0, n - 1, min(n, _PROBED_ROWS)).astype(np.int64))
-    vector = float_tensor(weights.read(name, rows)).flatten()
-    return torch.nn.functional.normalize(vector, dim=0)
+    vector = float32(weights.read(name, rows)).ravel()
+    unit: Floats = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    return unit
 
 
 def _depth_notes(members: Sequence[Member]) -> list[str]:
