@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 Fit = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
@@ -63,7 +62,7 @@ def simplex(G: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
     part = G[np.ix_(chosen, chosen)]
     A = _root(part / max(float(np.trace(part)) / len(chosen), np.finfo(float).tiny))
     rows = np.vstack([A, np.ones(len(chosen))])
-    u, _ = nnls(rows, np.append(np.zeros(len(A)), 1.0))
+    u = _nnls(rows, np.append(np.zeros(len(A)), 1.0))
     a = np.zeros(len(G))
     a[list(chosen)] = u / u.sum()
     return a
@@ -145,6 +144,14 @@ def _shares(halves: np.ndarray, chosen: Sequence[int], base: int | None, fit: Fi
     return shares
 
 
+def _nnls(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`min |A u - b|` over u >= 0."""
+    from scipy.optimize import nnls  # heavy, and only where a merge is fitted
+
+    u: np.ndarray = nnls(A, b)[0]
+    return u
+
+
 def _non_negative(H: np.ndarray, g: np.ndarray) -> np.ndarray:
     """`min w H w - 2 g w` over w >= 0."""
     if not len(g):
@@ -153,7 +160,7 @@ def _non_negative(H: np.ndarray, g: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(H / np.outer(scale, scale))
     kept = values > 1e-10 * max(values[-1], np.finfo(float).tiny)
     roots = np.sqrt(values[kept])
-    solved, _ = nnls(roots[:, None] * vectors[:, kept].T, vectors[:, kept].T @ (g / scale) / roots)
+    solved = _nnls(roots[:, None] * vectors[:, kept].T, vectors[:, kept].T @ (g / scale) / roots)
     weights: np.ndarray = solved / scale
     return weights
 
