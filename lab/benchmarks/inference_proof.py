@@ -23,14 +23,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from huref.demo import differentiable
 from huref.demo.bundled import bundled_model
 from huref.demo.demonstration import encode
-from huref.demo.fine_tuning import standard_library_text
+from huref.demo.training_text import standard_library_text
 from huref.forward.checkpoint_writer import tokenizer_files
 from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_tensor
 from huref.proof.inference.commitment import commit_model, parse_commitment, parse_opening
 from huref.proof.inference.model import IntegerModel, Run, exact_product, run_model
 from huref.proof.inference.precision import PRECISIONS, Precision, Scales
@@ -122,14 +124,14 @@ def agreement(count: int, length: int) -> None:
     """Print the table."""
     llama, (model, tokenizer) = load_floats(), load()
     texts = passages(tokenizer, count, length)
+    wanted = [logits(llama, np.array([ids]))[0] for ids in texts]
+    tensors = llama.with_each(as_tensor)
     with torch.inference_mode():
-        wanted = [logits(llama, torch.tensor([ids]))[0].numpy() for ids in texts]
         floats = {
-            name: [logits(kind, torch.tensor([ids]))[0].double().numpy() for ids in texts]
-            for name, kind in (
-                ("torch, float32", llama.with_each(torch.Tensor.float)),
-                ("torch, bfloat16", llama.with_each(torch.Tensor.bfloat16)),
-            )
+            f"torch, {name}": [
+                differentiable.logits(tensors, torch.tensor([ids]), dtype)[0].double().numpy() for ids in texts
+            ]
+            for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
         }
     spread = np.concatenate(wanted).std()
     print(f"{count} passages of {length} tokens, {count * length} positions; logits spread {spread:.2f}")

@@ -20,17 +20,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from attacks import SCORES, called, scores
 from huref.demo.demonstration import encode
-from huref.demo.fine_tuning import standard_library_text
+from huref.demo.training_text import standard_library_text
 from huref.files.atomic import write_atomically
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.forward.decoder import Decoder, load_decoder
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
+from huref.numerics.tensors import as_array, as_tensor
 from huref_lab.bench.training_attack import (
     TrainingOptions,
     held_out_loss,
@@ -80,9 +82,10 @@ def plan(options: TrainingOptions) -> Iterator[Attack]:
 
 
 def read(reference: str) -> tuple[Decoder, dict[str, bytes]]:
-    """A Llama and its tokenizer."""
+    """A Llama of tensors, and its tokenizer."""
     with open_checkpoint(reference) as checkpoint:
-        return load_decoder(open_weights(checkpoint), torch.float32), tokenizer_files(checkpoint)
+        base = load_decoder(open_weights(checkpoint), np.float32).with_each(as_tensor)
+        return base, tokenizer_files(checkpoint)
 
 
 def row(
@@ -93,7 +96,7 @@ def row(
     model = attack.start(base)
     if attack.options is not None:
         model = train_away(model, base, tokens, attack.options).model
-    made = write_checkpoint(model, work / "attacked", files)
+    made = write_checkpoint(model.with_each(as_array), work / "attacked", files)
     loss = held_out_loss(model, held_out)
     found = {"attack": attack.name, "loss": loss, **scores(reference, str(made), ["all"])}
     print(f"{attack.name}: {found} ({time.perf_counter() - start:.0f} s)", file=sys.stderr, flush=True)
@@ -126,7 +129,7 @@ def main() -> None:
     torch.manual_seed(0)
     base, files = read(asked.model)
     options = TrainingOptions(steps=asked.steps, batch=asked.batch, learning_rate=asked.rate)
-    tokens = encode(files, standard_library_text(CHARACTERS))
+    tokens = torch.from_numpy(encode(files, standard_library_text(CHARACTERS)))
     held_out = held_out_text(tokens, options)
     said = (
         f"Training attacks on {called(asked.model)}: {asked.steps} steps of "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huref.attacks import KINDS, apply, logit_error
-from huref.demo.demonstration import DEMO_KINDS
+from huref.demo.options import DEMO_KINDS
 from huref.fingerprints.factors import Factors, exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import bilinear, centred, token_embeddings
@@ -18,9 +18,10 @@ from huref.forward.decoder import Decoder
 from huref.forward.passes import logits
 from huref.kinship.correlation import pearson
 from huref.model.arch.weights import CanonicalWeights
+from huref.numerics.arrays import float32
 from kit.llamas import as_weights, tiny_llama
 
-IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7, 9, 3]])
+IDS = np.array([[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7, 9, 3]])
 CANONICAL, PAPER = Recipe(), Recipe(name="paper")
 ATTACKS = tuple(
     name
@@ -47,14 +48,15 @@ def test_every_attack_keeps_the_function_and_changes_the_weights(kind: str, is_t
     model = tiny_llama(seed % 7, is_tied=is_tied)
     attacked = apply(model, (kind,), seed).model
     assert logit_error(logits(model, IDS), logits(attacked, IDS)) < 1e-9
-    assert any(not torch.equal(t, attacked.tensors[name]) for name, t in model.tensors.items())
+    assert any(not np.array_equal(t, attacked.tensors[name]) for name, t in model.tensors.items())
 
 
 def test_float32_keeps_the_logits_a_hundred_times_better_than_the_demo_demands() -> None:
     model = tiny_llama()
-    attacked = apply(model.with_each(torch.Tensor.float), DEMO_KINDS, 1).model
-    assert attacked.dtype == torch.float32
-    assert logit_error(logits(model, IDS), logits(attacked, IDS, torch.float64)) < 1e-5
+    attacked = apply(model.with_each(float32), DEMO_KINDS, 1).model
+    assert attacked.dtype == np.float32
+    assert {tensor.dtype for tensor in attacked.tensors.values()} == {attacked.dtype}
+    assert logit_error(logits(model, IDS), logits(attacked, IDS, np.float64)) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
@@ -84,7 +86,7 @@ def _score(a: Decoder, b: Decoder, term: str) -> float:
 
 def _term(weights: CanonicalWeights, term: str) -> Factors:
     recipe = PAPER if term.startswith("paper/") else CANONICAL
-    X = token_embeddings(weights, torch.arange(400).numpy(), recipe)
+    X = token_embeddings(weights, np.arange(400), recipe)
     if term == "ffn_exact":
         return exact_ffn(weights, 1, X, recipe)
     return factors(bilinear(weights, 1, term.removeprefix("paper/"), recipe), X if recipe is PAPER else centred(X))

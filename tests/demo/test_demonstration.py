@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from huref.attacks import Outcome, logit_error
 from huref.demo import demonstration
 from huref.demo.bundled import bundled_model
-from huref.demo.demonstration import DemoOptions, encode, run_demo
-from huref.demo.fine_tuning import TuneOptions, fine_tune, standard_library_text
+from huref.demo.demonstration import encode, run_demo
+from huref.demo.fine_tuning import fine_tune
+from huref.demo.options import DemoOptions, TuneOptions
 from huref.demo.requantisation import requantise
+from huref.demo.training_text import standard_library_text
 from huref.errors import InconclusiveError, MissingFileError, OutputError, UsageError
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.forward.decoder import Decoder, load_decoder
@@ -25,11 +26,12 @@ from huref.kinship.record import CompareOptions
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.model.tokens import load_vocabulary
+from huref.numerics.arrays import float32
 from kit.llamas import tiny_llama, write_tiny_gguf
 
 pytestmark = pytest.mark.training
 
-IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+IDS = np.array([[3, 1, 4, 1, 5, 9, 2, 6]])
 QUICK = TuneOptions(steps=3, batch=2, length=32, learning_rate=1e-3)
 
 
@@ -40,13 +42,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _load(path: Path) -> Decoder:
     with open_checkpoint(path) as checkpoint:
-        return load_decoder(open_weights(checkpoint), torch.float32)
+        return load_decoder(open_weights(checkpoint), np.float32)
 
 
 def test_the_tokenizer_made_from_gguf_is_the_same_vocabulary(source: Path, tmp_path: Path) -> None:
     with open_checkpoint(source) as checkpoint:
         files, before = tokenizer_files(checkpoint), load_vocabulary(checkpoint)
-        model = load_decoder(open_weights(checkpoint), torch.float32)
+        model = load_decoder(open_weights(checkpoint), np.float32)
     folder = write_checkpoint(model, tmp_path / "copy", files)
     with open_checkpoint(folder) as checkpoint:
         after = load_vocabulary(checkpoint)
@@ -70,7 +72,7 @@ def test_a_checkpoint_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path
     for seed in (0, 1):
         write_checkpoint(tiny_llama(seed), tmp_path / "model", {})
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert torch.equal(_load(tmp_path / "model").tensors["embedding"], tiny_llama(1).tensors["embedding"].float())
+    assert np.array_equal(_load(tmp_path / "model").tensors["embedding"], float32(tiny_llama(1).tensors["embedding"]))
 
 
 def test_a_place_that_cannot_be_written_is_an_output_error(source: Path, tmp_path: Path) -> None:
@@ -104,18 +106,18 @@ def test_a_requantised_copy_is_recognised_as_one(source: Path, tmp_path: Path) -
 
 
 def test_a_fine_tune_lowers_the_loss_and_leaves_its_parent_alone() -> None:
-    model = tiny_llama().with_each(torch.Tensor.float)
-    tokens = torch.arange(400).repeat(20)
+    model = tiny_llama().with_each(float32)
+    tokens = np.tile(np.arange(400), 20)
     options = TuneOptions(steps=10, batch=4, length=32, learning_rate=5e-3)
     first, again = (fine_tune(model, tokens, options) for _ in range(2))
     assert first.loss_after < first.loss_before - 0.5
-    assert torch.equal(model.tensors["embedding"], tiny_llama().tensors["embedding"].float())
-    assert all(torch.equal(t, again.model.tensors[name]) for name, t in first.model.tensors.items())
+    assert np.array_equal(model.tensors["embedding"], float32(tiny_llama().tensors["embedding"]))
+    assert all(np.array_equal(t, again.model.tensors[name]) for name, t in first.model.tensors.items())
 
 
 def test_too_little_text_is_refused() -> None:
     with pytest.raises(UsageError, match="too little text"):
-        fine_tune(tiny_llama().with_each(torch.Tensor.float), torch.arange(100), QUICK)
+        fine_tune(tiny_llama().with_each(float32), np.arange(100), QUICK)
 
 
 def test_the_training_text_is_python_source() -> None:

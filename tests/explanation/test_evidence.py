@@ -24,6 +24,7 @@ from huref.explanation.evidence_file import evidence_bytes
 from huref.explanation.recovering import explain_opened
 from huref.explanation.transform import Checked, Explanation, LayerTransform, Share
 from huref.forward.decoder import Decoder
+from huref.forward.safetensors_writer import write_safetensors
 from huref.model.model import Model
 from kit.command_line import Outcome
 from kit.explanations import VOCABULARY, attacked, family, opened, upcycled
@@ -347,15 +348,10 @@ def test_absent_layers_are_named() -> None:
 
 def write(folder: Path, decoder: Decoder) -> Path:
     """A checkpoint folder with a tokenizer whose numbers follow the decoder's."""
-    from safetensors.torch import save_file
-
     layout, _ = family("llama")
     folder.mkdir()
-    import torch
-
-    stored = stored_tensors(layout, decoder, torch.float32)
-    save_file({name: tensor.contiguous() for name, tensor in stored.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(stored_config(layout, decoder, torch.float32)))
+    write_safetensors(folder / "model.safetensors", stored_tensors(layout, decoder, np.float32))
+    (folder / "config.json").write_text(json.dumps(stored_config(layout, decoder, np.float32)))
     files = {"tokenizer.json": tokenizer_json(VOCABULARY).encode()}
     (folder / "tokenizer.json").write_bytes(renumber_files(files, new_ids(decoder))["tokenizer.json"])
     return folder

@@ -6,7 +6,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,13 +40,13 @@ def explain(name: str, kinds: str, seed: int = 3) -> Explanation:
 
 
 def tensors(decoder: Decoder, role: str, layer: int = 0) -> np.ndarray:
-    return decoder.tensors[f"layers.{layer}.{role}"].numpy()
+    return decoder.tensors[f"layers.{layer}.{role}"]
 
 
-def random_orders(kind: str, seed: int, n: int, n_layers: int) -> list[torch.Tensor]:
+def random_orders(kind: str, seed: int, n: int, n_layers: int) -> list[np.ndarray]:
     """What an attack draws for every layer."""
     dice = dice_for(kind, seed)
-    return [torch.randperm(n, generator=dice) for _ in range(n_layers)]
+    return [dice.permutation(n) for _ in range(n_layers)]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -136,7 +135,7 @@ def test_the_planted_maps_of_heads_are_found(name: str) -> None:
 
 def _head_gain(model: Decoder, layer: int, e: int) -> np.ndarray:
     gain = model.tensors.get(f"layers.{layer}.q_norm")
-    return np.ones((1, e, 1)) if gain is None else gain.numpy().reshape(-1, e, 1)
+    return np.ones((1, e, 1)) if gain is None else gain.reshape(-1, e, 1)
 
 
 @settings(max_examples=3)
@@ -145,14 +144,14 @@ def test_the_planted_order_and_signs_of_the_stream_are_found(seed: int) -> None:
     before, after = family("llama")[1], attacked("llama", "permute_residual+flip_residual", seed)
     found = explain("llama", "permute_residual+flip_residual+permute_neurons", seed)
     assert found.residual.kind == "signed permutation"
-    old, new = before.tensors["embedding"].numpy(), after.tensors["embedding"].numpy()
+    old, new = before.tensors["embedding"], after.tensors["embedding"]
     assert np.array_equal(old[:, found.residual.axis] * found.residual.sign, new)
 
 
 def test_the_planted_rotation_and_scale_are_found() -> None:
     before, after = family("llama")[1], attacked("llama", "rotate_residual+scale_residual")
     found = explain("llama", "rotate_residual+scale_residual")
-    old, new = before.tensors["embedding"].numpy(), after.tensors["embedding"].numpy()
+    old, new = before.tensors["embedding"], after.tensors["embedding"]
     assert np.allclose(old @ found.residual.rotation * found.residual.scale, new, atol=1e-4)
 
 
@@ -225,7 +224,7 @@ def test_an_upcycled_mixture_is_one_dense_block_again_and_again() -> None:
 
 def test_pruned_neurons_and_heads_leave_the_others_their_partners() -> None:
     stored, config = state("llama")
-    kept, heads = torch.arange(0, 48).reshape(4, 12)[:3].flatten().flip(0), torch.arange(16, 32)
+    kept, heads = np.arange(0, 48).reshape(4, 12)[:3].ravel()[::-1], np.arange(16, 32)
     pruned = {}
     for name, tensor in stored.items():
         if "gate_proj" in name or "up_proj" in name:
@@ -238,7 +237,7 @@ def test_pruned_neurons_and_heads_leave_the_others_their_partners() -> None:
             tensor = tensor[:, heads]
         elif "k_proj" in name or "v_proj" in name:
             tensor = tensor[8:]
-        pruned[name] = tensor.contiguous()
+        pruned[name] = tensor
     changes = {"intermediate_size": 36, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
     smaller = in_memory(pruned, {**config, **changes}, "pruned")
     found = explained(opened("llama"), smaller)
@@ -303,7 +302,7 @@ def test_few_layers_can_be_asked_for() -> None:
 
 def test_shares_are_of_what_was_compared() -> None:
     found = noisy()
-    n = sum(tensor.numel() for name, tensor in family("llama")[1].tensors.items() if tensor.ndim > 1)
+    n = sum(tensor.size for name, tensor in family("llama")[1].tensors.items() if tensor.ndim > 1)
     special = 2 * 32 * (VOCABULARY - found.vocabulary["shared"])
     assert found.total.n == n - special
     assert isinstance(found.layers[0], LayerTransform)

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from huref.attacks import apply, parse_kinds
 from huref.attacks.stored import Layout, layout_of, stored_config, stored_tensors
@@ -23,6 +23,7 @@ from huref.forward.decoder import Decoder, load_decoder
 from huref.model.arch import open_weights
 from huref.model.model import Model
 from huref.model.tokens import Vocabulary
+from huref.numerics.arrays import Array
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import MODELS
 
@@ -35,7 +36,7 @@ def family(name: str, seed: int = 0) -> tuple[Layout, Decoder]:
     """A random model of one of the families of `tiny_models`, with a vocabulary that can be renumbered."""
     state, config = _saved(name, seed)
     weights = open_weights(MemoryCheckpoint(state, config))
-    return layout_of(weights), load_decoder(weights).with_tokens(torch.arange(VOCABULARY - 6))
+    return layout_of(weights), load_decoder(weights).with_tokens(np.arange(VOCABULARY - 6))
 
 
 def attacked(name: str, kinds: str, seed: int = 3, source: Decoder | None = None) -> Decoder:
@@ -47,13 +48,11 @@ def opened(name: str, decoder: Decoder | None = None, title: str = "a") -> Model
     """The decoder as the checkpoint that it would be written as."""
     layout, original = family(name)
     decoder = decoder or original
-    tensors = stored_tensors(layout, decoder, torch.float32)
-    return in_memory(tensors, stored_config(layout, decoder, torch.float32), title, new_ids(decoder))
+    tensors = stored_tensors(layout, decoder, np.float32)
+    return in_memory(tensors, stored_config(layout, decoder, np.float32), title, new_ids(decoder))
 
 
-def in_memory(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], title: str, ids: Tensor | None = None
-) -> Model:
+def in_memory(tensors: Mapping[str, Array], config: Mapping[str, Any], title: str, ids: Array | None = None) -> Model:
     """Tensors as an opened model; token i is the string of its first number."""
     weights = open_weights(MemoryCheckpoint(tensors, config))
     strings = [b""] * VOCABULARY
@@ -69,19 +68,19 @@ def explained(a: Model, b: Model, layers: str = "all") -> Explanation:
 
 def trained_further(decoder: Decoder, strength: float, seed: int = 0) -> Decoder:
     """Every matrix with noise of `strength` times its own size: what training adds, without a direction."""
-    dice = torch.Generator().manual_seed(seed)
+    dice = np.random.default_rng(seed)
     new = {
-        name: tensor + strength * tensor.std() * torch.randn(tensor.shape, dtype=tensor.dtype, generator=dice)
+        name: tensor + strength * tensor.std() * dice.standard_normal(tensor.shape)
         for name, tensor in decoder.tensors.items()
         if tensor.ndim > 1
     }
     return decoder.changed(new)
 
 
-def state(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def state(name: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """Stored tensors and configuration."""
     layout, decoder = family(name)
-    return stored_tensors(layout, decoder, torch.float32), stored_config(layout, decoder, torch.float32)
+    return stored_tensors(layout, decoder, np.float32), stored_config(layout, decoder, np.float32)
 
 
 def relayered(name: str, order: list[int]) -> Model:
@@ -98,26 +97,26 @@ def upcycled(n_experts: int = 3) -> tuple[Model, Model]:
     """A dense Llama, and a mixture whose every expert is its feed-forward block in another order."""
     tensors, config = state("llama")
     dense = in_memory(tensors, config, "dense")
-    dice = torch.Generator().manual_seed(5)
+    dice = np.random.default_rng(5)
     sparse = {n: t for n, t in tensors.items() if ".mlp." not in n}
     for layer in range(config["num_hidden_layers"]):
         at = f"model.layers.{layer}."
         gate, up, down = (tensors[f"{at}mlp.{role}_proj.weight"] for role in ("gate", "up", "down"))
-        sparse[f"{at}block_sparse_moe.gate.weight"] = torch.randn(n_experts, gate.shape[1], generator=dice)
+        sparse[f"{at}block_sparse_moe.gate.weight"] = dice.standard_normal((n_experts, gate.shape[1]), np.float32)
         for expert in range(n_experts):
-            order = torch.randperm(len(gate), generator=dice)
+            order = dice.permutation(len(gate))
             place = f"{at}block_sparse_moe.experts.{expert}."
             sparse |= {f"{place}w1.weight": gate[order], f"{place}w3.weight": up[order]}
-            sparse[f"{place}w2.weight"] = down[:, order].contiguous()
+            sparse[f"{place}w2.weight"] = down[:, order]
     changes = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": n_experts}
     return dense, in_memory(sparse, {**config, **changes}, "sparse")
 
 
 @cache
-def _saved(name: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _saved(name: str, seed: int) -> tuple[dict[str, Array], dict[str, Any]]:
     """Every parameter random, as `save_pretrained` writes it."""
     import transformers
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -8,7 +8,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from torch import Tensor
 
 from huref.forward.checkpoint_writer import config_json, stored_name
 from huref.forward.decoder import Decoder
@@ -16,6 +15,7 @@ from huref.forward.settings import Settings, rotary_frequencies
 from huref.model.arch import open_weights
 from huref.model.arch.canonical import Geometry
 from huref.model.arch.weights import Architecture, CanonicalWeights
+from huref.numerics.arrays import Array, float32
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_llama import tokenizer_json
 
@@ -27,15 +27,15 @@ def tiny_llama(seed: int = 0, *, is_tied: bool = True, sizes: Geometry = GROUPED
     """Random weights with gains that matter, float64."""
     dice = torch.Generator().manual_seed(seed)
 
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, dtype=torch.float64, generator=dice) / shape[-1] ** 0.5
+    def draw(*shape: int) -> Array:
+        return torch.randn(shape, dtype=torch.float64, generator=dice).numpy() / shape[-1] ** 0.5
 
     d, f, query, key = sizes.d_model, sizes.d_ff, sizes.n_heads * sizes.head_dim, sizes.n_kv_heads * sizes.head_dim
     tensors = {"embedding": draw(sizes.vocab_size, d), "final_norm": 1 + draw(d)}
     shapes = {"q": (query, d), "k": (key, d), "v": (key, d), "o": (d, query), "gate": (f, d), "up": (f, d)}
     for layer in range(sizes.n_layers):
         matrices = {role: draw(*shape) for role, shape in {**shapes, "down": (d, f)}.items()}
-        norms = {role: torch.rand(d, dtype=torch.float64, generator=dice) + 0.5 for role in _NORMS}
+        norms = {role: torch.rand(d, dtype=torch.float64, generator=dice).numpy() + 0.5 for role in _NORMS}
         tensors |= {f"layers.{layer}.{role}": tensor for role, tensor in (matrices | norms).items()}
     if not is_tied:
         tensors["unembedding"] = draw(sizes.vocab_size, d)
@@ -61,8 +61,8 @@ _NORMS = ("attention_norm", "feed_forward_norm")
 
 def as_weights(model: Decoder) -> CanonicalWeights:
     """The model as the pipeline sees a checkpoint, without a file."""
-    tensors = {stored_name(name): tensor.float() for name, tensor in model.tensors.items()}
-    return open_weights(MemoryCheckpoint(tensors, config_json(model, torch.float32)))
+    tensors = {stored_name(name): float32(tensor) for name, tensor in model.tensors.items()}
+    return open_weights(MemoryCheckpoint(tensors, config_json(model, np.float32)))
 
 
 def write_tiny_gguf(path: Path, seed: int = 0) -> Path:
@@ -101,14 +101,14 @@ _GGUF_NAMES = {
 }
 
 
-def _interleaved(matrix: Tensor, head_dim: int) -> Tensor:
+def _interleaved(matrix: Array, head_dim: int) -> Array:
     """Rows j and j + e / 2 of each head become neighbours, as llama.cpp's rotary kernel wants them."""
     heads = matrix.reshape(-1, 2, head_dim // 2, matrix.shape[1])
-    return heads.transpose(1, 2).reshape(matrix.shape)
+    return heads.swapaxes(1, 2).reshape(matrix.shape)
 
 
-def _add_tensor(writer: gguf.GGUFWriter, name: str, tensor: Tensor) -> None:
-    data = tensor.float().numpy()
+def _add_tensor(writer: gguf.GGUFWriter, name: str, tensor: Array) -> None:
+    data = float32(tensor)
     if data.ndim == 1:
         writer.add_tensor(name, data)
         return

@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from huref.errors import MissingTensorError
 from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo
+from huref.numerics.arrays import Array, dtype_name
 from huref.numerics.tensors import as_array
-
-_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 
 
 class MemoryCheckpoint(Checkpoint):
-    """Wraps a dictionary of tensors; counts the bytes that reads would have cost."""
+    """Wraps a dictionary of arrays or tensors; counts the bytes that reads would have cost."""
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, Array | Tensor],
         config: Mapping[str, Any] | None = None,
         file_format: str = "safetensors",
         metadata: Mapping[str, Any] | None = None,
@@ -32,10 +30,9 @@ class MemoryCheckpoint(Checkpoint):
         self.format = file_format
         self.config = config or {}
         self.metadata = metadata or {}
-        self.data = dict(tensors)
+        self.data = {name: as_array(t) if isinstance(t, Tensor) else t for name, t in tensors.items()}
         self.tensors = {
-            name: TensorInfo(name, tuple(t.shape), _NAMES[t.dtype], t.nbytes, "memory")
-            for name, t in self.data.items()
+            name: TensorInfo(name, t.shape, dtype_name(t.dtype), t.nbytes, "memory") for name, t in self.data.items()
         }
         self.files = {"memory": sum(t.nbytes for t in self.data.values())}
         self.bytes_read = 0
@@ -43,10 +40,6 @@ class MemoryCheckpoint(Checkpoint):
     def read(self, name: str, rows: Rows = None) -> np.ndarray:
         if name not in self.data:
             raise MissingTensorError(f"no tensor {name}")
-        tensor = self.data[name]
-        if isinstance(rows, np.ndarray):
-            tensor = tensor[torch.from_numpy(rows.astype(np.int64))]
-        elif rows is not None:
-            tensor = tensor[rows]
-        self.bytes_read += tensor.nbytes
-        return as_array(tensor.clone())
+        array = self.data[name] if rows is None else self.data[name][rows]
+        self.bytes_read += array.nbytes
+        return array.copy()

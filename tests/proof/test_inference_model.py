@@ -8,13 +8,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
 
 from huref.errors import ArchitectureError, InconclusiveError
 from huref.forward.checkpoint_writer import config_json, stored_name
 from huref.forward.passes import logits
 from huref.model.arch import open_weights
 from huref.model.arch.canonical import Geometry
+from huref.numerics.arrays import float32
 from huref.proof.inference.model import IntegerModel, causal_pairs, divided, exact_product, run_model
 from huref.proof.inference.precision import PRECISIONS, Scales, Shape, limbs
 from huref.proof.inference.tables import exp_table, rope_tables, silu_table
@@ -31,7 +31,7 @@ STANDARD = PRECISIONS["standard"]
 def test_logits_are_those_of_the_float_model(is_tied):
     model = tiny_llama(3, is_tied=is_tied, sizes=SIZES)
     found = run_model(integer_model(as_weights(model)), TOKENS, STANDARD).logits / 2.0**STANDARD.logit_scale
-    wanted = logits(model, torch.tensor([TOKENS]))[0, -1].numpy()
+    wanted = logits(model, np.array([TOKENS]))[0, -1]
     assert np.abs(found - wanted).max() < 0.02 * wanted.std()
     assert found.argmax() == wanted.argmax()
 
@@ -39,7 +39,7 @@ def test_logits_are_those_of_the_float_model(is_tied):
 def test_the_gauge_is_canonical():
     """Rows of the transposed down projection have unit length; gains and scales that move leave no trace."""
     model = tiny_llama(4, sizes=SIZES)
-    scales = torch.rand(SIZES.d_ff, dtype=torch.float64) + 0.5
+    scales = np.random.default_rng(0).uniform(0.5, 1.5, SIZES.d_ff)
     moved = dict(model.tensors)
     moved["layers.1.down"] = moved["layers.1.down"] * scales
     moved["layers.1.up"] = moved["layers.1.up"] / scales[:, None]
@@ -115,8 +115,8 @@ def test_what_leaves_the_range_is_refused():
 
 def test_only_plain_llamas_are_taken():
     model = tiny_llama(0, sizes=SIZES)
-    tensors = {stored_name(name): tensor.float() for name, tensor in model.tensors.items()}
-    config = {**config_json(model, torch.float32), "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+    tensors = {stored_name(name): float32(tensor) for name, tensor in model.tensors.items()}
+    config = {**config_json(model, np.float32), "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
     with pytest.raises(ArchitectureError, match="plain Llama"):
         integer_model(open_weights(MemoryCheckpoint(tensors, config)))
 

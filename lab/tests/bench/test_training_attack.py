@@ -12,6 +12,7 @@ from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import bilinear, centred
 from huref.forward.decoder import Decoder
 from huref.kinship.correlation import pearson
+from huref.numerics.tensors import as_array, as_tensor, float_tensor
 from huref_lab.bench import training_attack as attacks
 from huref_lab.bench.training_attack import TRACES, TrainingOptions, train_away
 from kit.llamas import as_weights, tiny_llama
@@ -23,7 +24,7 @@ QUICK = TrainingOptions(steps=12, batch=4, length=32, learning_rate=5e-3)
 
 
 def small(seed: int = 0) -> Decoder:
-    return tiny_llama(seed).with_each(torch.Tensor.float)
+    return tiny_llama(seed).with_each(float_tensor)
 
 
 def test_a_model_leaves_its_own_traces_whole_and_a_stranger_none() -> None:
@@ -37,14 +38,14 @@ def test_a_model_leaves_its_own_traces_whole_and_a_stranger_none() -> None:
 
 def test_the_invariants_driven_away_are_those_that_huref_measures() -> None:
     base, child = small(), attacks.with_noise(small(), 0.8)
-    rows = torch.arange(0, 400, 1)
     squares = []
     for layer in range(2):
         for term in ("qk", "vo", "gate_down"):
             M = []
             for model in (base, child):
-                X = centred(model.tensors["embedding"][rows].float().numpy())
-                M.append(factors(bilinear(as_weights(model), layer, term, Recipe()), X))
+                arrays = model.with_each(as_array)
+                X = centred(arrays.tensors["embedding"])
+                M.append(factors(bilinear(as_weights(arrays), layer, term, Recipe()), X))
             squares.append(pearson(M[0], M[1]) ** 2)
     assert float(attacks.invariants(child, base)) == pytest.approx(
         sum(squares) / len(squares), rel=1e-2
@@ -53,7 +54,7 @@ def test_the_invariants_driven_away_are_those_that_huref_measures() -> None:
 
 def test_rearranging_does_for_a_trace_what_it_does_for_the_score() -> None:
     base = small()
-    permuted = apply(base, ("permute_neurons",), 1).model
+    permuted = apply(base.with_each(as_array), ("permute_neurons",), 1).model.with_each(as_tensor)
     assert float(attacks.invariants(permuted, base)) == pytest.approx(1.0, abs=1e-4)
     assert float(attacks.pairing_by_gates(permuted, base)) < 0.05  # what is paired is not the place but the partner
     assert float(attacks.direction(permuted, base)) < 0.9

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Generator, Tensor
+import numpy as np
+from numpy.random import Generator
 
 from huref.attacks.draws import invertible, log_normal, signs
 from huref.forward.decoder import Decoder
+from huref.numerics.arrays import Array
 
 
 def map_queries_and_keys(model: Decoder, dice: Generator) -> Decoder:
@@ -27,9 +28,9 @@ def map_queries_and_keys(model: Decoder, dice: Generator) -> Decoder:
     g = model.geometry
     per_group = g.n_heads // g.n_kv_heads
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
         C = _commuting(model, dice)  # (g, e, e)
-        maps = {"q": C.repeat_interleave(per_group, dim=0), "k": torch.linalg.inv(C).transpose(1, 2)}
+        maps = {"q": C.repeat(per_group, axis=0), "k": np.linalg.inv(C).swapaxes(1, 2)}
         return {
             name: _by_head(matrix, T[name])
             for role, matrix in maps.items()
@@ -44,9 +45,9 @@ def map_values(model: Decoder, dice: Generator) -> Decoder:
     """`Wv <- C Wv`, `Wo <- Wo C^-1`: any invertible C per KV head, undone in the heads that read it."""
     g = model.geometry
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
-        C = torch.stack([invertible(g.head_dim, dice) for _ in range(g.n_kv_heads)])
-        undo = torch.linalg.inv(C).transpose(1, 2).repeat_interleave(g.n_heads // g.n_kv_heads, dim=0)
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
+        C = np.stack([invertible(g.head_dim, dice) for _ in range(g.n_kv_heads)])
+        undo = np.linalg.inv(C).swapaxes(1, 2).repeat(g.n_heads // g.n_kv_heads, axis=0)
         values = {name: _by_head(C, T[name]) for name in ("v", "v_bias") if name in T}
         return {**values, "o": _by_head(undo, T["o"].T).T}
 
@@ -58,16 +59,14 @@ def permute_heads(model: Decoder, dice: Generator) -> Decoder:
     g = model.geometry
     per_group = g.n_heads // g.n_kv_heads
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
-        groups = torch.randperm(g.n_kv_heads, generator=dice)
-        inside = torch.stack([torch.randperm(per_group, generator=dice) for _ in range(g.n_kv_heads)])
-        heads = (groups[:, None] * per_group + inside).flatten()
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
+        groups = dice.permutation(g.n_kv_heads)
+        inside = np.stack([dice.permutation(per_group) for _ in range(g.n_kv_heads)])
+        heads = (groups[:, None] * per_group + inside).ravel()
         new = {"o": _ordered(T["o"].T, heads, g.head_dim).T}
         for role, order in (("q", heads), ("k", groups), ("v", groups)):
             for name in (role, f"{role}_bias", f"{role}_norm", f"{role}_norm_bias"):
-                if (
-                    name in T and T[name].numel() != g.head_dim
-                ):  # a norm's gain for all heads alike has one head's size
+                if name in T and T[name].size != g.head_dim:  # a norm's gain for all heads alike has one head's size
                     new[name] = _ordered(T[name], order, g.head_dim)
         return new
 
@@ -93,19 +92,19 @@ def _trade_gains(model: Decoder, dice: Generator) -> Decoder:
     g, is_rms = model.geometry, model.architecture.norm == "rms"
     per_group = g.n_heads // g.n_kv_heads
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
-        n = g.n_kv_heads if T["k_norm"].numel() > g.head_dim else 1
-        scale = _per_pair(model, log_normal(n * _n_free(model), dice).view(n, -1))  # (n, e)
-        flip = _per_pair(model, signs(g.n_kv_heads * _n_free(model), dice).view(g.n_kv_heads, -1))
-        new: dict[str, Tensor] = {}
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
+        n = g.n_kv_heads if T["k_norm"].size > g.head_dim else 1
+        scale = _per_pair(model, log_normal(n * _n_free(model), dice).reshape(n, -1))  # (n, e)
+        flip = _per_pair(model, signs(g.n_kv_heads * _n_free(model), dice).reshape(g.n_kv_heads, -1))
+        new: dict[str, Array] = {}
         for role, factor in (("q", scale), ("k", 1 / scale)):
             repeat = per_group if role == "q" else 1
             for name in (f"{role}_norm", f"{role}_norm_bias"):
                 if name in T:
-                    spread = factor if T[name].numel() == g.head_dim else factor.repeat_interleave(repeat, dim=0)
-                    new[name] = T[name] * spread.reshape(T[name].shape).to(T[name].dtype)
+                    spread = factor if T[name].size == g.head_dim else factor.repeat(repeat, axis=0)
+                    new[name] = T[name] * spread.reshape(T[name].shape).astype(T[name].dtype)
             if is_rms:
-                rows = flip.repeat_interleave(repeat, dim=0).flatten().to(T[role].dtype)
+                rows = flip.repeat(repeat, axis=0).ravel().astype(T[role].dtype)
                 new[role] = T[role] * rows[:, None]
                 if f"{role}_bias" in T:
                     new[f"{role}_bias"] = T[f"{role}_bias"] * rows
@@ -114,28 +113,28 @@ def _trade_gains(model: Decoder, dice: Generator) -> Decoder:
     return model.with_layers(change)
 
 
-def _commuting(model: Decoder, dice: Generator) -> Tensor:
+def _commuting(model: Decoder, dice: Generator) -> Array:
     """A map (g, e, e) per KV group that commutes with the family's rotation."""
     n, e = model.geometry.n_kv_heads, model.geometry.head_dim
     r = model.architecture.rotary_dim
-    angle = torch.empty(n, r // 2, dtype=torch.float64).uniform_(0, 2 * torch.pi, generator=dice)
-    scale = log_normal(n * (r // 2), dice).view(n, r // 2)
-    C = torch.zeros(n, e, e, dtype=torch.float64)
+    angle = dice.uniform(0, 2 * np.pi, (n, r // 2))
+    scale = log_normal(n * (r // 2), dice).reshape(n, r // 2)
+    C = np.zeros((n, e, e))
     first, second = _pairs(model)
-    C[:, first, first] = C[:, second, second] = scale * angle.cos()
-    C[:, second, first] = scale * angle.sin()
-    C[:, first, second] = -scale * angle.sin()
+    C[:, first, first] = C[:, second, second] = scale * np.cos(angle)
+    C[:, second, first] = scale * np.sin(angle)
+    C[:, first, second] = -scale * np.sin(angle)
     if r < e:
-        C[:, r:, r:] = torch.stack([invertible(e - r, dice) for _ in range(n)])
+        C[:, r:, r:] = np.stack([invertible(e - r, dice) for _ in range(n)])
     return C
 
 
-def _pairs(model: Decoder) -> tuple[Tensor, Tensor]:
+def _pairs(model: Decoder) -> tuple[Array, Array]:
     """The dimensions of a head that rotate together."""
     r = model.architecture.rotary_dim
     if model.architecture.position == "rope_interleaved":
-        return torch.arange(0, r, 2), torch.arange(1, r, 2)
-    return torch.arange(r // 2), torch.arange(r // 2, r)
+        return np.arange(0, r, 2), np.arange(1, r, 2)
+    return np.arange(r // 2), np.arange(r // 2, r)
 
 
 def _n_free(model: Decoder) -> int:
@@ -143,21 +142,21 @@ def _n_free(model: Decoder) -> int:
     return model.geometry.head_dim - model.architecture.rotary_dim // 2
 
 
-def _per_pair(model: Decoder, numbers: Tensor) -> Tensor:
+def _per_pair(model: Decoder, numbers: Array) -> Array:
     """(n, free) -> (n, e): both dimensions of a rotary pair get the same."""
     half, r = model.architecture.rotary_dim // 2, model.architecture.rotary_dim
-    spread = torch.empty(len(numbers), model.geometry.head_dim, dtype=numbers.dtype)
+    spread = np.empty((len(numbers), model.geometry.head_dim))
     first, second = _pairs(model)
     spread[:, first] = spread[:, second] = numbers[:, :half]
     spread[:, r:] = numbers[:, half:]
     return spread
 
 
-def _by_head(maps: Tensor, rows: Tensor) -> Tensor:
+def _by_head(maps: Array, rows: Array) -> Array:
     """A map per head, (heads, e, e), on the rows (heads e, d) of a matrix, or on a bias (heads e,)."""
     heads = rows.reshape(len(maps), maps.shape[1], -1)
-    return (maps.to(rows.dtype) @ heads).reshape(rows.shape)
+    return (maps.astype(rows.dtype) @ heads).reshape(rows.shape)
 
 
-def _ordered(rows: Tensor, order: Tensor, head_dim: int) -> Tensor:
+def _ordered(rows: Array, order: Array, head_dim: int) -> Array:
     return rows.reshape(len(order), head_dim, -1)[order].reshape(rows.shape)

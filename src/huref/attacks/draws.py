@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Generator, Tensor
+import numpy as np
+from numpy.random import Generator
+
+from huref.numerics.arrays import Array
 
 
-def log_normal(n: int, dice: Generator) -> Tensor:
+def log_normal(n: int, dice: Generator) -> Array:
     """Positive factors, two thirds of them between 0.6 and 1.65."""
-    return torch.randn(n, dtype=torch.float64, generator=dice).mul(0.5).exp()
+    return dice.lognormal(0.0, 0.5, n)
 
 
-def signs(n: int, dice: Generator) -> Tensor:
+def signs(n: int, dice: Generator) -> Array:
     """1 or -1, evenly."""
-    return torch.randint(0, 2, (n,), generator=dice).double() * 2 - 1
+    return dice.integers(0, 2, n) * 2.0 - 1.0
 
 
-def orthogonal(n: int, dice: Generator) -> Tensor:
+def orthogonal(n: int, dice: Generator) -> Array:
     """Uniformly random: QR of a Gaussian matrix with the signs of R's diagonal put right (Mezzadri 2007)."""
-    Q, R = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64, generator=dice))
-    turn: Tensor = Q * R.diagonal().sign()
+    Q, R = np.linalg.qr(dice.standard_normal((n, n)))
+    turn: Array = Q * np.sign(np.diagonal(R))
     return turn
 
 
-def orthogonal_about_ones(n: int, dice: Generator) -> Tensor:
+def orthogonal_about_ones(n: int, dice: Generator) -> Array:
     """Random orthogonal, but for the all-ones vector, which it keeps: it commutes with subtracting the mean."""
-    basis = torch.randn(n, n, dtype=torch.float64, generator=dice)
+    basis = dice.standard_normal((n, n))
     basis[:, 0] = 1.0
-    basis = torch.linalg.qr(basis).Q
-    inner = torch.eye(n, dtype=torch.float64)
+    basis = np.linalg.qr(basis).Q
+    inner = np.eye(n)
     inner[1:, 1:] = orthogonal(n - 1, dice)
-    turn: Tensor = basis @ inner @ basis.T
+    turn: Array = basis @ inner @ basis.T
     return turn
 
 
-def invertible(n: int, dice: Generator) -> Tensor:
+def invertible(n: int, dice: Generator) -> Array:
     """A random matrix with singular values near 1, so that float32 loses little in its inverse."""
-    return orthogonal(n, dice) * log_normal(n, dice) @ orthogonal(n, dice)
+    drawn: Array = orthogonal(n, dice) * log_normal(n, dice) @ orthogonal(n, dice)
+    return drawn

@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
+import numpy as np
 
 from huref.attacks.kinds import apply
 from huref.attacks.stored import layout_of, stored_config, stored_tensors
@@ -23,11 +21,13 @@ from huref.errors import InconclusiveError, OutputError, UsageError
 from huref.forward.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
 from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits
+from huref.forward.safetensors_writer import write_safetensors
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name
 from huref.model.source import open_checkpoint
 from huref.model.source.checkpoint import Checkpoint
+from huref.numerics.arrays import Array, quietly
 from huref.progress import Progress, Report
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -129,6 +129,7 @@ class AttackResult:
         return "\n".join(lines)
 
 
+@quietly
 def attack(model: str | Path, out: str | Path, options: AttackOptions, report: Report | None = None) -> AttackResult:
     """Write a checkpoint with other weights and the same function.
 
@@ -186,26 +187,26 @@ def attack(model: str | Path, out: str | Path, options: AttackOptions, report: R
     return found[0]
 
 
-def logit_error(before: Tensor, after: Tensor) -> float:
-    """Largest difference of two logit tensors over the range of the first: 0 for equal functions."""
+def logit_error(before: Array, after: Array) -> float:
+    """Largest difference of two arrays of logits over the range of the first: 0 for equal functions."""
     spread = float(before.max() - before.min())
-    return float((before - after).abs().max()) / spread
+    return float(np.abs(before - after).max()) / spread
 
 
-def prompt(model: Decoder) -> Tensor:
+def prompt(model: Decoder) -> Array:
     """Fixed token ids, spread over the vocabulary: (sequences, tokens)."""
     length = min(LENGTH, model.settings.longest)
-    places = torch.arange(SEQUENCES * length).view(SEQUENCES, length)
-    return (places * 2654435761 + 12345).remainder(2**31 - 1).remainder(model.geometry.vocab_size)
+    places = np.arange(SEQUENCES * length).reshape(SEQUENCES, length)
+    return (places * 2654435761 + 12345) % (2**31 - 1) % model.geometry.vocab_size
 
 
-def written_error(folder: Path, attacked: Decoder, ids: Tensor, expected: Tensor, options: AttackOptions) -> float:
+def written_error(folder: Path, attacked: Decoder, ids: Array, expected: Array, options: AttackOptions) -> float:
     """Error of the logits of a written checkpoint, its tokens numbered as in the original."""
-    held_in = torch.float64 if options.dtype == "float64" else torch.float32  # computed in float64 either way
+    held_in = np.float64 if options.dtype == "float64" else np.float32  # computed in float64 either way
     with open_checkpoint(folder) as checkpoint:
         written = load_decoder(open_weights(checkpoint, options.arch_file), held_in)
     new = new_ids(attacked)
-    return logit_error(expected, logits(written, new[ids], torch.float64)[..., new])
+    return logit_error(expected, logits(written, new[ids], np.float64)[..., new])
 
 
 def carried_files(checkpoint: Checkpoint) -> dict[str, bytes]:
@@ -220,9 +221,8 @@ def _write(
     folder: Path, weights: CanonicalWeights, attacked: Decoder, files: Mapping[str, bytes], options: AttackOptions
 ) -> None:
     layout = layout_of(weights, options.arch_file)
-    dtype: torch.dtype = getattr(torch, options.dtype)
-    tensors = stored_tensors(layout, attacked, dtype)
-    save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    dtype = np.dtype(options.dtype)
+    write_safetensors(folder / "model.safetensors", stored_tensors(layout, attacked, dtype))
     (folder / "config.json").write_text(json.dumps(stored_config(layout, attacked, dtype), indent=2))
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -278,5 +278,5 @@ def _notes(attacked: Decoder, checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _changed(original: Decoder, attacked: Decoder) -> float:
     names = [name for name in original.tensors if name in attacked.tensors]
-    is_equal = [torch.equal(original.tensors[name], attacked.tensors[name]) for name in names]
+    is_equal = [np.array_equal(original.tensors[name], attacked.tensors[name]) for name in names]
     return 1 - sum(is_equal) / len(is_equal)

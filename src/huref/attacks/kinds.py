@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import Generator
+from numpy.random import PCG64, Generator
 
 from huref.attacks import attention, layers, neurons, residual, vocabulary
 from huref.errors import UsageError
@@ -160,8 +160,6 @@ def apply(model: Decoder, kinds: tuple[str, ...], seed: int, report: Callable[[s
 
 
 def dice_for(kind: str, seed: int) -> Generator:
-    """A kind's own stream of randomness: it does not depend on which other kinds there are.
-
-    The generator takes only 32 bits of a seed, so name and number are hashed into them.
-    """
-    return Generator().manual_seed(zlib.crc32(f"{kind}/{seed}".encode()))
+    """A kind's own stream of randomness: it does not depend on which other kinds there are."""
+    digest = hashlib.sha256(f"{kind}/{seed}".encode()).digest()
+    return Generator(PCG64(int.from_bytes(digest)))

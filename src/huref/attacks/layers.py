@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import torch
-from torch import Generator, Tensor
+import numpy as np
+from numpy.random import Generator
 
 from huref.forward.decoder import Decoder
+from huref.numerics.arrays import Array
 
 SHARE = 4
 """One silent layer is inserted for this many layers."""
@@ -23,7 +24,7 @@ SHARE = 4
 def insert_layers(model: Decoder, dice: Generator) -> Decoder:
     """Insert silent copies: behind a quarter of the layers, at random, their own copy with `o` and `down` zero."""
     n = model.geometry.n_layers
-    chosen = set(torch.randperm(n, generator=dice)[: math.ceil(n / SHARE)].tolist())
+    chosen = set(dice.permutation(n)[: math.ceil(n / SHARE)].tolist())
     plan: list[tuple[int, tuple[str, ...]]] = []
     for i in model.layers:
         plan += [(i, ())] + ([(i, ("o", "down"))] if i in chosen else [])
@@ -84,11 +85,11 @@ def _is_silent(model: Decoder, i: int, role: str) -> bool:
 
 def _rebuild(model: Decoder, plan: Iterable[tuple[int, tuple[str, ...]]]) -> Decoder:
     """The layers of a plan: a copy of which, and the roles that are silenced."""
-    stack: list[tuple[int, dict[str, Tensor]]] = []
+    stack: list[tuple[int, dict[str, Array]]] = []
     for i, silenced in plan:
         T = model.layer(i)
         names = [f"{role}{suffix}" for role in silenced for suffix in ("", "_bias")]
-        stack.append((i, T | {name: torch.zeros_like(T[name]) for name in names if name in T}))
+        stack.append((i, T | {name: np.zeros_like(T[name]) for name in names if name in T}))
     return _stacked(model, stack)
 
 
@@ -104,8 +105,8 @@ def _joined(model: Decoder, plan: Iterable[tuple[int, int]]) -> Decoder:
     )
 
 
-def _stacked(model: Decoder, stack: list[tuple[int, dict[str, Tensor]]]) -> Decoder:
-    kept: Mapping[str, Tensor] = {n: t for n, t in model.tensors.items() if not n.startswith("layers.")}
+def _stacked(model: Decoder, stack: list[tuple[int, dict[str, Array]]]) -> Decoder:
+    kept: Mapping[str, Array] = {n: t for n, t in model.tensors.items() if not n.startswith("layers.")}
     layers = {f"layers.{new}.{role}": t for new, (_, T) in enumerate(stack) for role, t in T.items()}
     return replace(
         model,

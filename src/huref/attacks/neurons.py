@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
-import torch
-from torch import Generator, Tensor
+import numpy as np
+from numpy.random import Generator
 
 from huref.attacks.draws import log_normal, signs
 from huref.forward.decoder import Decoder
+from huref.numerics.arrays import Array
 
 
 def permute_neurons(model: Decoder, dice: Generator) -> Decoder:
     """Reorder the neurons of every layer, of a sparse one inside each expert."""
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
-        starts = [0, *torch.tensor(_blocks(model, T)).cumsum(0).tolist()]
-        orders = [torch.randperm(b - a, generator=dice) + a for a, b in pairwise(starts)]
-        return _ordered(T, torch.cat(orders))
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
+        starts = accumulate(_blocks(model, T), initial=0)
+        orders = [dice.permutation(np.arange(a, b)) for a, b in pairwise(starts)]
+        return _ordered(T, np.concatenate(orders))
 
     return model.with_layers(change)
 
@@ -37,12 +38,13 @@ def permute_experts(model: Decoder, dice: Generator) -> Decoder:
     """Reorder the experts of every sparse layer, and the rows of its router."""
     n, width = model.architecture.n_experts, model.architecture.expert_width
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
         if "router" not in T:
             return {}
-        order = torch.randperm(n, generator=dice)
-        routed = (order[:, None] * width + torch.arange(width)).flatten()
-        new = _ordered(T, torch.cat([routed, torch.arange(n * width, len(T["up"]))]))  # the shared expert stays last
+        order = dice.permutation(n)
+        routed = (order[:, None] * width + np.arange(width)).ravel()
+        shared = np.arange(n * width, len(T["up"]))  # stays last
+        new = _ordered(T, np.concatenate([routed, shared]))
         return new | {name: T[name][order] for name in ("router", "router_bias") if name in T}
 
     return model.with_layers(change)
@@ -67,7 +69,7 @@ def no_flipping(model: Decoder) -> str:
     return f"{model.settings.activation} stands between up and down, and there is no gate"
 
 
-def _blocks(model: Decoder, T: Mapping[str, Tensor]) -> list[int]:
+def _blocks(model: Decoder, T: Mapping[str, Array]) -> list[int]:
     """Sizes of the blocks within which neurons can change places."""
     arch = model.architecture
     if "router" not in T:
@@ -75,14 +77,14 @@ def _blocks(model: Decoder, T: Mapping[str, Tensor]) -> list[int]:
     return [arch.expert_width] * arch.n_experts + ([arch.shared_width] if arch.shared_width else [])
 
 
-def _ordered(T: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+def _ordered(T: Mapping[str, Array], order: Array) -> dict[str, Array]:
     rows = {name: T[name][order] for name in ("gate", "gate_bias", "up", "up_bias") if name in T}
-    return {**rows, "down": T["down"][:, order]}
+    return {**rows, "down": T["down"].take(order, axis=1)}
 
 
-def _rescale(model: Decoder, dice: Generator, draw: Callable[[int, Generator], Tensor]) -> Decoder:
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
-        S = draw(len(T["up"]), dice).to(T["up"].dtype)
+def _rescale(model: Decoder, dice: Generator, draw: Callable[[int, Generator], Array]) -> Decoder:
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
+        S = draw(len(T["up"]), dice).astype(T["up"].dtype)
         bias = {"up_bias": T["up_bias"] * S} if "up_bias" in T else {}
         return {**bias, "up": T["up"] * S[:, None], "down": T["down"] / S}
 

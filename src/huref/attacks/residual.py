@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-import torch
-from torch import Generator, Tensor
+import numpy as np
+from numpy.random import Generator
 
-from huref.attacks.draws import orthogonal, orthogonal_about_ones
+from huref.attacks.draws import orthogonal, orthogonal_about_ones, signs
 from huref.forward.decoder import Decoder
+from huref.numerics.arrays import Array
 
 FOLDS = {"attention_norm": ("q", "k", "v"), "feed_forward_norm": ("gate", "up", "router", "shared_router")}
 """Each norm in front of a branch, and the matrices behind it."""
@@ -25,7 +26,7 @@ GAINS = ("attention_norm", "feed_forward_norm", "post_attention_norm", "post_fee
 END_GAINS = ("final_norm", "embedding_norm")
 BEHIND = ("post_attention_norm", "post_feed_forward_norm")
 
-Move = Callable[[Tensor], Tensor]
+Move = Callable[[Array], Array]
 
 
 def absorb_gains(model: Decoder, _: Generator) -> Decoder:
@@ -36,8 +37,8 @@ def absorb_gains(model: Decoder, _: Generator) -> Decoder:
     if not model.is_tied and not _gains_left(model):
         return model
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
-        new: dict[str, Tensor] = {}
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
+        new: dict[str, Array] = {}
         for norm, readers in FOLDS.items():
             if norm in T:
                 new |= {role: T[role] * T[norm] for role in readers if role in T}
@@ -58,14 +59,14 @@ def rotate_residual(model: Decoder, dice: Generator) -> Decoder:
     """
     draw = orthogonal_about_ones if model.architecture.norm == "layer" else orthogonal
     folded = absorb_gains(model, dice)
-    turn = draw(model.geometry.d_model, dice).to(model.dtype)
+    turn = draw(model.geometry.d_model, dice).astype(model.dtype)
     return _map(folded, lambda rows: rows @ turn, lambda columns: turn.T @ columns)
 
 
 def permute_residual(model: Decoder, dice: Generator) -> Decoder:
     """Reorder the residual dimensions, norms included."""
-    order = torch.randperm(model.geometry.d_model, generator=dice)
-    moved = _map(model, lambda rows: rows[..., order], lambda columns: columns[order])
+    order = dice.permutation(model.geometry.d_model)
+    moved = _map(model, lambda rows: rows.take(order, axis=-1), lambda columns: columns[order])
     gains = [*END_GAINS, *(f"layers.{i}.{role}" for i in model.layers for role in GAINS)]
     return moved.changed({name: model.tensors[name][order] for name in gains if name in model})
 
@@ -73,8 +74,7 @@ def permute_residual(model: Decoder, dice: Generator) -> Decoder:
 def flip_residual(model: Decoder, dice: Generator) -> Decoder:
     """Negate about half of the residual dimensions; where norms subtract the mean, all of them."""
     d = model.geometry.d_model
-    half = torch.randint(0, 2, (d,), generator=dice).double() * 2 - 1
-    sign = (-torch.ones(d) if model.architecture.norm == "layer" else half).to(model.dtype)
+    sign = (-np.ones(d) if model.architecture.norm == "layer" else signs(d, dice)).astype(model.dtype)
     return _map(model, lambda rows: rows * sign, lambda columns: columns * _column(sign, columns))
 
 
@@ -86,10 +86,11 @@ def shift_mean(model: Decoder, dice: Generator) -> Decoder:
     own bias makes of that is taken off the reader's bias; a reader without one is left alone.
     """
 
-    def drift(like: Tensor, n: int) -> Tensor:
-        return (torch.randn(n, dtype=torch.float64, generator=dice) * like.double().std()).to(like.dtype)
+    def drift(like: Array, n: int) -> Array:
+        numbers: Array = dice.standard_normal(n) * like.std(dtype=np.float64)
+        return numbers.astype(like.dtype)
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
         new = {role: T[role] + drift(T[role], T[role].shape[1]) for role in WRITERS}
         new |= {name: T[name] + drift(T[name], 1) for name in (f"{role}_bias" for role in WRITERS) if name in T}
         for norm, readers in FOLDS.items():
@@ -115,11 +116,11 @@ def scale_residual(model: Decoder, dice: Generator) -> Decoder:
 
     Exact because the norms' epsilon is scaled with it; so everything else that enters a norm is scaled too.
     """
-    scale = float(torch.empty((), dtype=torch.float64).uniform_(2.0, 8.0, generator=dice))
+    scale = dice.uniform(2.0, 8.0)
     before = {"q": "attention_norm", "k": "attention_norm", "v": "attention_norm"}
     before |= dict.fromkeys(FOLDS["feed_forward_norm"], "feed_forward_norm")
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
         factors = dict.fromkeys((*WRITERS, *(f"{role}_bias" for role in WRITERS)), scale)
         factors |= dict.fromkeys((*BEHIND, *(f"{role}_bias" for role in BEHIND)), scale)
         for role, norm in before.items():
@@ -191,17 +192,19 @@ _WRAPPED = (
 )
 
 
-def _hidden_direction(model: Decoder, T: Mapping[str, Tensor], norm: str) -> Tensor | None:
+def _hidden_direction(model: Decoder, T: Mapping[str, Array], norm: str) -> Array | None:
     """What a row can have any multiple of behind a norm: its output is a gain times numbers whose sum is 0."""
     if norm not in T:
-        return torch.ones(model.geometry.d_model, dtype=model.dtype) if model.architecture.unit_norms else None
-    return (1 / T[norm]) / (1 / T[norm]).square().mean().sqrt()
+        return np.ones(model.geometry.d_model, model.dtype) if model.architecture.unit_norms else None
+    direction = 1 / T[norm]
+    unit: Array = direction / np.sqrt(np.square(direction).mean())
+    return unit
 
 
 def _map(model: Decoder, rows: Move, columns: Move) -> Decoder:
     """Apply `rows` to everything whose last axis is the residual stream, `columns` to what writes it."""
 
-    def change(T: Mapping[str, Tensor], _: int) -> dict[str, Tensor]:
+    def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
         vectors = (*(f"{role}_bias" for role in WRITERS), *(f"{norm}_bias" for norm in GAINS))
         new = {name: rows(T[name]) for name in (*READERS, *vectors) if name in T}
         return new | {role: columns(T[role]) for role in WRITERS}
@@ -216,15 +219,15 @@ def _map(model: Decoder, rows: Move, columns: Move) -> Decoder:
     return moved.changed(new)
 
 
-def _column(numbers: Tensor, like: Tensor) -> Tensor:
+def _column(numbers: Array, like: Array) -> Array:
     return numbers[:, None] if like.ndim > 1 else numbers
 
 
-def _plain(tensors: Mapping[str, Tensor], norm: str) -> dict[str, Tensor]:
+def _plain(tensors: Mapping[str, Array], norm: str) -> dict[str, Array]:
     """The norm with gain one; its bias divided by the gain that moved behind it."""
     bias = f"{norm}_bias"
     divided = {bias: tensors[bias] / tensors[norm]} if bias in tensors else {}
-    return {**divided, norm: torch.ones_like(tensors[norm])}
+    return {**divided, norm: np.ones_like(tensors[norm])}
 
 
 def _foldable(model: Decoder) -> list[str]:
@@ -238,5 +241,5 @@ def _gains_left(model: Decoder) -> bool:
 def _dead_gains(model: Decoder, norms: Iterable[str], *, always: bool = False) -> str:
     """A gain of nothing cannot be divided by: neither its bias nor a direction can be moved past it."""
     divided = [name for name in norms if name in model and (always or f"{name}_bias" in model)]
-    dead = next((name for name in divided if float(model.tensors[name].abs().min()) < 1e-6), "")
+    dead = next((name for name in divided if np.abs(model.tensors[name]).min() < 1e-6), "")
     return f"{dead} has gains of zero, and a bias beside them cannot be divided by those" if dead else ""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import DTypeLike
 
 from huref.attacks.vocabulary import new_ids, renumber_config
 from huref.errors import ArchitectureError
@@ -24,7 +24,7 @@ from huref.forward.settings import LAYER_COUNT_KEYS, PER_LAYER_KEYS
 from huref.model.arch.names import expand
 from huref.model.arch.schema import Family, NameSet, known_families, load_family
 from huref.model.arch.weights import CanonicalWeights
-from huref.numerics.tensors import as_tensor
+from huref.numerics.arrays import Array
 
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
@@ -54,7 +54,7 @@ def layout_of(weights: CanonicalWeights, arch_file: Path | None = None) -> Layou
     return Layout(weights, next(f for f in known_families() if f.name == weights.architecture.name))
 
 
-def stored_tensors(layout: Layout, model: Decoder, dtype: torch.dtype) -> dict[str, Tensor]:
+def stored_tensors(layout: Layout, model: Decoder, dtype: DTypeLike) -> dict[str, Array]:
     """Every tensor of a checkpoint with these canonical weights, by stored name.
 
     Raises:
@@ -62,22 +62,20 @@ def stored_tensors(layout: Layout, model: Decoder, dtype: torch.dtype) -> dict[s
     """
     weights = layout.weights
     if weights.checkpoint.format == "gguf":
-        return {stored_name(name): tensor.to(dtype).contiguous() for name, tensor in model.tensors.items()}
-    out: dict[str, Tensor] = {}
+        return {stored_name(name): tensor.astype(dtype) for name, tensor in model.tensors.items()}
+    out: dict[str, Array] = {}
     for name, tensor in model.tensors.items():
         if name == "unembedding" and weights.architecture.is_tied:
             continue
-        _put(weights, model, name, tensor.to(torch.float64), dtype, out)
+        _put(weights, model, name, tensor, dtype, out)
     claimed = {stored for name in weights.names() for stored in weights.stored_names(name)}
-    out |= {
-        name: as_tensor(weights.checkpoint.read(name)) for name in weights.checkpoint.tensors if name not in claimed
-    }
+    out |= {name: weights.checkpoint.read(name) for name in weights.checkpoint.tensors if name not in claimed}
     if not model.is_tied and weights.architecture.is_tied:
-        return _with_head(layout, out, model.tensors["unembedding"].to(dtype).contiguous())
+        return _with_head(layout, out, model.tensors["unembedding"].astype(dtype))
     return out
 
 
-def stored_config(layout: Layout, model: Decoder, dtype: torch.dtype) -> dict[str, Any]:
+def stored_config(layout: Layout, model: Decoder, dtype: DTypeLike) -> dict[str, Any]:
     """config.json for these weights: the checkpoint's own, changed only where the model has changed."""
     weights = layout.weights
     if weights.checkpoint.format == "gguf":
@@ -89,28 +87,27 @@ def stored_config(layout: Layout, model: Decoder, dtype: torch.dtype) -> dict[st
         config["text_config"].update(_changes(config["text_config"], weights, model, is_top=False))
     if model.token_order is not None:
         config = renumber_config(config, new_ids(model).tolist())
-    config["dtype" if "dtype" in config else "torch_dtype"] = str(dtype).removeprefix("torch.")
+    config["dtype" if "dtype" in config else "torch_dtype"] = np.dtype(dtype).name
     return config
 
 
 def _put(
-    weights: CanonicalWeights, model: Decoder, name: str, tensor: Tensor, dtype: torch.dtype, out: dict[str, Tensor]
+    weights: CanonicalWeights, model: Decoder, name: str, tensor: Array, dtype: DTypeLike, out: dict[str, Array]
 ) -> None:
     """Write one canonical tensor into the stored ones it is cut from."""
     origin = _origin(model, name)
     role = weights.role(origin)
-    values = (tensor - 1 if role.adds_one else tensor).to(dtype)
+    values = tensor.astype(np.float64) - 1 if role.adds_one else tensor
     at = 0
     for piece in role.pieces:
         stored = piece.stored if origin == name else _LAYER.sub(name.split(".")[1], piece.stored, count=1)
         if stored not in out:
-            out[stored] = torch.full(weights.checkpoint.tensors[piece.stored].shape, torch.nan, dtype=dtype)
+            out[stored] = np.full(weights.checkpoint.tensors[piece.stored].shape, np.nan, dtype)
         whole = out[stored].T if role.is_transposed else out[stored]
         view = whole.reshape(-1, whole.shape[-1]) if piece.is_table else whole  # contiguous: shares memory
         n = view.shape[1] if role.axis else piece.rows.n_rows
-        index = piece.rows.index()
-        rows = index if isinstance(index, slice) else torch.from_numpy(index)
-        view[rows] = values.narrow(role.axis, at, n)
+        taken = slice(at, at + n)
+        view[piece.rows.index()] = values[:, taken] if role.axis else values[taken]
         at += n
 
 
@@ -140,7 +137,7 @@ def _changes(
     return new
 
 
-def _with_head(layout: Layout, tensors: dict[str, Tensor], head: Tensor) -> dict[str, Tensor]:
+def _with_head(layout: Layout, tensors: dict[str, Array], head: Array) -> dict[str, Array]:
     """An unembedding beside the rest; a bare export (`wte.weight`) takes the prefix that the full model has."""
     rule = layout.names.tensors.get("unembedding")
     if rule is None:

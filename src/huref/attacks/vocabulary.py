@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Generator, Tensor
+import numpy as np
+from numpy.random import Generator
 
 from huref.errors import TokenizerError
 from huref.forward.decoder import Decoder
+from huref.numerics.arrays import Array
 
 BINARY = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "tokenizer.model.v3")
 
@@ -26,8 +27,8 @@ _ROWS = ("embedding", "unembedding", "unembedding_bias")
 def permute_vocabulary(model: Decoder, dice: Generator) -> Decoder:
     """Renumber the tokens: rows of the embeddings (and of the output bias), and later the tokenizer's files."""
     ids = model.renumberable
-    order = torch.arange(model.geometry.vocab_size)
-    order[ids] = ids[torch.randperm(len(ids), generator=dice)]
+    order = np.arange(model.geometry.vocab_size)
+    order[ids] = dice.permutation(ids)
     before = model.token_order
     moved = model.changed({name: model.tensors[name][order] for name in _ROWS if name in model})
     return replace(moved, token_order=order if before is None else before[order])
@@ -40,27 +41,27 @@ def no_renumbering(model: Decoder) -> str:
     return "" if len(model.renumberable) else "there is no tokenizer.json whose numbers could follow"
 
 
-def new_ids(model: Decoder) -> Tensor:
+def new_ids(model: Decoder) -> Array:
     """Old token id -> new."""
     if model.token_order is None:
-        return torch.arange(model.geometry.vocab_size)
-    return torch.argsort(model.token_order)
+        return np.arange(model.geometry.vocab_size)
+    return np.argsort(model.token_order)
 
 
-def renumberable_ids(files: Mapping[str, bytes], vocab_size: int) -> Tensor:
+def renumberable_ids(files: Mapping[str, bytes], vocab_size: int) -> Array:
     """Ids of a tokenizer.json's own vocabulary, sorted; added tokens behind it keep theirs, as their library demands.
 
     Raises:
         TokenizerError: the file is no tokenizer.json.
     """
     if "tokenizer.json" not in files:
-        return torch.empty(0, dtype=torch.int64)
+        return np.empty(0, np.int64)
     vocabulary = _model(_parse(files, "tokenizer.json")).get("vocab", {})
     ids = range(len(vocabulary)) if isinstance(vocabulary, list) else vocabulary.values()
-    return torch.tensor(sorted(i for i in ids if i < vocab_size), dtype=torch.int64)
+    return np.array(sorted(i for i in ids if i < vocab_size), np.int64)
 
 
-def renumber_files(files: Mapping[str, bytes], new: Tensor) -> dict[str, bytes]:
+def renumber_files(files: Mapping[str, bytes], new: Array) -> dict[str, bytes]:
     """The tokenizer's files under the new numbers.
 
     Args:

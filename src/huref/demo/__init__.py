@@ -8,7 +8,8 @@ from huref.face import face
 
 if TYPE_CHECKING:
     from huref.demo.bundled import bundled_model
-    from huref.demo.demonstration import DemoOptions, run_demo
+    from huref.demo.demonstration import run_demo
+    from huref.demo.options import DemoOptions
     from huref.demo.result import DemoResult
 
 __all__ = [
@@ -19,7 +20,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DemoOptions": "huref.demo.demonstration",
+    "DemoOptions": "huref.demo.options",
     "DemoResult": "huref.demo.result",
     "bundled_model": "huref.demo.bundled",
     "run_demo": "huref.demo.demonstration",

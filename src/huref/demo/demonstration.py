@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import ml_dtypes
+import numpy as np
 
 from huref.attacks import apply, logit_error
 from huref.demo.bundled import bundled_model
-from huref.demo.fine_tuning import TuneOptions, fine_tune, standard_library_text
+from huref.demo.options import DemoOptions
 from huref.demo.requantisation import requantise
 from huref.demo.result import DemoResult, DemoRow, Member
+from huref.demo.training_text import standard_library_text
 from huref.errors import InconclusiveError, OutputError
 from huref.files.atomic import make_folder, write_atomically
 from huref.files.canonical_json import canonical_json
@@ -35,48 +36,13 @@ from huref.kinship.record import CompareOptions
 from huref.kinship.saved import compare_fingerprints
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
+from huref.numerics.arrays import Array
 from huref.portraits.files import save_picture, write
 from huref.progress import Progress, Report
 
 PROMPT = "A fingerprint of a language model is a short list of numbers, computed from its weights, that"
-DEMO_KINDS = (
-    "absorb_gains",
-    "rotate_residual",
-    "permute_neurons",
-    "scale_neurons",
-    "qk_map",
-    "vo_map",
-    "permute_heads",
-)
-"""What changes every weight and keeps config.json, but for sign flips of neurons, which the canonical feed-forward
-term does not survive (`huref.fingerprints.terms`).
-"""
-
 MAX_LOGIT_ERROR = 1e-3
 """Of the range of the logits; float32 gives about 2e-6."""
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What the demo does; the defaults are the demo.
-
-    Attributes:
-        base: a GGUF file of a Llama; None takes the bundled model.
-        tune: the offspring's training.
-        kinds: attacks on the rearranged copies, by name.
-        seed: of the attacks and of the stranger.
-        text: characters of Python source to train on.
-        n_tokens: vocabulary rows of the fingerprints.
-        keep: whether the copies' checkpoints stay, in `OUT/models` (2 GB).
-    """
-
-    base: Path | None = None
-    tune: TuneOptions = field(default_factory=TuneOptions)
-    kinds: tuple[str, ...] = DEMO_KINDS
-    seed: int = 1
-    text: int = 200_000
-    n_tokens: int = 4096
-    keep: bool = False
 
 
 @dataclass
@@ -154,7 +120,7 @@ def _make_models(family: _Family, source: Path) -> None:
     with family.stage("fingerprint the base"):
         family.add(source, "as published")
     with open_checkpoint(source) as checkpoint, family.stage("load the base"):
-        base = load_decoder(open_weights(checkpoint), torch.float32)
+        base = load_decoder(open_weights(checkpoint), np.float32)
         tokenizer = tokenizer_files(checkpoint)
     with family.stage("requantise"):
         path = requantise(source, family.models / "requantised.gguf")
@@ -167,15 +133,17 @@ def _make_models(family: _Family, source: Path) -> None:
         _add_rearranged(family, child, tokenizer, "tuned-rearranged", "fine-tuned")
     with family.stage("stranger"):
         stranger = random_model(base, family.options.seed)
-        path = write_checkpoint(stranger, family.models / "stranger", tokenizer, torch.bfloat16)
+        path = write_checkpoint(stranger, family.models / "stranger", tokenizer, ml_dtypes.bfloat16)
         family.add(path, "random initialisation, same shape and tokenizer")
 
 
 def _add_tuned(family: _Family, base: Decoder, tokenizer: dict[str, bytes]) -> Decoder:
+    from huref.demo.fine_tuning import fine_tune
+
     options = family.options
     tokens = encode(tokenizer, standard_library_text(options.text))
     tuned = fine_tune(base, tokens, options.tune, family.report)
-    path = write_checkpoint(tuned.model, family.models / "fine-tuned", tokenizer, torch.bfloat16)
+    path = write_checkpoint(tuned.model, family.models / "fine-tuned", tokenizer, ml_dtypes.bfloat16)
     check = f"loss {tuned.loss_before:.2f} -> {tuned.loss_after:.2f}"
     family.add(path, f"{options.tune.steps} AdamW steps on Python source, saved in bf16", check)
     return tuned.model
@@ -186,8 +154,8 @@ def _add_rearranged(family: _Family, model: Decoder, tokenizer: dict[str, bytes]
     attacked = apply(model, family.options.kinds, family.options.seed).model
     path = write_checkpoint(attacked, family.models / name, tokenizer)
     ids = encode(tokenizer, PROMPT)[None]
-    with open_checkpoint(path) as checkpoint, torch.inference_mode():
-        written = load_decoder(open_weights(checkpoint), torch.float32)
+    with open_checkpoint(path) as checkpoint:
+        written = load_decoder(open_weights(checkpoint), np.float32)
         error = logit_error(logits(model, ids), logits(written, ids))
     if not error <= MAX_LOGIT_ERROR:
         raise InconclusiveError(
@@ -202,20 +170,20 @@ def _add_rearranged(family: _Family, model: Decoder, tokenizer: dict[str, bytes]
 
 def random_model(like: Decoder, seed: int) -> Decoder:
     """Fresh weights in the shapes of another model, as Llama is initialised: N(0, 0.02^2), gains 1."""
-    dice = torch.Generator().manual_seed(seed)
+    dice = np.random.default_rng(seed)
 
-    def drawn(t: Tensor) -> Tensor:
-        return torch.ones_like(t) if t.ndim == 1 else torch.empty_like(t).normal_(0.0, 0.02, generator=dice)
+    def drawn(t: Array) -> Array:
+        return np.ones_like(t) if t.ndim == 1 else dice.normal(0.0, 0.02, t.shape).astype(t.dtype)
 
     return like.with_each(drawn)
 
 
-def encode(tokenizer: dict[str, bytes], text: str) -> Tensor:
-    """Token ids (n,) of a text, without special tokens."""
+def encode(tokenizer: dict[str, bytes], text: str) -> Array:
+    """Token ids (n,), int64, of a text, without special tokens."""
     from tokenizers import Tokenizer
 
     codec = Tokenizer.from_str(tokenizer["tokenizer.json"].decode())
-    return torch.tensor(codec.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
+    return np.array(codec.encode(text, add_special_tokens=False).ids, np.int64)
 
 
 def _row(family: _Family, member: Member) -> DemoRow:

@@ -7,39 +7,19 @@ float32; the forward and backward passes run in bfloat16 where the hardware mult
 from __future__ import annotations
 
 import math
-import random
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from huref.demo.differentiable import learning, next_token_loss, trained
+from huref.demo.options import TuneOptions
 from huref.errors import NotFiniteError, UsageError
 from huref.forward.decoder import Decoder
-from huref.forward.passes import next_token_loss
+from huref.numerics.arrays import Array
 from huref.numerics.products import network_dtype
 from huref.progress import Progress, Report
-
-
-@dataclass(frozen=True)
-class TuneOptions:
-    """What decides a fine-tune, besides the model and the text.
-
-    Attributes:
-        steps: of the optimiser.
-        batch: sequences a step.
-        length: tokens a sequence.
-        learning_rate: constant after three steps of warm-up.
-        seed: of the choice of sequences.
-    """
-
-    steps: int = 12
-    batch: int = 4
-    length: int = 128
-    learning_rate: float = 2e-4
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +31,7 @@ class Tuned:
     loss_after: float
 
 
-def fine_tune(model: Decoder, tokens: Tensor, options: TuneOptions, report: Report | None = None) -> Tuned:
+def fine_tune(model: Decoder, tokens: Array, options: TuneOptions, report: Report | None = None) -> Tuned:
     """Train every weight for a few steps.
 
     Args:
@@ -62,10 +42,10 @@ def fine_tune(model: Decoder, tokens: Tensor, options: TuneOptions, report: Repo
         UsageError: the text is shorter than one batch beside what is held out.
         NotFiniteError: the loss diverged.
     """
-    train, held_out = _split(tokens, options)
+    train, held_out = _split(torch.from_numpy(tokens), options)
     # Bfloat16 halves the time of a step; the master weights stay float32, so small updates are not lost.
     dtype = network_dtype()
-    child = model.with_each(lambda t: t.float().clone().requires_grad_())
+    child = learning(model)
     optimiser = torch.optim.AdamW(
         child.tensors.values(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
     )
@@ -81,35 +61,7 @@ def fine_tune(model: Decoder, tokens: Tensor, options: TuneOptions, report: Repo
         if report:
             report(Progress("fine-tuning", step + 1, options.steps, "step"))
     after = _loss(child, held_out, dtype)
-    return Tuned(child.with_each(Tensor.detach), before, after)
-
-
-def standard_library_text(n_characters: int, seed: int = 0) -> str:
-    """Python source from the standard library: real text that every machine with huref has.
-
-    Args:
-        n_characters: about how many; files are taken whole, in an order that the seed decides.
-
-    Raises:
-        UsageError: this Python was installed without its sources.
-    """
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    files = sorted(folder.glob("*.py"))
-    random.Random(seed).shuffle(files)
-    text = ""
-    for path in files:
-        if len(text) >= n_characters:
-            return text
-        text += path.read_text(encoding="utf-8", errors="replace")
-    if not text:
-        raise UsageError(
-            "no text to train on",
-            where=str(folder),
-            expected="the standard library's .py files",
-            got="none",
-            next_step="use a Python installed with its sources",
-        )
-    return text
+    return Tuned(trained(child), before, after)
 
 
 def _split(tokens: Tensor, options: TuneOptions) -> tuple[Tensor, Tensor]:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
+import numpy as np
+from numpy.typing import DTypeLike
 
 from huref.errors import ArchitectureError, OutputError, TokenizerError
 from huref.forward.decoder import Decoder
 from huref.forward.plain_llama import EXPECTED, HUGGING_FACE_NAMES, unlike_llama
+from huref.forward.safetensors_writer import write_safetensors
 from huref.forward.settings import Settings
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.tokens import Vocabulary, load_encoder, load_vocabulary
@@ -46,7 +47,7 @@ _UNSAID = (
 
 
 def write_checkpoint(
-    model: Decoder, folder: Path, tokenizer: Mapping[str, bytes], dtype: torch.dtype = torch.float32
+    model: Decoder, folder: Path, tokenizer: Mapping[str, bytes], dtype: DTypeLike = np.float32
 ) -> Path:
     """Write a model; a checkpoint in a folder of that name is replaced.
 
@@ -62,8 +63,8 @@ def write_checkpoint(
     config = config_json(model, dtype)
 
     def fill(partial: Path) -> None:
-        tensors = {stored_name(name): t.detach().to(dtype).contiguous() for name, t in model.tensors.items()}
-        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        tensors = {stored_name(name): tensor for name, tensor in model.tensors.items()}
+        write_safetensors(partial / "model.safetensors", tensors, dtype)
         (partial / "config.json").write_text(json.dumps(config, indent=2))
         for name, content in tokenizer.items():
             (partial / name).write_bytes(content)
@@ -114,7 +115,7 @@ def stored_name(canonical: str) -> str:
     return f"model.layers.{layer}.{HUGGING_FACE_NAMES[role]}"
 
 
-def config_json(model: Decoder, dtype: torch.dtype) -> dict[str, Any]:
+def config_json(model: Decoder, dtype: DTypeLike) -> dict[str, Any]:
     """config.json of a Llama in the spelling that every version of transformers reads.
 
     Raises:
@@ -138,7 +139,7 @@ def config_json(model: Decoder, dtype: torch.dtype) -> dict[str, Any]:
         "tie_word_embeddings": model.is_tied,
         "attention_bias": False,
         "mlp_bias": False,
-        "torch_dtype": str(dtype).removeprefix("torch."),
+        "torch_dtype": np.dtype(dtype).name,
     }
 
 

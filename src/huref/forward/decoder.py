@@ -1,4 +1,4 @@
-"""A decoder of any known family in memory: PyTorch tensors by canonical name.
+"""A decoder of any known family in memory: arrays by canonical name, or tensors where there is training.
 
 Attacks change them, training too; `huref.forward.passes` computes with them. It knows no family names and no stored
 layouts; `huref.model.arch` says what the structure is, `Settings` what the configuration adds.
@@ -8,31 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
+from numpy.typing import DTypeLike
 
 from huref.errors import ArchitectureError
+from huref.forward.operations import ACTIVATIONS, Values
 from huref.forward.settings import Settings, read_settings
 from huref.model.arch.canonical import Geometry
 from huref.model.arch.roles import GLOBAL_ROLES, LAYER_ROLES
 from huref.model.arch.weights import Architecture, CanonicalWeights
-from huref.numerics.tensors import as_tensor
+from huref.numerics.arrays import Array
 
-LayerChange = Callable[[Mapping[str, Tensor], int], Mapping[str, Tensor]]
+LayerChange = Callable[[Mapping[str, Values], int], Mapping[str, Values]]
 """A layer's tensors by role, and its number -> those that change."""
 
 _WRAPPERS = ("text_config", "vision_config", "audio_config", "visual")
 """Sections that only the config.json of a model of several senses has."""
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": functional.silu,
-    "relu": functional.relu,
-    "gelu": functional.gelu,
-    **{name: lambda x: functional.gelu(x, approximate="tanh") for name in ("gelu_new", "gelu_fast", "gelu_tanh")},
-    "gelu_pytorch_tanh": lambda x: functional.gelu(x, approximate="tanh"),
-}
 
 
 @dataclass(frozen=True)
@@ -53,10 +46,10 @@ class Decoder:
     architecture: Architecture
     geometry: Geometry
     settings: Settings
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Values]
     layer_origins: tuple[int, ...]
-    token_order: Tensor | None = None
-    renumberable: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    token_order: Array | None = None
+    renumberable: Array = field(default_factory=lambda: np.empty(0, np.int64))
     is_wrapped: bool = False
 
     def __contains__(self, name: str) -> bool:
@@ -68,7 +61,7 @@ class Decoder:
         return "unembedding" not in self.tensors
 
     @property
-    def unembedding(self) -> Tensor:
+    def unembedding(self) -> Values:
         """(v, d), or (v, embed) where embeddings are narrower than the residual stream."""
         return self.tensors["embedding" if self.is_tied else "unembedding"]
 
@@ -78,11 +71,11 @@ class Decoder:
         return range(self.geometry.n_layers)
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> Any:
         """The type of the weights."""
         return self.tensors["embedding"].dtype
 
-    def layer(self, index: int) -> dict[str, Tensor]:
+    def layer(self, index: int) -> dict[str, Values]:
         """One layer's tensors by role."""
         start = f"layers.{index}."
         roles = (f"{role}{suffix}" for role in LAYER_ROLES for suffix in ("", "_bias"))
@@ -92,15 +85,15 @@ class Decoder:
         """Whether any layer has this role."""
         return any(f"layers.{i}.{role}" in self.tensors for i in self.layers)
 
-    def changed(self, tensors: Mapping[str, Tensor]) -> Decoder:
+    def changed(self, tensors: Mapping[str, Values]) -> Decoder:
         """With some tensors replaced or added."""
         return replace(self, tensors={**self.tensors, **tensors})
 
-    def with_each(self, change: Callable[[Tensor], Tensor]) -> Decoder:
+    def with_each(self, change: Callable[[Values], Values]) -> Decoder:
         """With every tensor changed."""
         return replace(self, tensors={name: change(tensor) for name, tensor in self.tensors.items()})
 
-    def with_tokens(self, renumberable: Tensor) -> Decoder:
+    def with_tokens(self, renumberable: Array) -> Decoder:
         """Knowing which token ids can be renumbered."""
         return replace(self, renumberable=renumberable)
 
@@ -112,7 +105,7 @@ class Decoder:
         return replace(self, tensors=new)
 
 
-def load_decoder(weights: CanonicalWeights, dtype: torch.dtype = torch.float64) -> Decoder:
+def load_decoder(weights: CanonicalWeights, dtype: DTypeLike = np.float64) -> Decoder:
     """Read a whole model into memory.
 
     Raises:
@@ -142,9 +135,9 @@ def load_decoder(weights: CanonicalWeights, dtype: torch.dtype = torch.float64) 
     )
 
 
-def _read(weights: CanonicalWeights, name: str, dtype: torch.dtype) -> Tensor:
+def _read(weights: CanonicalWeights, name: str, dtype: DTypeLike) -> Array:
     """One canonical tensor; 1 is added to a stored gamma in the wide type, so that taking it off again is exact."""
     role = weights.role(name)
     if role.adds_one:
-        return as_tensor(weights.checkpoint.read(role.pieces[0].stored)).to(dtype) + 1
-    return as_tensor(weights.read(name)).to(dtype)
+        return weights.checkpoint.read(role.pieces[0].stored).astype(dtype) + 1
+    return weights.read(name).astype(dtype, copy=False)

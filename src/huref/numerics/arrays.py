@@ -37,6 +37,11 @@ def array_dtype(name: str) -> np.dtype[Any] | None:
     return _DTYPES.get(name)
 
 
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """The name of a type in `array_dtype`'s spelling."""
+    return next(name for name, known in _DTYPES.items() if known == dtype)
+
+
 def float32(array: Array) -> Floats:
     """The values as float32; the array itself where it is that already."""
     return array.astype(np.float32, copy=False)

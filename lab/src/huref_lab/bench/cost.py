@@ -29,7 +29,8 @@ def reference_pair(folder: Path) -> tuple[Path, Path]:
         MissingFileError: it is not installed.
         OutputError: the folder cannot be written.
     """
-    import torch
+    import ml_dtypes
+    import numpy as np
 
     from huref.demo.bundled import bundled_model
     from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
@@ -38,9 +39,9 @@ def reference_pair(folder: Path) -> tuple[Path, Path]:
 
     model = open_model(bundled_model())
     with model.weights.checkpoint as checkpoint:
-        llama, tokenizer = load_decoder(model.weights, torch.float32), tokenizer_files(checkpoint)
+        llama, tokenizer = load_decoder(model.weights, np.float32), tokenizer_files(checkpoint)
     first, second = (
-        write_checkpoint(llama, folder / name, tokenizer, torch.bfloat16) for name in ("smollm2", "smollm2-copy")
+        write_checkpoint(llama, folder / name, tokenizer, ml_dtypes.bfloat16) for name in ("smollm2", "smollm2-copy")
     )
     return first, second
 

@@ -5,7 +5,7 @@ with it. Here the term is the trace itself, made differentiable: the cosine of a
 the invariant terms (ICS), or what pairing agreement counts. The attacker knows the base and the statistic.
 
 Two attacks without such a term stand beside them: noise on all weights, and fresh gates; both may heal by training.
-Only Llamas: the statistics are the same in every family. Everything is float32.
+Only Llamas: the statistics are the same in every family. Everything is float32, and decoders hold tensors.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from huref.demo.differentiable import next_token_loss
 from huref.errors import NotFiniteError, UsageError
 from huref.forward.decoder import Decoder
-from huref.forward.passes import next_token_loss
 from huref.progress import Progress, Report
 
 Trace = Callable[[Decoder, Decoder], Tensor]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from huref.demo.bundled import bundled_model
 from huref.demo.requantisation import requantise
@@ -198,7 +198,7 @@ def make_real(folder: Path, options: ZooOptions, report: Report | None) -> Famil
     plain = place / "base"
     if not (plain / "model.safetensors").is_file():
         with open_checkpoint(source) as checkpoint:
-            model = load_decoder(open_weights(checkpoint), torch.float32)
+            model = load_decoder(open_weights(checkpoint), np.float32)
             write_checkpoint(model, plain, tokenizer_files(checkpoint))
     family = Family("smollm2", plain, "SmolLM2-135M-Instruct, dequantised from Q4_1", "its own", "its own", "llama")
     job = TrainJob(place / "tuned", TrainOptions(steps=12, batch=2, learning_rate=3e-4), "python:stdlib")

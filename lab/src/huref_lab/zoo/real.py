@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from huref.demo.bundled import bundled_model
@@ -36,7 +37,7 @@ _CHARACTERS = 300_000
 def make_real(task: Task) -> Made:
     """SmolLM2-135M-Instruct as a checkpoint folder, dequantised from the package's GGUF file."""
     with open_checkpoint(bundled_model()) as checkpoint:
-        model = load_decoder(open_weights(checkpoint), torch.float32)
+        model = load_decoder(open_weights(checkpoint), np.float32)
         write_checkpoint(model, task.target, tokenizer_files(checkpoint))
     return Made("SmolLM2-135M-Instruct, dequantised from Q4_1")
 
