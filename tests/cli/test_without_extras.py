@@ -113,7 +113,8 @@ def test_every_command_works_without_extras_and_says_the_same(inputs: dict[str, 
     for command, one, other in zip(every_command(tmp_path, inputs), whole, light, strict=True):
         assert one[0] in (0, 3), (command, one)
         assert one[0] == other[0], (command, other)
-        documents = [json.loads(run[1].replace(str(place), "")) for run, place in ((one, places[0]), (other, places[1]))]
+        pairs = ((one, places[0]), (other, places[1]))
+        documents = [json.loads(run[1].replace(str(place), "")) for run, place in pairs]
         assert _rounded(documents[0]) == _rounded(documents[1]), command
     for name in ("base.png", "sheet.png", "other.png", "base.huref.safetensors", "generator.safetensors"):
         assert (places[0] / name).read_bytes() == (places[1] / name).read_bytes(), name
