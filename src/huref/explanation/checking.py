@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import InputError
 from huref.explanation.digests import model_digest
@@ -36,6 +34,7 @@ from huref.explanation.transform import Checked, Claim, Explanation, LayerTransf
 from huref.explanation.undo import Rows, as_they_stand, attention_shares, end_shares, feed_forward_shares
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.model import Model, open_model
+from huref.numerics.arrays import Floats
 from huref.progress import Progress, Report
 
 _NEAR = 0.01
@@ -149,8 +148,8 @@ class _Check:
         R = self.found.residual.rotation
         if R is None:
             return Claim("residual map", True, f"{self.found.residual.kind}: every axis has one partner")
-        wide = torch.from_numpy(R if R.shape[0] <= R.shape[1] else R.T).double()
-        off = float((wide @ wide.T - torch.eye(len(wide), dtype=torch.float64)).abs().max())
+        wide = (R if R.shape[0] <= R.shape[1] else R.T).astype(np.float64)
+        off = float(np.abs(wide @ wide.T - np.eye(len(wide))).max())
         return Claim("residual map", off <= _ORTHOGONAL, f"rotation: orthogonal within {off:.0e}")
 
     def _layer(self, layer: LayerTransform, stream: Stream) -> Iterator[Claim]:
@@ -200,7 +199,7 @@ class _Check:
             return
         dice = self.options.dice(1 + layer.layer)
         chosen = np.sort(dice.choice(agreed, min(len(agreed), self.options.n_neurons), replace=False))
-        rows = unit_rows(b, stream, is_a=False).take(torch.from_numpy(chosen))
+        rows = unit_rows(b, stream, is_a=False).take(chosen)
         wrong = _not_best(criteria(rows, unit_rows(a, stream, is_a=True)), layer.neurons[chosen])
         said = f"neuron {chosen[wrong[0]]} has a better one" if len(wrong) else "each the best by both criteria"
         yield Claim(name, not len(wrong), f"{len(chosen)} of {len(agreed)} drawn: {said}")
@@ -219,7 +218,7 @@ class _Check:
             return Claim(name, False, "KV heads and query heads do not go together")
         mine, theirs = carried(b, stream, is_a=False), carried(a, stream, is_a=True)
         likeness = head_likeness(mine, theirs)
-        wrong = _not_best(tuple(part[torch.from_numpy(agreed)] for part in likeness), layer.heads[agreed])
+        wrong = _not_best(tuple(part[agreed] for part in likeness), layer.heads[agreed])
         said = f"head {agreed[wrong[0]]} has a better one" if len(wrong) else "each the best by both criteria"
         return Claim(name, not len(wrong), f"{len(agreed)} of {len(layer.heads)}: {said}")
 
@@ -254,15 +253,15 @@ def _attention(b: AttentionRows, a: AttentionRows, stream: Stream, layer: LayerT
     """Shares of the heads; none where a stated map cannot be undone."""
     try:
         return attention_shares(b, a, stream, layer)
-    except RuntimeError:  # a map that has no inverse
+    except np.linalg.LinAlgError:  # a map that has no inverse
         return {}
 
 
-def _not_best(likeness: tuple[Tensor, ...], partners: np.ndarray) -> np.ndarray:
+def _not_best(likeness: tuple[Floats, ...], partners: np.ndarray) -> np.ndarray:
     """Which rows have a clearly better candidate than their claimed partner, by one criterion or the other."""
-    chosen = torch.from_numpy(partners.astype(np.int64))[:, None]
-    is_best = [part.gather(1, chosen).flatten() >= part.max(1).values - _NEAR for part in likeness]
-    return np.flatnonzero(~torch.stack(is_best).all(0).numpy())
+    rows = np.arange(len(partners))
+    is_best = [part[rows, partners] >= part.max(1) - _NEAR for part in likeness]
+    return np.flatnonzero(~np.all(is_best, axis=0))
 
 
 def _taken_twice(partners: np.ndarray, blocks: tuple[int, ...]) -> bool:

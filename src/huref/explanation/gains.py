@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huref.explanation.transform import LayerTransform, ResidualTransform, Share
 from huref.model.arch.weights import CanonicalWeights
-from huref.numerics.tensors import float_tensor
+from huref.numerics.arrays import Floats, float32
+from huref.numerics.cosine import cosine
 
 _CLOSE = 1e-3
 _EVEN = 0.25
@@ -35,11 +35,11 @@ def compare_gains(
         are not; `traded`, farther from A's. `ratio`: the smallest and greatest factor of a traded gain, where axes
         of the two streams are the same ones. Empty where no norm has a gain.
     """
-    counts, ratios = dict.fromkeys(("same", "trained", "absorbed", "traded"), 0), list[Tensor]()
+    counts, ratios = dict.fromkeys(("same", "trained", "absorbed", "traded"), 0), list[Floats]()
     for name_b, name_a, readers in _norms(layers):
         if name_b not in b or name_a not in a:
             continue
-        gain_b, plain_a = float_tensor(b.read(name_b)), float_tensor(a.read(name_a))
+        gain_b, plain_a = float32(b.read(name_b)), float32(a.read(name_a))
         gain_a = _carried(plain_a, residual)
         error = 1 - sum((shares.get(name, Share()) for name in readers), Share()).cosine
         if gain_a is not None and _are_close(gain_b, gain_a):
@@ -52,9 +52,9 @@ def compare_gains(
             counts["trained"] += 1
         else:
             counts["traded"] += 1
-            ratios.append((gain_b / gain_a)[gain_a.abs() > 1e-6])
+            ratios.append((gain_b / gain_a)[np.abs(gain_a) > 1e-6])
     found: dict[str, Any] = {name: n for name, n in counts.items() if n}
-    if ratios and len(joined := torch.cat(ratios)):
+    if ratios and len(joined := np.concatenate(ratios)):
         found["ratio"] = [float(joined.min()), float(joined.max())]
     return found
 
@@ -73,25 +73,24 @@ def _norms(layers: tuple[LayerTransform, ...]) -> list[tuple[str, str, tuple[str
     return found
 
 
-def _carried(gain: Tensor, residual: ResidualTransform) -> Tensor | None:
+def _carried(gain: Floats, residual: ResidualTransform) -> Floats | None:
     """A's gain in the order of B's axes; None where the axes are not the same ones."""
     if residual.rotation is not None:
         return None
     if residual.axis is None:
         return gain if residual.d_a == residual.d_b else None
-    axis = torch.from_numpy(residual.axis).long()
-    return gain[axis] if bool((axis >= 0).all()) else None
+    return gain[residual.axis] if (residual.axis >= 0).all() else None
 
 
-def _are_close(left: Tensor, right: Tensor) -> bool:
-    return left.shape == right.shape and float((left - right).abs().max()) <= _CLOSE * float(right.abs().max())
+def _are_close(left: Floats, right: Floats) -> bool:
+    return left.shape == right.shape and float(np.abs(left - right).max()) <= _CLOSE * float(np.abs(right).max())
 
 
-def _unevenness(gain: Tensor) -> float:
+def _unevenness(gain: Floats) -> float:
     """Standard deviation over mean size; 0 where all axes have one number."""
-    return float(gain.std() / gain.abs().mean().clamp_min(1e-20))
+    return float(gain.std(ddof=1)) / max(float(np.abs(gain).mean()), 1e-20)
 
 
-def _distance(left: Tensor, right: Tensor) -> float:
+def _distance(left: Floats, right: Floats) -> float:
     """One less the cosine: on the scale on which matrices are compared."""
-    return 1 - float(torch.nn.functional.cosine_similarity(left, right, dim=0))
+    return 1 - cosine(left, right)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huref.explanation.partners import HeadPartners
 from huref.explanation.parts import AttentionRows, FeedForwardRows
 from huref.explanation.stream import Stream
+from huref.explanation.sums import dot, row_dots
 from huref.model.arch.weights import Architecture
+from huref.numerics.arrays import Array, Floats
 
 _WORSE = 1.25
 """How much more error a simpler map may leave on the other side and still be taken."""
@@ -24,7 +25,9 @@ _FLOOR = 1e-6
 """Error, as a share of the weights' square, that arithmetic in float32 may leave."""
 
 
-def neuron_scales(b: FeedForwardRows, a: FeedForwardRows, stream: Stream, chosen: Tensor, partners: Tensor) -> Tensor:
+def neuron_scales(
+    b: FeedForwardRows, a: FeedForwardRows, stream: Stream, chosen: np.ndarray, partners: np.ndarray
+) -> Floats:
     """(n,) `up` of B over `up` of A of partners, with the sign; 1 or -1 where `down` knows of no factor.
 
     Args:
@@ -33,20 +36,20 @@ def neuron_scales(b: FeedForwardRows, a: FeedForwardRows, stream: Stream, chosen
     """
     left = stream.b_biased((b.acts if b.ups is None else b.ups)[chosen])
     right = stream.a_biased((a.acts if a.ups is None else a.ups)[partners])
-    scales = (left * right).sum(1) / right.square().sum(1).clamp_min(1e-30)
+    scales: Array = row_dots(left, right) / np.maximum(row_dots(right, right), 1e-30)
     down_b, down_a = stream.b(b.downs[chosen]), stream.a(a.downs[partners])
 
-    def error(factor: Tensor) -> float:
+    def error(factor: Floats) -> float:
         undone = down_b * (factor / stream.transform.scale)[:, None]
         return _error(fitted(undone, down_a) if b.has_norm_behind else undone, down_a)
 
-    plain = scales.sign()
+    plain = np.sign(scales)
     return plain if _is_as_good(error(plain), error(scales)) else scales
 
 
 def query_key_map(
     b: AttentionRows, a: AttentionRows, pairs: HeadPartners, families: tuple[Architecture, Architecture]
-) -> tuple[Tensor, float | None]:
+) -> tuple[Array, float | None]:
     """(g_b, e, e) float64 C with `Wq_b = C Wq_a`, and how far they are from commuting with rotary positions.
 
     Args:
@@ -60,9 +63,9 @@ def query_key_map(
         left, right = _flat(b.q[mine]), _flat(a.q[theirs])
         C = _least_squares(left, right)
         tried = [C] if rotary is None else [_commuting(C, left, right, rotary), C]
-        k_b, k_a = b.k[group].double(), a.k[of].double()
+        k_b, k_a = b.k[group].astype(np.float64), a.k[of].astype(np.float64)
 
-        def error(map_: Tensor, k_b: Tensor = k_b, k_a: Tensor = k_a) -> float:
+        def error(map_: Array, k_b: Array = k_b, k_a: Array = k_a) -> float:
             return _error(undo_key(map_, k_b, k_a, b.has_norms), k_a)
 
         maps[group] = _kept(tried, error)
@@ -71,15 +74,15 @@ def query_key_map(
     return maps, furthest if rotary is not None else None
 
 
-def value_output_map(b: AttentionRows, a: AttentionRows, pairs: HeadPartners, scale: float) -> Tensor:
+def value_output_map(b: AttentionRows, a: AttentionRows, pairs: HeadPartners, scale: float) -> Array:
     """(g_b, e, e) float64 C with `Wv_b = C Wv_a`, `Wo_b = Wo_a C^-1`."""
     maps = _identities(b)
     for group, of in _matched_groups(pairs):
         mine, theirs = _partners_of(group, b, pairs)
-        C = _least_squares(b.v[group].double(), a.v[of].double())
-        o_b, o_a = b.o[mine].double(), a.o[theirs].double()
+        C = _least_squares(b.v[group].astype(np.float64), a.v[of].astype(np.float64))
+        o_b, o_a = b.o[mine].astype(np.float64), a.o[theirs].astype(np.float64)
 
-        def error(map_: Tensor, o_b: Tensor = o_b, o_a: Tensor = o_a) -> float:
+        def error(map_: Array, o_b: Array = o_b, o_a: Array = o_a) -> float:
             undone = map_.T @ o_b / scale
             return _error(fitted(undone, o_a) if b.has_norm_behind else undone, o_a)
 
@@ -87,22 +90,22 @@ def value_output_map(b: AttentionRows, a: AttentionRows, pairs: HeadPartners, sc
     return maps
 
 
-def undo_key(C: Tensor, k_b: Tensor, k_a: Tensor, is_scale_free: bool) -> Tensor:
+def undo_key(C: Array, k_b: Array, k_a: Array, is_scale_free: bool) -> Array:
     """`C^T Wk_b`, which is `Wk_a`; where queries and keys are normed, of the length that fits best."""
     undone = C.T @ k_b
     return fitted(undone, k_a) if is_scale_free else undone
 
 
-def fitted(undone: Tensor, wanted: Tensor) -> Tensor:
+def fitted(undone: Array, wanted: Array) -> Array:
     """Of the length that fits best: where a norm follows, it is free."""
-    square = float(undone.double().square().sum())
-    return undone * (float((undone.double() * wanted.double()).sum()) / square) if square else undone
+    square = dot(undone, undone)
+    return undone * (dot(undone, wanted) / square) if square else undone
 
 
-def _kept(tried: Sequence[Tensor], error: Callable[[Tensor], float]) -> Tensor:
+def _kept(tried: Sequence[Array], error: Callable[[Array], float]) -> Array:
     """The simplest map that undoes the other side as well as any: none, then those tried, in order."""
-    sound = [C for C in tried if bool(torch.isfinite(C).all()) and float(torch.linalg.cond(C)) < _MOST_LOPSIDED]
-    maps = [torch.eye(len(tried[0]), dtype=tried[0].dtype), *sound]
+    sound = [C for C in tried if np.isfinite(C).all() and np.linalg.cond(C) < _MOST_LOPSIDED]
+    maps = [np.eye(len(tried[0])), *sound]
     errors = [error(C) for C in maps]
     return next(C for C, found in zip(maps, errors, strict=True) if _is_as_good(found, min(errors)))
 
@@ -111,57 +114,58 @@ def _is_as_good(simpler: float, other: float) -> bool:
     return simpler <= _WORSE * other + _FLOOR
 
 
-def _error(undone: Tensor, wanted: Tensor) -> float:
-    return float((undone - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
+def _error(undone: Array, wanted: Array) -> float:
+    off = undone - wanted
+    return dot(off, off) / max(dot(wanted, wanted), 1e-30)
 
 
-def _identities(b: AttentionRows) -> Tensor:
+def _identities(b: AttentionRows) -> Array:
     e = b.k.shape[1]
-    return torch.eye(e, dtype=torch.float64).repeat(len(b.k), 1, 1)
+    return np.tile(np.eye(e), (len(b.k), 1, 1))
 
 
 def _matched_groups(pairs: HeadPartners) -> list[tuple[int, int]]:
     return [(group, int(of)) for group, of in enumerate(pairs.groups) if of >= 0]
 
 
-def _partners_of(group: int, b: AttentionRows, pairs: HeadPartners) -> tuple[Tensor, Tensor]:
+def _partners_of(group: int, b: AttentionRows, pairs: HeadPartners) -> tuple[np.ndarray, np.ndarray]:
     """The heads of a group of B that have a partner, and the partners."""
-    mine = torch.arange(group * b.per_group, (group + 1) * b.per_group)
+    mine = np.arange(group * b.per_group, (group + 1) * b.per_group)
     mine = mine[pairs.heads[mine] >= 0]
     return mine, pairs.heads[mine]
 
 
-def _flat(heads: Tensor) -> Tensor:
+def _flat(heads: Array) -> Array:
     """(m, e, d) -> (e, m d), float64."""
-    return heads.double().transpose(0, 1).flatten(1)
+    return heads.transpose(1, 0, 2).reshape(heads.shape[1], -1).astype(np.float64)
 
 
-def _least_squares(left: Tensor, right: Tensor) -> Tensor:
+def _least_squares(left: Array, right: Array) -> Array:
     """C of least error in `left = C right`."""
     gram = right @ right.T
-    ridge = 1e-14 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    C: Tensor = torch.linalg.solve(gram + ridge, right @ left.T).T
+    ridge = 1e-14 * gram.diagonal().mean() * np.eye(len(gram))
+    C: Array = np.linalg.solve(gram + ridge, right @ left.T).T
     return C
 
 
-def _rotary_pairs(families: Sequence[Architecture]) -> tuple[Tensor, Tensor, int] | None:
+def _rotary_pairs(families: Sequence[Architecture]) -> tuple[np.ndarray, np.ndarray, int] | None:
     """The two dimensions of every pair that rotates together, and how many dimensions rotate; None without any."""
     b, a = families
     r = a.rotary_dim
     if b.position != a.position or b.rotary_dim != r or a.position not in ("rope_half", "rope_interleaved"):
         return None
     if a.position == "rope_interleaved":
-        return torch.arange(0, r, 2), torch.arange(1, r, 2), r
-    return torch.arange(r // 2), torch.arange(r // 2, r), r
+        return np.arange(0, r, 2), np.arange(1, r, 2), r
+    return np.arange(r // 2), np.arange(r // 2, r), r
 
 
-def _commuting(C: Tensor, left: Tensor, right: Tensor, rotary: tuple[Tensor, Tensor, int]) -> Tensor:
+def _commuting(C: Array, left: Array, right: Array, rotary: tuple[np.ndarray, np.ndarray, int]) -> Array:
     """The map of least error among those that turn and scale every pair, free in what does not turn."""
     first, second, r = rotary
-    square = (right[first].square() + right[second].square()).sum(1).clamp_min(1e-300)
-    cos = (left[first] * right[first] + left[second] * right[second]).sum(1) / square
-    sin = (left[second] * right[first] - left[first] * right[second]).sum(1) / square
-    out = torch.zeros_like(C)
+    square = np.maximum(row_dots(right[first], right[first]) + row_dots(right[second], right[second]), 1e-300)
+    cos = (row_dots(left[first], right[first]) + row_dots(left[second], right[second])) / square
+    sin = (row_dots(left[second], right[first]) - row_dots(left[first], right[second])) / square
+    out = np.zeros_like(C)
     out[first, first] = out[second, second] = cos
     out[second, first], out[first, second] = sin, -sin
     if r < len(C):
@@ -169,12 +173,12 @@ def _commuting(C: Tensor, left: Tensor, right: Tensor, rotary: tuple[Tensor, Ten
     return out
 
 
-def _distance_from_commuting(C: Tensor, rotary: tuple[Tensor, Tensor, int]) -> float:
+def _distance_from_commuting(C: Array, rotary: tuple[np.ndarray, np.ndarray, int]) -> float:
     """What remains of C after its part that commutes, as a share of its length."""
     first, second, r = rotary
-    part = torch.zeros_like(C)
+    part = np.zeros_like(C)
     part[first, first] = part[second, second] = (C[first, first] + C[second, second]) / 2
     part[second, first] = (C[second, first] - C[first, second]) / 2
     part[first, second] = -part[second, first]
     part[r:, r:] = C[r:, r:]
-    return float((C - part).norm() / C.norm().clamp_min(1e-300))
+    return float(np.linalg.norm(C - part)) / max(float(np.linalg.norm(C)), 1e-300)

@@ -6,18 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import TokenizerError
 from huref.explanation.partners import NeuronPartners, carried, pair, pair_heads, unit_rows
 from huref.explanation.parts import FeedForwardRows, read_attention, read_embedding, read_feed_forward
 from huref.explanation.stream import Stream, candidates
+from huref.explanation.sums import dot, row_dots, unit_length
 from huref.explanation.transform import NONE, ROTATION, ResidualTransform
 from huref.kinship.alignment import Relation
 from huref.kinship.alignment.residual_map import polar
 from huref.model.model import Model
 from huref.model.tokens import shared
+from huref.numerics.arrays import Array, Floats
+from huref.numerics.cosine import cosine
+from huref.numerics.tensors import as_array, as_tensor
 
 CLEAR_LAYER = 0.25
 """Share of a layer's neurons that must have one partner by both criteria: twice what networks reach that learned the
@@ -48,9 +50,9 @@ class Sample:
     pairs: NeuronPartners
 
     @property
-    def chosen(self) -> tuple[Tensor, Tensor]:
+    def chosen(self) -> tuple[np.ndarray, np.ndarray]:
         """Neurons of B, and theirs of A."""
-        mine = torch.nonzero(self.pairs.is_agreed).flatten()
+        mine = np.flatnonzero(self.pairs.is_agreed)
         return mine, self.pairs.neurons[mine]
 
 
@@ -64,7 +66,7 @@ def settle_stream(b: Model, a: Model, relation: Relation, ids: tuple[np.ndarray,
     first = Stream(start)
     samples = [_sample(b, a, j, i, first) for i, j in _best_layers(relation)]
     C = _cross_products(b, a, samples, ids if relation.where.method != "weights" else None)
-    R = torch.from_numpy(polar(C.numpy()))
+    R = polar(C)
     is_layer_norm = all(model.weights.architecture.norm == "layer" for model in (a, b))
     tried = [replace(each, method=start.method) for each in candidates(R, is_layer_norm)]
     errors = [_held_out(samples, Stream(each)) for each in tried]
@@ -154,13 +156,13 @@ def _sample(b: Model, a: Model, j: int, i: int, stream: Stream) -> Sample:
     return Sample((mine, theirs), pairs)
 
 
-def _cross_products(b: Model, a: Model, samples: list[Sample], ids: tuple[np.ndarray, np.ndarray] | None) -> Tensor:
+def _cross_products(b: Model, a: Model, samples: list[Sample], ids: tuple[np.ndarray, np.ndarray] | None) -> Array:
     """(d_a, d_b) float64: outer products of unit rows that open partners, and as much of embeddings."""
-    C = torch.zeros(a.weights.geometry.d_model, b.weights.geometry.d_model, dtype=torch.float64)
+    C = np.zeros((a.weights.geometry.d_model, b.weights.geometry.d_model))
     for sample in samples:
         mine, theirs = sample.chosen
         left, right = (
-            torch.nn.functional.normalize(rows.acts[chosen, :-1].double(), dim=1)
+            unit_length(rows.acts[chosen, :-1].astype(np.float64))
             for rows, chosen in ((sample.rows[1], theirs), (sample.rows[0], mine))
         )
         C += left.T @ right
@@ -170,11 +172,11 @@ def _cross_products(b: Model, a: Model, samples: list[Sample], ids: tuple[np.nda
     return C
 
 
-def _centred_rows(model: Model, ids: np.ndarray) -> Tensor:
-    rows = read_embedding(model.weights, _spread_out(ids)).double()
-    rows = rows - rows.mean(0)
-    centred: Tensor = rows / rows.norm().clamp_min(1e-30)
-    return centred
+def _centred_rows(model: Model, ids: np.ndarray) -> Array:
+    rows: Array = read_embedding(model.weights, _spread_out(ids)).astype(np.float64)
+    rows -= rows.mean(0)
+    rows /= max(dot(rows, rows) ** 0.5, 1e-30)
+    return rows
 
 
 def _spread_out(ids: np.ndarray) -> np.ndarray:
@@ -188,19 +190,19 @@ def _held_out(samples: list[Sample], stream: Stream) -> float:
     for sample in samples:
         mine, theirs = sample.chosen
         b, a = unit_rows(sample.rows[0], stream, is_a=False), unit_rows(sample.rows[1], stream, is_a=True)
-        one = (b.downs[mine] * a.downs[theirs]).sum(1)
+        one = row_dots(b.downs[mine], a.downs[theirs])
         if b.ups is not None and a.ups is not None:
-            one = one * (b.ups[mine] * a.ups[theirs]).sum(1)
+            one = one * row_dots(b.ups[mine], a.ups[theirs])
         likeness.append(one)
-    return 1 - float(torch.cat(likeness).mean()) if likeness else 1.0
+    return 1 - float(np.concatenate(likeness).mean()) if likeness else 1.0
 
 
 def _embedding_cosine(b: Model, a: Model, stream: Stream, ids: tuple[np.ndarray, np.ndarray] | None) -> float | None:
     if ids is None:
         return None
-    left = stream.a(read_embedding(a.weights, _spread_out(ids[1]))).flatten()
-    right = stream.b(read_embedding(b.weights, _spread_out(ids[0]))).flatten()
-    return float(torch.nn.functional.cosine_similarity(left.double(), right.double(), dim=0))
+    left = stream.a(read_embedding(a.weights, _spread_out(ids[1])))
+    right = stream.b(read_embedding(b.weights, _spread_out(ids[0])))
+    return cosine(left, right)
 
 
 def _scale(
@@ -213,21 +215,26 @@ def _scale(
     ratios = []
     for sample in samples:
         mine, theirs = sample.chosen
-        ratio = sample.rows[0].downs[mine].norm(dim=1) / sample.rows[1].downs[theirs].norm(dim=1)
+        ratio = _lengths(sample.rows[0].downs[mine]) / _lengths(sample.rows[1].downs[theirs])
         ups_b, ups_a = (rows.acts if rows.ups is None else rows.ups for rows in sample.rows)
-        ratios.append(ratio * ups_b[mine, :-1].norm(dim=1) / ups_a[theirs, :-1].norm(dim=1))
-    if not ratios or not len(found := torch.cat(ratios)):
+        ratios.append(ratio * _lengths(ups_b[mine, :-1]) / _lengths(ups_a[theirs, :-1]))
+    if not ratios or not len(found := np.concatenate(ratios)):
         return 1.0
-    by_neurons, likeness = float(found.median()), 1 - _held_out(samples, stream)
+    by_neurons, likeness = float(np.quantile(found, 0.5, method="lower")), 1 - _held_out(samples, stream)
     cosine = stream.transform.embeddings
     is_free = any(rows.has_norm_behind for sample in samples for rows in sample.rows)
     if ids is None or cosine is None or cosine < 0.5:
         return by_neurons if not is_free and _is_beyond_training(by_neurons, likeness) else 1.0
-    left = stream.a(read_embedding(a.weights, _spread_out(ids[1]))).double()
-    right = stream.b(read_embedding(b.weights, _spread_out(ids[0]))).double()
-    by_embedding = float((left * right).sum() / left.square().sum())
+    left = stream.a(read_embedding(a.weights, _spread_out(ids[1])))
+    right = stream.b(read_embedding(b.weights, _spread_out(ids[0])))
+    by_embedding = dot(left, right) / dot(left, left)
     is_one = is_free or abs(by_embedding / by_neurons - 1) <= max(_SAME_SCALE, _by_training(likeness))
     return by_embedding if is_one and _is_beyond_training(by_embedding, cosine) else 1.0
+
+
+def _lengths(rows: Floats) -> Floats:
+    lengths: Floats = np.sqrt(row_dots(rows, rows))
+    return lengths
 
 
 def _is_beyond_training(scale: float, likeness: float) -> bool:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.explanation.parts import AttentionRows, FeedForwardRows
 from huref.explanation.stream import Stream
+from huref.explanation.sums import row_dots, unit_length
 from huref.explanation.transform import NONE
-from huref.numerics.tensors import product
+from huref.numerics.arrays import Floats
+from huref.numerics.products import product
 
 _CHUNK = 1024
 _MOST_LEFT = 1 << 25
@@ -28,12 +28,12 @@ the criteria do not agree on it, and where they do."""
 class Rows:
     """Neurons as unit rows in one stream: what opens them, what they read besides, what they write."""
 
-    acts: Tensor
-    ups: Tensor | None
-    downs: Tensor
-    is_live: Tensor
+    acts: Floats
+    ups: Floats | None
+    downs: Floats
+    is_live: np.ndarray
 
-    def take(self, chosen: Tensor | slice) -> Rows:
+    def take(self, chosen: np.ndarray | slice) -> Rows:
         """Some of the neurons."""
         return Rows(
             self.acts[chosen],
@@ -52,32 +52,32 @@ class NeuronPartners:
         first, second: (f_b,) int64, the best candidates by either criterion.
     """
 
-    neurons: Tensor
-    first: Tensor
-    second: Tensor
+    neurons: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
 
     @property
-    def is_agreed(self) -> Tensor:
+    def is_agreed(self) -> np.ndarray:
         """(f_b,) bool: both criteria name the partner."""
-        agreed: Tensor = (self.neurons >= 0) & (self.first == self.neurons) & (self.second == self.neurons)
+        agreed: np.ndarray = (self.neurons >= 0) & (self.first == self.neurons) & (self.second == self.neurons)
         return agreed
 
 
 def unit_rows(rows: FeedForwardRows, stream: Stream, *, is_a: bool) -> Rows:
     """Rows for comparing directions, in the common stream."""
     move = stream.a if is_a else stream.b
-    ups = None if rows.ups is None else _unit(move(rows.ups[:, :-1]))
-    return Rows(_unit(move(rows.acts[:, :-1])), ups, _unit(move(rows.downs)), rows.is_live)
+    ups = None if rows.ups is None else unit_length(move(rows.ups[:, :-1]))
+    return Rows(unit_length(move(rows.acts[:, :-1])), ups, unit_length(move(rows.downs)), rows.is_live)
 
 
-def criteria(b: Rows, a: Rows) -> tuple[Tensor, Tensor]:
+def criteria(b: Rows, a: Rows) -> tuple[Floats, Floats]:
     """(n_b, n_a) likeness by what opens a neuron, and by what it then reads and writes.
 
     `up` and `down` may change sign together, so the second is the product of their cosines.
     """
     second = product(b.downs, a.downs.T)
     if b.ups is not None and a.ups is not None:
-        second = second * product(b.ups, a.ups.T)
+        second *= product(b.ups, a.ups.T)
     return product(b.acts, a.acts.T), second
 
 
@@ -88,7 +88,7 @@ def pair(b: Rows, a: Rows, blocks: Sequence[int]) -> NeuronPartners:
     keep a partner only if it stands out among all candidates by both criteria.
     """
     found = [_pair_block(b.take(slice(start, stop)), a) for start, stop in pairwise(accumulate(blocks, initial=0))]
-    return NeuronPartners(*(torch.cat([getattr(part, name) for part in found]) for name in _FIELDS))
+    return NeuronPartners(*(np.concatenate([getattr(part, name) for part in found]) for name in _FIELDS))
 
 
 _FIELDS = ("neurons", "first", "second")
@@ -115,15 +115,15 @@ class HeadPartners:
         groups: (g_b,) int64, or -1 where a group's heads do not come from one group.
     """
 
-    heads: Tensor
-    first: Tensor
-    second: Tensor
-    groups: Tensor
+    heads: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    groups: np.ndarray
 
     @property
     def agreement(self) -> float:
         """Share of B's heads whose partner both criteria name."""
-        return float(((self.first == self.heads) & (self.second == self.heads)).float().mean())
+        return float(((self.first == self.heads) & (self.second == self.heads)).mean())
 
 
 def carried(rows: AttentionRows, stream: Stream, *, is_a: bool) -> AttentionRows:
@@ -133,7 +133,7 @@ def carried(rows: AttentionRows, stream: Stream, *, is_a: bool) -> AttentionRows
     return replace(rows, q=q, k=k, v=v, o=move(rows.o))
 
 
-def head_likeness(b: AttentionRows, a: AttentionRows) -> tuple[Tensor, Tensor]:
+def head_likeness(b: AttentionRows, a: AttentionRows) -> tuple[Floats, Floats]:
     """(h_b, h_a) cosines of the heads' operators: `q^T k`, and `v^T o`. Rows in one stream, without biases."""
     qk = _operators(b.q, _spread(b.k, b), a.q, _spread(a.k, a))
     return qk, _operators(_spread(b.v, b), b.o, _spread(a.v, a), a.o)
@@ -144,13 +144,13 @@ def pair_heads(b: AttentionRows, a: AttentionRows) -> HeadPartners:
     from scipy.optimize import linear_sum_assignment  # heavy, and only where models are explained
 
     qk, vo = head_likeness(b, a)
-    both = (qk + vo).double().numpy()
+    both = (qk + vo).astype(np.float64)
     rows, columns = linear_sum_assignment(both, maximize=True)
-    heads = torch.full((len(qk),), NONE)
+    heads = np.full(len(qk), NONE)
     for row, column in zip(rows, columns, strict=True):
         if both[row, column] > _LIKE:
-            heads[int(row)] = int(column)
-    groups = torch.full((len(b.k),), NONE)
+            heads[row] = column
+    groups = np.full(len(b.k), NONE)
     for group in range(len(b.k)):
         mine = heads[group * b.per_group : (group + 1) * b.per_group]
         theirs = set((mine[mine >= 0] // a.per_group).tolist())
@@ -167,81 +167,89 @@ _LIKE = 0.1
 
 def _pair_block(b: Rows, a: Rows) -> NeuronPartners:
     n_b, n_a = len(b.acts), len(a.acts)
-    first, second, best = (torch.empty(n_b, dtype=torch.int64) for _ in range(3))
-    stands_out = torch.empty(n_b)
-    favourite, of = torch.full((n_a,), -torch.inf), torch.full((n_a,), NONE)
+    first, second, best = (np.empty(n_b, np.int64) for _ in range(3))
+    stands_out = np.empty(n_b, np.float32)
+    favourite, of = np.full(n_a, -np.inf, np.float32), np.full(n_a, NONE)
     for start in range(0, n_b, _CHUNK):
         here = slice(start, min(n_b, start + _CHUNK))
         G, W = criteria(b.take(here), a)
         both = _joint(G, W, b.is_live[here], a.is_live)
         first[here], second[here] = G.argmax(1), W.argmax(1)
         best[here] = both.argmax(1)
-        stands_out[here] = torch.minimum(_deviations(G, best[here]), _deviations(W, best[here]))
-        value, row = both.max(0)
+        stands_out[here] = np.minimum(_deviations(G, best[here]), _deviations(W, best[here]))
+        value, row = both.max(0), both.argmax(0)
         is_more = value > favourite
         favourite[is_more], of[is_more] = value[is_more], row[is_more] + start
-    is_mutual = (of[best] == torch.arange(n_b)) & b.is_live & a.is_live[best]
+    is_mutual = (of[best] == np.arange(n_b)) & b.is_live & a.is_live[best]
     agrees = (first == best) & (second == best)
-    kept = is_mutual & (stands_out >= torch.where(agrees, _AGREED, _CLEAR))
-    neurons = torch.where(kept, best, NONE)
-    return NeuronPartners(_assign_rest(neurons, b, a), first, second)
+    kept = is_mutual & (stands_out >= np.where(agrees, _AGREED, _CLEAR))
+    return NeuronPartners(_assign_rest(np.where(kept, best, NONE), b, a), first, second)
 
 
-def _assign_rest(neurons: Tensor, b: Rows, a: Rows) -> Tensor:
+def _assign_rest(neurons: np.ndarray, b: Rows, a: Rows) -> np.ndarray:
     """Give those without a partner one of the neurons of A that are still free."""
     from scipy.optimize import linear_sum_assignment
 
-    is_free = a.is_live.clone()
+    is_free = a.is_live.copy()
     is_free[neurons[neurons >= 0]] = False
-    rows, columns = torch.nonzero((neurons < 0) & b.is_live).flatten(), torch.nonzero(is_free).flatten()
+    rows, columns = np.flatnonzero((neurons < 0) & b.is_live), np.flatnonzero(is_free)
     if not 0 < len(rows) * len(columns) <= _MOST_LEFT:
         return neurons
     some = b.take(rows)
     G, W = criteria(some, a)
     both = _joint(G, W, some.is_live, a.is_live)[:, columns]
-    chosen, places = (torch.from_numpy(x) for x in linear_sum_assignment(both.numpy(), maximize=True))
+    chosen, places = linear_sum_assignment(both, maximize=True)
     partners = columns[places]
-    stands_out = torch.minimum(_deviations(G[chosen], partners), _deviations(W[chosen], partners))
+    stands_out = np.minimum(_deviations(G[chosen], partners), _deviations(W[chosen], partners))
     kept = stands_out >= _CLEAR
-    out = neurons.clone()
+    out = neurons.copy()
     out[rows[chosen[kept]]] = partners[kept]
     return out
 
 
-def _joint(G: Tensor, W: Tensor, live_b: Tensor, live_a: Tensor) -> Tensor:
-    """Likeness by both criteria; a pair that is unlike by either, or has a part that is zero, has none."""
-    return G.clamp_min(0) * W.clamp_min(0) * live_a - (~live_b[:, None] | ~live_a[None, :]).float()
+def _joint(G: Floats, W: Floats, live_b: np.ndarray, live_a: np.ndarray) -> Floats:
+    """Likeness by both criteria; a pair that is unlike by either has none, one with a part that is zero -1."""
+    both = np.maximum(G, 0)
+    both *= np.maximum(W, 0)
+    both[~live_b] = -1
+    both[:, ~live_a] = -1
+    return both
 
 
-def _deviations(likeness: Tensor, chosen: Tensor) -> Tensor:
+def _deviations(likeness: Floats, chosen: np.ndarray) -> Floats:
     """How far a row's chosen entry stands above its others, in their standard deviations."""
     n = likeness.shape[1]
-    value = likeness.gather(1, chosen[:, None]).flatten()
+    value: Floats = np.take_along_axis(likeness, chosen[:, None], axis=1)[:, 0]
     if n < 3:
-        return torch.full_like(value, torch.inf)
+        return np.full_like(value, np.inf)
     mean = (likeness.sum(1) - value) / (n - 1)
-    square = (likeness.square().sum(1) - value.square()) / (n - 1)
-    found: Tensor = (value - mean) / (square - mean.square()).clamp_min(1e-12).sqrt()
+    square = (row_dots(likeness, likeness) - np.square(value)) / (n - 1)
+    found: Floats = (value - mean) / np.sqrt(np.maximum(square - np.square(mean), 1e-12))
     return found
 
 
-def _operators(B1: Tensor, B2: Tensor, A1: Tensor, A2: Tensor) -> Tensor:
-    inner = (_by_heads(B1, A1) * _by_heads(B2, A2)).sum((2, 3))
-    length = [((P @ P.transpose(1, 2)) * (Q @ Q.transpose(1, 2))).sum((1, 2)).sqrt() for P, Q in ((B1, B2), (A1, A2))]
-    return inner / (length[0][:, None] * length[1][None, :]).clamp_min(1e-30)
+def _operators(B1: Floats, B2: Floats, A1: Floats, A2: Floats) -> Floats:
+    inner = _by_heads(B1, A1)
+    inner *= _by_heads(B2, A2)
+    length = [_operator_length(P, Q) for P, Q in ((B1, B2), (A1, A2))]
+    found: Floats = inner.sum((2, 3)) / np.maximum(length[0][:, None] * length[1][None, :], 1e-30)
+    return found
 
 
-def _by_heads(b: Tensor, a: Tensor) -> Tensor:
+def _operator_length(P: Floats, Q: Floats) -> Floats:
+    """(h,) of heads (h, e, d)."""
+    both = P @ P.transpose(0, 2, 1)
+    both *= Q @ Q.transpose(0, 2, 1)
+    length: Floats = np.sqrt(both.sum((1, 2)))
+    return length
+
+
+def _by_heads(b: Floats, a: Floats) -> Floats:
     """Inner products of rows, (h, e, d) with (h', e', d) -> (h, h', e, e')."""
-    flat = product(b.flatten(0, 1), a.flatten(0, 1).T)
-    return flat.reshape(b.shape[0], b.shape[1], a.shape[0], a.shape[1]).transpose(1, 2)
+    flat = product(b.reshape(-1, b.shape[2]), a.reshape(-1, a.shape[2]).T)
+    return flat.reshape(b.shape[0], b.shape[1], a.shape[0], a.shape[1]).transpose(0, 2, 1, 3)
 
 
-def _spread(kv: Tensor, rows: AttentionRows) -> Tensor:
+def _spread(kv: Floats, rows: AttentionRows) -> Floats:
     """Each KV head for every query head that uses it."""
-    return kv.repeat_interleave(rows.per_group, dim=0)
-
-
-def _unit(rows: Tensor) -> Tensor:
-    unit: Tensor = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-20)
-    return unit
+    return np.repeat(kv, rows.per_group, axis=0)

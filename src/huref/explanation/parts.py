@@ -11,14 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from huref.explanation.sums import row_dots
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
-from huref.numerics.arrays import Array
+from huref.numerics.arrays import Array, Floats, float32, quietly
 from huref.numerics.rounding import rounding_square
-from huref.numerics.tensors import float_tensor
+from huref.numerics.tensors import as_array, as_tensor
 
 _SAMPLED_ROWS = 64
 
@@ -39,21 +38,22 @@ class FeedForwardRows:
         rounding: kind -> root mean square of what the stored type rounds off, over that of the weights.
     """
 
-    acts: Tensor
-    ups: Tensor | None
-    downs: Tensor
-    down_bias: Tensor
-    routers: Tensor | None
+    acts: Floats
+    ups: Floats | None
+    downs: Floats
+    down_bias: Floats
+    routers: Floats | None
     blocks: tuple[int, ...]
     has_norm_in_front: bool
     has_norm_behind: bool
     rounding: dict[str, float]
 
     @property
-    def is_live(self) -> Tensor:
+    def is_live(self) -> np.ndarray:
         """(f,) bool: no row of the neuron is zero."""
         rows = [self.acts[:, :-1], self.downs] + ([] if self.ups is None else [self.ups[:, :-1]])
-        return torch.stack([part.square().sum(1) > 1e-30 for part in rows]).all(0)
+        live: np.ndarray = np.all([row_dots(part, part) > 1e-30 for part in rows], axis=0)
+        return live
 
     @property
     def is_silent(self) -> bool:
@@ -76,11 +76,11 @@ class AttentionRows:
         rounding: as above.
     """
 
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    o: Tensor
-    o_bias: Tensor
+    q: Floats
+    k: Floats
+    v: Floats
+    o: Floats
+    o_bias: Floats
     has_norms: bool
     has_norm_in_front: bool
     has_norm_behind: bool
@@ -94,9 +94,10 @@ class AttentionRows:
     @property
     def per_group(self) -> int:
         """Query heads of a KV group."""
-        return self.q.shape[0] // self.k.shape[0]
+        return len(self.q) // len(self.k)
 
 
+@quietly
 def read_feed_forward(weights: CanonicalWeights, layer: int) -> FeedForwardRows:
     """Read one layer's neurons.
 
@@ -120,7 +121,7 @@ def read_feed_forward(weights: CanonicalWeights, layer: int) -> FeedForwardRows:
     return FeedForwardRows(
         acts=up if gate is None else gate,
         ups=None if gate is None else up,
-        downs=_writer(weights, f"{at}down", float_tensor(block.down).T, behind),
+        downs=_writer(weights, f"{at}down", float32(block.down).T, behind),
         down_bias=_written_bias(weights, f"{at}down_bias", behind),
         routers=routers,
         blocks=_blocks(weights, layer, len(up)),
@@ -130,6 +131,7 @@ def read_feed_forward(weights: CanonicalWeights, layer: int) -> FeedForwardRows:
     )
 
 
+@quietly
 def read_attention(weights: CanonicalWeights, layer: int) -> AttentionRows:
     """Read one layer's heads.
 
@@ -141,18 +143,18 @@ def read_attention(weights: CanonicalWeights, layer: int) -> AttentionRows:
     behind = _gain_behind(weights, f"{at}post_attention_norm")
     e = weights.geometry.head_dim
 
-    def heads(role: str, stored: Array, gain: Array | None) -> Tensor:
+    def heads(role: str, stored: Array, gain: Array | None) -> Floats:
         flat = _reader(
             weights, f"{at}{role}", stored.reshape(-1, stored.shape[-1]), f"{at}attention_norm", block.gain
         )
         split = flat.reshape(-1, e, flat.shape[1])
-        return split if gain is None else split * float_tensor(gain).reshape(-1, e, 1)
+        return split if gain is None else split * float32(gain).reshape(-1, e, 1)
 
     return AttentionRows(
         q=heads("q", block.Wq, block.q_gain),
         k=heads("k", block.Wk, block.k_gain),
         v=heads("v", block.Wv, None),
-        o=_writer(weights, f"{at}o", float_tensor(block.Wo).transpose(1, 2), behind),
+        o=_writer(weights, f"{at}o", float32(block.Wo).transpose(0, 2, 1), behind),
         o_bias=_written_bias(weights, f"{at}o_bias", behind),
         has_norms=block.q_gain is not None or block.k_gain is not None,
         has_norm_in_front=block.gain is not None,
@@ -181,85 +183,92 @@ def is_silent(weights: CanonicalWeights, layer: int, role: str) -> bool:
     return not bool(weights.read(f"layers.{layer}.{role}").any())
 
 
-def read_embedding(weights: CanonicalWeights, ids: np.ndarray) -> Tensor:
+@quietly
+def read_embedding(weights: CanonicalWeights, ids: np.ndarray) -> Floats:
     """(n, d) embedding rows, as they enter the stream."""
-    rows = float_tensor(weights.embedding(ids))
-    require_finite(rows.numpy(), "embedding", weights)
+    rows = float32(weights.embedding(ids))
+    require_finite(rows, "embedding", weights)
     return _projected(weights, rows)
 
 
-def read_unembedding(weights: CanonicalWeights, ids: np.ndarray) -> Tensor:
+@quietly
+def read_unembedding(weights: CanonicalWeights, ids: np.ndarray) -> Floats:
     """(n, d + 1) output rows with the final norm's gain folded, its bias and the output's own in the last column."""
-    rows = float_tensor(weights.read("unembedding", ids))
-    require_finite(rows.numpy(), "unembedding", weights)
+    rows = float32(weights.read("unembedding", ids))
+    require_finite(rows, "unembedding", weights)
     if "project_out" in weights:
-        rows = rows @ float_tensor(weights.read("project_out"))
-    bias = rows.new_zeros(len(rows), 1)
+        rows = rows @ float32(weights.read("project_out"))
+    bias = np.zeros(len(rows), np.float32)
     if not weights.architecture.norm_after_residual:
         if "final_norm_bias" in weights:
-            bias = rows @ float_tensor(weights.read("final_norm_bias"))[:, None]
+            bias = rows @ float32(weights.read("final_norm_bias"))
         if "final_norm" in weights:
-            rows = rows * float_tensor(weights.read("final_norm"))
+            rows = rows * float32(weights.read("final_norm"))
     if "unembedding_bias" in weights:
-        bias = bias + float_tensor(weights.read("unembedding_bias"))[torch.from_numpy(ids)][:, None]
-    return torch.cat([_projected(weights, rows), bias], dim=1)
+        bias = bias + float32(weights.read("unembedding_bias"))[ids]
+    return np.column_stack([_projected(weights, rows), bias])
 
 
-def read_positions(weights: CanonicalWeights) -> Tensor | None:
+@quietly
+def read_positions(weights: CanonicalWeights) -> Floats | None:
     """(n, d) learned positions, or None."""
     if "position" not in weights:
         return None
-    rows = float_tensor(weights.read("position"))
-    require_finite(rows.numpy(), "position", weights)
+    rows = float32(weights.read("position"))
+    require_finite(rows, "position", weights)
     return _projected(weights, rows)
 
 
 def rounding_of(weights: CanonicalWeights, name: str) -> float:
     """What a tensor's stored type rounds off, over its weights, both as root mean squares, from its first rows."""
-    rows = float_tensor(weights.read(name, slice(0, min(weights.shape(name)[0], _SAMPLED_ROWS))))
-    square = float(rows.square().mean())
-    return float(rounding_square(rows.numpy(), weights.stored_dtype(name)).mean() / square) ** 0.5 if square else 0.0
+    rows = float32(weights.read(name, slice(0, min(weights.shape(name)[0], _SAMPLED_ROWS))))
+    square = float(np.square(rows).mean())
+    rounded = rounding_square(rows, weights.stored_dtype(name))
+    return float(rounded.mean() / square) ** 0.5 if square else 0.0
 
 
-def _reader(weights: CanonicalWeights, name: str, stored: Array, norm: str, gain: Array | None) -> Tensor:
+def _reader(weights: CanonicalWeights, name: str, stored: Array, norm: str, gain: Array | None) -> Floats:
     """(n, d + 1): a matrix that reads the stream, gain folded, and its bias, the norm's own carried through it."""
-    matrix = float_tensor(stored)
-    require_finite(matrix.numpy(), name, weights)
-    bias = matrix.new_zeros(len(matrix), 1)
+    matrix = float32(stored)
+    require_finite(matrix, name, weights)
+    bias = np.zeros(len(matrix), np.float32)
     if f"{norm}_bias" in weights and not weights.architecture.norm_after_residual:
-        bias = matrix @ float_tensor(weights.read(f"{norm}_bias"))[:, None]
+        bias = matrix @ float32(weights.read(f"{norm}_bias"))
     if f"{name}_bias" in weights:
-        bias = bias + float_tensor(weights.read(f"{name}_bias"))[:, None]
-    rows = matrix if gain is None else matrix * float_tensor(gain)
-    return torch.cat([_projected(weights, rows), bias], dim=1)
+        bias = bias + float32(weights.read(f"{name}_bias"))
+    rows = matrix if gain is None else matrix * float32(gain)
+    return np.column_stack([_projected(weights, rows), bias])
 
 
-def _times(rows: Tensor, scale: float) -> Tensor:
+def _times(rows: Floats, scale: float) -> Floats:
     """Rows with a last column that is no axis."""
-    return torch.cat([rows[..., :-1] * scale, rows[..., -1:]], dim=-1)
+    times = rows.copy()
+    times[..., :-1] *= scale
+    return times
 
 
-def _writer(weights: CanonicalWeights, name: str, rows: Tensor, behind: Tensor | None) -> Tensor:
-    require_finite(rows.numpy(), name, weights)
+def _writer(weights: CanonicalWeights, name: str, rows: Floats, behind: Floats | None) -> Floats:
+    rows = np.ascontiguousarray(rows)
+    require_finite(rows, name, weights)
     return _projected(weights, rows if behind is None else rows * behind)
 
 
-def _written_bias(weights: CanonicalWeights, name: str, behind: Tensor | None) -> Tensor:
+def _written_bias(weights: CanonicalWeights, name: str, behind: Floats | None) -> Floats:
     if name not in weights:
-        return torch.zeros(weights.geometry.d_model)
-    return _writer(weights, name, float_tensor(weights.read(name)), behind)
+        return np.zeros(weights.geometry.d_model, np.float32)
+    return _writer(weights, name, float32(weights.read(name)), behind)
 
 
-def _projected(weights: CanonicalWeights, rows: Tensor) -> Tensor:
+def _projected(weights: CanonicalWeights, rows: Floats) -> Floats:
     """Without the direction that a LayerNorm subtracts."""
-    return rows - rows.mean(dim=-1, keepdim=True) if weights.architecture.norm == "layer" else rows
+    return rows - rows.mean(axis=-1, keepdims=True) if weights.architecture.norm == "layer" else rows
 
 
-def _gain_behind(weights: CanonicalWeights, name: str) -> Tensor | None:
+def _gain_behind(weights: CanonicalWeights, name: str) -> Floats | None:
     """The gain on a branch's output, where the norm acts before the residual sum."""
     if name not in weights or weights.architecture.norm_after_residual:
         return None
-    return float_tensor(weights.read(name))
+    return float32(weights.read(name))
 
 
 def _blocks(weights: CanonicalWeights, layer: int, n_neurons: int) -> tuple[int, ...]:

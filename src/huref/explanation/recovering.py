@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.errors import InconclusiveError
 from huref.explanation.digests import count_weights, model_digest
@@ -42,6 +40,7 @@ from huref.explanation.undo import (
 from huref.files.atomic import require_place
 from huref.kinship.alignment import Relation, relate
 from huref.model.model import Model, open_model
+from huref.numerics.arrays import Array
 from huref.progress import Progress, Report
 from huref.version import __version__
 
@@ -188,17 +187,17 @@ class _Work:
         pairs = pair(*rows, b.blocks)
         if int(pairs.is_agreed.sum()) < CLEAR_LAYER * max(1, int(b.is_live.sum())):
             return layer
-        chosen = torch.nonzero(pairs.neurons >= 0).flatten()
-        scales = torch.zeros(len(pairs.neurons))
+        chosen = np.flatnonzero(pairs.neurons >= 0)
+        scales = np.zeros(len(pairs.neurons), "<f4")
         scales[chosen] = neuron_scales(b, a, self.stream, chosen, pairs.neurons[chosen])
-        neurons, first, second = (_ints(part) for part in (pairs.neurons, pairs.first, pairs.second))
+        neurons = pairs.neurons.astype("<i4")
         return replace(
             layer,
             feed_forward=of,
             neurons=neurons,
-            first=first,
-            second=second,
-            scales=scales.numpy().astype("<f4"),
+            first=pairs.first.astype("<i4"),
+            second=pairs.second.astype("<i4"),
+            scales=scales,
             experts=expert_map(neurons, b.blocks, a.blocks),
         )
 
@@ -216,25 +215,19 @@ class _Work:
         return replace(
             layer,
             attention=of,
-            heads=_ints(pairs.heads),
-            heads_first=_ints(pairs.first),
-            heads_second=_ints(pairs.second),
-            groups=_ints(pairs.groups),
+            heads=pairs.heads.astype("<i4"),
+            heads_first=pairs.first.astype("<i4"),
+            heads_second=pairs.second.astype("<i4"),
+            groups=pairs.groups.astype("<i4"),
             qk=_maps(qk),
             vo=_maps(vo),
             commutes=commutes,
         )
 
 
-def _ints(values: Tensor) -> np.ndarray:
-    return values.numpy().astype("<i4")
-
-
-def _maps(maps: Tensor) -> np.ndarray | None:
+def _maps(maps: Array) -> np.ndarray | None:
     """float32; None where all are the identity."""
-    if bool((maps == torch.eye(maps.shape[1], dtype=maps.dtype)).all()):
-        return None
-    return maps.numpy().astype("<f4")
+    return None if (maps == np.eye(maps.shape[1])).all() else maps.astype("<f4")
 
 
 def _side(model: Model) -> Side:

@@ -6,12 +6,10 @@ a third party who has the file and the two models arrives at the same shares.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huref.explanation.maps import fitted, undo_key
 from huref.explanation.parts import (
@@ -23,11 +21,15 @@ from huref.explanation.parts import (
     rounding_of,
 )
 from huref.explanation.stream import Stream
+from huref.explanation.sums import dot
 from huref.explanation.transform import TOLERANCE, LayerTransform, Share
 from huref.model.model import Model
+from huref.numerics.arrays import Array, Floats, float32
 
 _ROUNDINGS = 4.0
 _CHUNK_ROWS = 4096
+_CHUNK = 1 << 15
+"""Differences that are looked at while they are in the cache."""
 
 Rows = FeedForwardRows | AttentionRows
 
@@ -37,26 +39,33 @@ class _Undone:
     """Weights of A, and of B after undoing, of one kind; what both types round off, relative."""
 
     kind: str
-    a: Tensor
-    b: Tensor
+    a: Floats
+    b: Floats
     rounding: float
 
 
-def agreement(a: Tensor, b: Tensor, rounding: float) -> Share:
-    """How far two tensors of one shape agree; the tolerance is a share of the root mean square of the first."""
-    left, right = a.flatten(), b.flatten()
-    if not left.numel():
+def agreement(pairs: Sequence[tuple[Floats, Floats]], rounding: float) -> Share:
+    """How far arrays of A and of B, in pairs of equal shape, agree, all of a kind taken together.
+
+    The tolerance is a share of the root mean square of A's.
+    """
+    n = sum(a.size for a, _ in pairs)
+    if not n:
         return Share()
-    size = float(left.square().mean()) ** 0.5
-    off = (left - right).abs()
-    return Share(
-        left.numel(),
-        int((off <= TOLERANCE * size).sum()),
-        int((off <= max(TOLERANCE, _ROUNDINGS * rounding) * size).sum()),
-        float(left.double() @ right.double()),
-        float(left.double().square().sum()),
-        float(right.double().square().sum()),
-    )
+    square_a = sum(dot(a, a) for a, _ in pairs)
+    bounds = np.array([TOLERANCE, max(TOLERANCE, _ROUNDINGS * rounding)]) * (square_a / n) ** 0.5
+    n_equal, n_rounded = np.sum([_counts(a, b, bounds) for a, b in pairs], axis=0).tolist()
+    return Share(n, n_equal, n_rounded, sum(dot(a, b) for a, b in pairs), square_a, sum(dot(b, b) for _, b in pairs))
+
+
+def _counts(a: Floats, b: Floats, bounds: np.ndarray) -> np.ndarray:
+    """For every bound, how many entries differ by no more."""
+    counts, step = np.zeros(len(bounds), np.int64), max(1, _CHUNK * len(a) // max(1, a.size))
+    for start in range(0, len(a), step):
+        off = a[start : start + step] - b[start : start + step]
+        np.abs(off, out=off)
+        counts += [np.count_nonzero(off <= bound) for bound in bounds.astype(off.dtype)]
+    return counts
 
 
 def feed_forward_shares(
@@ -76,7 +85,7 @@ def as_they_stand(b: Rows, a: Rows) -> dict[str, Share]:
     theirs, found = _matrices(a), dict[str, Share]()
     for kind, rows in _matrices(b).items():
         if kind in theirs and rows.shape == theirs[kind].shape:
-            found[kind] = agreement(theirs[kind], rows, 0.0)
+            found[kind] = agreement([(theirs[kind], rows)], 0.0)
     return found
 
 
@@ -94,17 +103,17 @@ def end_shares(b: Model, a: Model, stream: Stream, ids: tuple[np.ndarray, np.nda
         here = [side[start : start + _CHUNK_ROWS] for side in ids]
         left = stream.a(read_embedding(a.weights, here[1]))
         right = stream.b(read_embedding(b.weights, here[0])) / scale
-        _add(found, "embedding", agreement(left, right, roundings["embedding"]))
+        _add(found, "embedding", agreement([(left, right)], roundings["embedding"]))
         if has_output:
             out_a = stream.a_biased(read_unembedding(a.weights, here[1]))
             out_b = stream.b_biased(read_unembedding(b.weights, here[0]))
             for part in _with_bias("unembedding", out_a, out_b, roundings["unembedding"]):
-                _add(found, part.kind, agreement(part.a, part.b, part.rounding))
+                _add(found, part.kind, agreement([(part.a, part.b)], part.rounding))
     places_a, places_b = (read_positions(model.weights) for model in (a, b))
     if places_a is not None and places_b is not None:
         n = min(len(places_a), len(places_b))
         undone = stream.b(places_b[:n]) / scale
-        _add(found, "position", agreement(stream.a(places_a[:n]), undone, roundings["position"]))
+        _add(found, "position", agreement([(stream.a(places_a[:n]), undone)], roundings["position"]))
     return found
 
 
@@ -121,20 +130,18 @@ def ends_as_they_stand(b: Model, a: Model, ids: np.ndarray) -> dict[str, Share]:
     for start in range(0, len(both), _CHUNK_ROWS):
         here = both[start : start + _CHUNK_ROWS]
         left, right = (read_embedding(model.weights, here) for model in (a, b))
-        _add(found, "embedding", agreement(left, right, 0.0))
+        _add(found, "embedding", agreement([(left, right)], 0.0))
         if has_output:
             left, right = (read_unembedding(model.weights, here)[:, :-1] for model in (a, b))
-            _add(found, "unembedding", agreement(left, right, 0.0))
+            _add(found, "unembedding", agreement([(left, right)], 0.0))
     return found
 
 
 def _undone_neurons(
     b: FeedForwardRows, a: FeedForwardRows, stream: Stream, layer: LayerTransform
 ) -> Iterator[_Undone]:
-    partners = torch.from_numpy(layer.neurons).long()
-    chosen = torch.nonzero(partners >= 0).flatten()
-    partners = partners[chosen]
-    factor = torch.from_numpy(layer.scales)[chosen][:, None]
+    chosen = np.flatnonzero(layer.neurons >= 0)
+    partners, factor = layer.neurons[chosen], layer.scales[chosen, None]
     scale = stream.transform.scale
     acts_b, acts_a = stream.b_biased(b.acts[chosen]), stream.a_biased(a.acts[partners])
     is_plain = b.ups is None and a.ups is None
@@ -148,60 +155,58 @@ def _undone_neurons(
     if a.down_bias.any() or b.down_bias.any():
         yield _Undone("biases", stream.a(a.down_bias), stream.b(b.down_bias) / scale, _both(b, a, "down"))
     if b.routers is not None and a.routers is not None:
-        experts = torch.from_numpy(layer.experts[: len(b.routers)]).long()
-        known = torch.nonzero((experts >= 0) & (experts < len(a.routers))).flatten()
+        experts = layer.experts[: len(b.routers)]
+        known = np.flatnonzero((experts >= 0) & (experts < len(a.routers)))
         routers = stream.b_biased(b.routers[known])
         yield from _with_bias("router", stream.a_biased(a.routers[experts[known]]), routers, _both(b, a, "router"))
 
 
 def _undone_heads(b: AttentionRows, a: AttentionRows, stream: Stream, layer: LayerTransform) -> Iterator[_Undone]:
-    scale, outputs = stream.transform.scale, list[tuple[Tensor, Tensor]]()
+    scale, outputs = stream.transform.scale, list[tuple[Floats, Floats]]()
     for group, of in enumerate(layer.groups.tolist()):
         if of < 0:
             continue
         mine = np.arange(group * b.per_group, (group + 1) * b.per_group)
         mine = mine[layer.heads[mine] >= 0]
-        C, D = (None if maps is None else torch.from_numpy(maps[group]).double() for maps in (layer.qk, layer.vo))
+        C, D = (None if maps is None else maps[group].astype(np.float64) for maps in (layer.qk, layer.vo))
         for head, partner in zip(mine.tolist(), layer.heads[mine].tolist(), strict=True):
-            q = _mapped(None if C is None else torch.linalg.inv(C), stream.b_biased(b.q[head]))
+            q = _mapped(None if C is None else np.linalg.inv(C), stream.b_biased(b.q[head]))
             yield from _with_bias("q", stream.a_biased(a.q[partner]), q, _both(b, a, "q"))
             o = _mapped(None if D is None else D.T, stream.b(b.o[head])) / scale
             outputs.append((stream.a(a.o[partner]), o))
         k_b, k_a = stream.b_biased(b.k[group]), stream.a_biased(a.k[of])
-        identity = torch.eye(k_b.shape[0], dtype=torch.float64)
-        k = undo_key(identity if C is None else C, k_b.double(), k_a.double(), b.has_norms).float()
+        k = float32(undo_key(np.eye(len(k_b)) if C is None else C, k_b, k_a, b.has_norms))
         yield from _with_bias("k", k_a, k, _both(b, a, "k"))
-        v = _mapped(None if D is None else torch.linalg.inv(D), stream.b_biased(b.v[group]))
+        v = _mapped(None if D is None else np.linalg.inv(D), stream.b_biased(b.v[group]))
         yield from _with_bias("v", stream.a_biased(a.v[of]), v, _both(b, a, "v"))
     if outputs:
-        o_a, o_b = (torch.stack(side) for side in zip(*outputs, strict=True))
+        o_a, o_b = (np.stack(side) for side in zip(*outputs, strict=True))
         yield _Undone("o", o_a, fitted(o_b, o_a) if b.has_norm_behind else o_b, _both(b, a, "o"))
     if a.o_bias.any() or b.o_bias.any():
         yield _Undone("biases", stream.a(a.o_bias), stream.b(b.o_bias) / scale, _both(b, a, "o"))
 
 
-def _with_bias(kind: str, a: Tensor, b: Tensor, rounding: float) -> Iterator[_Undone]:
+def _with_bias(kind: str, a: Floats, b: Floats, rounding: float) -> Iterator[_Undone]:
     """Rows, and their biases by themselves where there are any."""
     yield _Undone(kind, a[..., :-1], b[..., :-1], rounding)
-    if bool(a[..., -1].any()) or bool(b[..., -1].any()):
+    if a[..., -1].any() or b[..., -1].any():
         yield _Undone("biases", a[..., -1], b[..., -1], rounding)
 
 
-def _mapped(C: Tensor | None, rows: Tensor) -> Tensor:
-    return rows if C is None else (C @ rows.double()).float()
+def _mapped(C: Array | None, rows: Floats) -> Floats:
+    return rows if C is None else float32(C @ rows)
 
 
 def _summed(parts: Iterator[_Undone]) -> dict[str, Share]:
-    """Of each kind one tensor, whose root mean square is the measure; every bias is one of its own."""
+    """Each kind is taken together; every bias is one of its own."""
     found, kinds = dict[str, Share](), dict[str, list[_Undone]]()
     for part in parts:
         if part.kind == "biases":
-            _add(found, part.kind, agreement(part.a, part.b, part.rounding))
+            _add(found, part.kind, agreement([(part.a, part.b)], part.rounding))
         else:
             kinds.setdefault(part.kind, []).append(part)
     for kind, some in kinds.items():
-        left, right = (torch.cat([getattr(part, side).flatten() for part in some]) for side in ("a", "b"))
-        _add(found, kind, agreement(left, right, some[0].rounding))
+        _add(found, kind, agreement([(part.a, part.b) for part in some], some[0].rounding))
     return found
 
 
@@ -209,7 +214,7 @@ def _add(found: dict[str, Share], kind: str, share: Share) -> None:
     found[kind] = found.get(kind, Share()) + share
 
 
-def _matrices(rows: Rows) -> dict[str, Tensor]:
+def _matrices(rows: Rows) -> dict[str, Floats]:
     """Kind -> the rows in the stream."""
     if isinstance(rows, AttentionRows):
         return {"q": rows.q[..., :-1], "k": rows.k[..., :-1], "v": rows.v[..., :-1], "o": rows.o}
