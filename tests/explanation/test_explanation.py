@@ -253,6 +253,20 @@ def test_pruned_neurons_and_heads_leave_the_others_their_partners() -> None:
     assert any("12 of" in line or "24 of a without a partner" in line for line in explain_text(back))
 
 
+@pytest.mark.parametrize("role", ["q", "v"])
+def test_heads_without_a_map_are_explained_all_the_same(role: str) -> None:
+    """Of zeros no map can be fitted; it used to be an error of the solver."""
+    stored, config = state("llama")
+    silent = {name: torch.zeros_like(x) if f".0.self_attn.{role}_proj" in name else x for name, x in stored.items()}
+    found = explained(in_memory(silent, config, "a"), opened("llama", title="b"))
+    for layer in found.layers:
+        assert layer.heads.tolist() == [0, 1, 2, 3]
+        assert layer.qk is None
+        assert layer.vo is None
+    assert found.shares["layers.0.o"].equal == 1.0
+    assert found.shares[f"layers.0.{role}"].equal == 0.0
+
+
 @cache
 def noisy() -> Explanation:
     return explained(opened("llama"), opened("llama", trained_further(family("llama")[1], 0.1), "b"))

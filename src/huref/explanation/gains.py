@@ -52,7 +52,8 @@ def compare_gains(
             counts["trained"] += 1
         else:
             counts["traded"] += 1
-            ratios.append((gain_b / gain_a)[np.abs(gain_a) > 1e-6])
+            is_there = np.abs(gain_a) > 1e-6
+            ratios.append(gain_b[is_there] / gain_a[is_there])
     found: dict[str, Any] = {name: n for name, n in counts.items() if n}
     if ratios and len(joined := np.concatenate(ratios)):
         found["ratio"] = [float(joined.min()), float(joined.max())]

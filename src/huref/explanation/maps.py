@@ -141,9 +141,9 @@ def _flat(heads: Array) -> Array:
 
 
 def _least_squares(left: Array, right: Array) -> Array:
-    """C of least error in `left = C right`."""
+    """C of least error in `left = C right`; zero where `right` is."""
     gram = right @ right.T
-    ridge = 1e-14 * gram.diagonal().mean() * np.eye(len(gram))
+    ridge = max(1e-14 * gram.diagonal().mean(), np.finfo(gram.dtype).tiny) * np.eye(len(gram))
     C: Array = np.linalg.solve(gram + ridge, right @ left.T).T
     return C
 
