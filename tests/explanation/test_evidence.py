@@ -23,8 +23,8 @@ from huref.explanation.checking import check_opened
 from huref.explanation.evidence_file import evidence_bytes
 from huref.explanation.recovering import explain_opened
 from huref.explanation.transform import Checked, Explanation, LayerTransform, Share
+from huref.files.safetensors_writer import write_safetensors
 from huref.forward.decoder import Decoder
-from huref.forward.safetensors_writer import write_safetensors
 from huref.model.model import Model
 from kit.command_line import Outcome
 from kit.explanations import VOCABULARY, attacked, family, opened, upcycled

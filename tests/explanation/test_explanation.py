@@ -257,7 +257,7 @@ def test_pruned_neurons_and_heads_leave_the_others_their_partners() -> None:
 def test_heads_without_a_map_are_explained_all_the_same(role: str) -> None:
     """Of zeros no map can be fitted; it used to be an error of the solver."""
     stored, config = state("llama")
-    silent = {name: torch.zeros_like(x) if f".0.self_attn.{role}_proj" in name else x for name, x in stored.items()}
+    silent = {name: np.zeros_like(x) if f".0.self_attn.{role}_proj" in name else x for name, x in stored.items()}
     found = explained(in_memory(silent, config, "a"), opened("llama", title="b"))
     for layer in found.layers:
         assert layer.heads.tolist() == [0, 1, 2, 3]

@@ -145,6 +145,7 @@ def test_weights_come_back_in_half_precision(tmp_path: Path) -> None:
         np.testing.assert_array_equal(back.tensors[name], value.astype(np.float16))
     notes = json.loads(weights_file.read_metadata(path.read_bytes())["notes"])
     assert notes == {"images": 3}
+    assert digest == save_generator(generator, path, {"images": 3})
     assert [p.name for p in tmp_path.iterdir()] == ["g.safetensors"]
 
 

@@ -18,10 +18,10 @@ from huref.attacks.kinds import apply
 from huref.attacks.stored import layout_of, stored_config, stored_tensors
 from huref.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
 from huref.errors import InconclusiveError, OutputError, UsageError
+from huref.files.safetensors_writer import write_safetensors
 from huref.forward.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
 from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits
-from huref.forward.safetensors_writer import write_safetensors
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name

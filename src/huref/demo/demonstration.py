@@ -23,6 +23,7 @@ from huref.demo.requantisation import requantise
 from huref.demo.result import DemoResult, DemoRow, Member
 from huref.demo.training_text import standard_library_text
 from huref.errors import InconclusiveError, OutputError
+from huref.extras import require
 from huref.files.atomic import make_folder, write_atomically
 from huref.files.canonical_json import canonical_json
 from huref.fingerprints.pipeline import fingerprint
@@ -80,10 +81,13 @@ def run_demo(out: Path, report: Report | None = None, options: DemoOptions | Non
         out: folder for the fingerprints, pictures, `sheet.png` and `demo.json`.
 
     Raises:
+        UsageError: torch or tokenizers, which the fine-tune needs, is not installed.
         MissingFileError: the bundled model is not installed.
         InconclusiveError: a rearranged copy does not compute what the original computes.
         OutputError: the folder cannot be written.
     """
+    require("torch", "huref demo")
+    require("tokenizers", "huref demo")
     options = options or DemoOptions()
     source = options.base or bundled_model()
     models = _models_folder(out, options.keep)

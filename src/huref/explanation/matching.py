@@ -19,7 +19,6 @@ from huref.model.model import Model
 from huref.model.tokens import shared
 from huref.numerics.arrays import Array, Floats
 from huref.numerics.cosine import cosine
-from huref.numerics.tensors import as_array, as_tensor
 
 CLEAR_LAYER = 0.25
 """Share of a layer's neurons that must have one partner by both criteria: twice what networks reach that learned the

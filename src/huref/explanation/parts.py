@@ -17,7 +17,6 @@ from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
 from huref.numerics.arrays import Array, Floats, float32, quietly
 from huref.numerics.rounding import rounding_square
-from huref.numerics.tensors import as_array, as_tensor
 
 _SAMPLED_ROWS = 64
 

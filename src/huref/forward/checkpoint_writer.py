@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from huref.errors import ArchitectureError, OutputError, TokenizerError
+from huref.files.safetensors_writer import write_safetensors
 from huref.forward.decoder import Decoder
 from huref.forward.plain_llama import EXPECTED, HUGGING_FACE_NAMES, unlike_llama
-from huref.forward.safetensors_writer import write_safetensors
 from huref.forward.settings import Settings
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.tokens import Vocabulary, load_encoder, load_vocabulary

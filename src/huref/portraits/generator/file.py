@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from huref.errors import NotFiniteError, WeightsError
 from huref.files.atomic import write_atomically
+from huref.files.safetensors_writer import safetensors_bytes
 from huref.model.source.byte_source import LocalFile
 from huref.numerics.arrays import Array, float32
 from huref.portraits.generator.config import StyleGAN2Config
@@ -66,8 +67,8 @@ def save_generator(generator: Generator, path: Path, notes: dict[str, Any], dtyp
         "config": json.dumps(dataclasses.asdict(generator.config), sort_keys=True),
         "notes": json.dumps(notes, sort_keys=True),
     }
-    metadata["data_sha256"] = _data_digest(save(tensors, metadata))
-    data = save(tensors, metadata)
+    metadata["data_sha256"] = _data_digest(safetensors_bytes(tensors, metadata))
+    data = safetensors_bytes(tensors, metadata)
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
 

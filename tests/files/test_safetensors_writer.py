@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import torch as library
 
-from huref.forward.safetensors_writer import write_safetensors
+from huref.files.safetensors_writer import write_safetensors
 from huref.model.source import open_checkpoint
 from huref.numerics.tensors import as_array
 from kit.typed_tensors import DTYPES, make_tensor
