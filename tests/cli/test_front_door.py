@@ -121,6 +121,14 @@ def test_a_fingerprint_is_made_without_torch_or_scipy(recipe: str, models: dict[
     assert not _loaded(statement) & {"torch", "scipy", "transformers", "PIL"}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_is_attacked_and_its_logits_checked_without_torch_or_scipy(dtype: str, tmp_path: Path) -> None:
+    arguments = ["huref", "attack", "all", str(TinyLlama().save(tmp_path / "base")), str(tmp_path / "out")]
+    statement = f"from huref.cli.app import main; sys.argv = {[*arguments, '--dtype', dtype]}; main()"
+    assert not _loaded(statement) & {"torch", "scipy", "transformers", "PIL"}
+    assert json.loads((tmp_path / "out" / "huref_attack.json").read_text())["dtype"] == dtype
+
+
 @pytest.mark.parametrize(
     ("name", "options", "code"),
     [("nowhere", [], 4), ("unknown", [], 4), ("base", ["--layers", "99"], 2), ("base", ["--encoder", "cnn"], 2)],
