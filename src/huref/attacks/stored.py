@@ -62,7 +62,7 @@ def stored_tensors(layout: Layout, model: Decoder, dtype: DTypeLike) -> dict[str
     """
     weights = layout.weights
     if weights.checkpoint.format == "gguf":
-        return {stored_name(name): tensor.astype(dtype) for name, tensor in model.tensors.items()}
+        return {stored_name(name): tensor.astype(dtype, copy=False) for name, tensor in model.tensors.items()}
     out: dict[str, Array] = {}
     for name, tensor in model.tensors.items():
         if name == "unembedding" and weights.architecture.is_tied:

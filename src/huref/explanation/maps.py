@@ -13,9 +13,10 @@ import numpy as np
 from huref.explanation.partners import HeadPartners
 from huref.explanation.parts import AttentionRows, FeedForwardRows
 from huref.explanation.stream import Stream
-from huref.explanation.sums import dot, row_dots
+from huref.explanation.sums import dot
 from huref.model.arch.weights import Architecture
 from huref.numerics.arrays import Array, Floats
+from huref.numerics.rows import row_products
 
 _WORSE = 1.25
 """How much more error a simpler map may leave on the other side and still be taken."""
@@ -36,7 +37,7 @@ def neuron_scales(
     """
     left = stream.b_biased((b.acts if b.ups is None else b.ups)[chosen])
     right = stream.a_biased((a.acts if a.ups is None else a.ups)[partners])
-    scales: Array = row_dots(left, right) / np.maximum(row_dots(right, right), 1e-30)
+    scales: Array = row_products(left, right) / np.maximum(row_products(right, right), 1e-30)
     down_b, down_a = stream.b(b.downs[chosen]), stream.a(a.downs[partners])
 
     def error(factor: Floats) -> float:
@@ -162,9 +163,9 @@ def _rotary_pairs(families: Sequence[Architecture]) -> tuple[np.ndarray, np.ndar
 def _commuting(C: Array, left: Array, right: Array, rotary: tuple[np.ndarray, np.ndarray, int]) -> Array:
     """The map of least error among those that turn and scale every pair, free in what does not turn."""
     first, second, r = rotary
-    square = np.maximum(row_dots(right[first], right[first]) + row_dots(right[second], right[second]), 1e-300)
-    cos = (row_dots(left[first], right[first]) + row_dots(left[second], right[second])) / square
-    sin = (row_dots(left[second], right[first]) - row_dots(left[first], right[second])) / square
+    square = np.maximum(row_products(right[first], right[first]) + row_products(right[second], right[second]), 1e-300)
+    cos = (row_products(left[first], right[first]) + row_products(left[second], right[second])) / square
+    sin = (row_products(left[second], right[first]) - row_products(left[first], right[second])) / square
     out = np.zeros_like(C)
     out[first, first] = out[second, second] = cos
     out[second, first], out[first, second] = sin, -sin

@@ -11,7 +11,7 @@ from huref.errors import TokenizerError
 from huref.explanation.partners import NeuronPartners, carried, pair, pair_heads, unit_rows
 from huref.explanation.parts import FeedForwardRows, read_attention, read_embedding, read_feed_forward
 from huref.explanation.stream import Stream, candidates
-from huref.explanation.sums import dot, row_dots, unit_length
+from huref.explanation.sums import dot, unit_length
 from huref.explanation.transform import NONE, ROTATION, ResidualTransform
 from huref.kinship.alignment import Relation
 from huref.kinship.alignment.residual_map import polar
@@ -19,6 +19,7 @@ from huref.model.model import Model
 from huref.model.tokens import shared
 from huref.numerics.arrays import Array, Floats
 from huref.numerics.cosine import cosine
+from huref.numerics.rows import row_products
 
 CLEAR_LAYER = 0.25
 """Share of a layer's neurons that must have one partner by both criteria: twice what networks reach that learned the
@@ -64,8 +65,7 @@ def settle_stream(b: Model, a: Model, relation: Relation, ids: tuple[np.ndarray,
     start = _found_by(relation, b, a)
     first = Stream(start)
     samples = [_sample(b, a, j, i, first) for i, j in _best_layers(relation)]
-    C = _cross_products(b, a, samples, ids if relation.where.method != "weights" else None)
-    R = polar(C)
+    R = polar(_cross_products(b, a, samples, ids if relation.where.method != "weights" else None))
     is_layer_norm = all(model.weights.architecture.norm == "layer" for model in (a, b))
     tried = [replace(each, method=start.method) for each in candidates(R, is_layer_norm)]
     errors = [_held_out(samples, Stream(each)) for each in tried]
@@ -189,9 +189,9 @@ def _held_out(samples: list[Sample], stream: Stream) -> float:
     for sample in samples:
         mine, theirs = sample.chosen
         b, a = unit_rows(sample.rows[0], stream, is_a=False), unit_rows(sample.rows[1], stream, is_a=True)
-        one = row_dots(b.downs[mine], a.downs[theirs])
+        one = row_products(b.downs[mine], a.downs[theirs])
         if b.ups is not None and a.ups is not None:
-            one = one * row_dots(b.ups[mine], a.ups[theirs])
+            one = one * row_products(b.ups[mine], a.ups[theirs])
         likeness.append(one)
     return 1 - float(np.concatenate(likeness).mean()) if likeness else 1.0
 
@@ -232,7 +232,7 @@ def _scale(
 
 
 def _lengths(rows: Floats) -> Floats:
-    lengths: Floats = np.sqrt(row_dots(rows, rows))
+    lengths: Floats = np.sqrt(row_products(rows, rows))
     return lengths
 
 

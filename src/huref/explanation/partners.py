@@ -10,10 +10,11 @@ import numpy as np
 
 from huref.explanation.parts import AttentionRows, FeedForwardRows
 from huref.explanation.stream import Stream
-from huref.explanation.sums import row_dots, unit_length
+from huref.explanation.sums import unit_length
 from huref.explanation.transform import NONE
 from huref.numerics.arrays import Floats
 from huref.numerics.products import product
+from huref.numerics.rows import row_products
 
 _CHUNK = 1024
 _MOST_LEFT = 1 << 25
@@ -223,7 +224,7 @@ def _deviations(likeness: Floats, chosen: np.ndarray) -> Floats:
     if n < 3:
         return np.full_like(value, np.inf)
     mean = (likeness.sum(1) - value) / (n - 1)
-    square = (row_dots(likeness, likeness) - np.square(value)) / (n - 1)
+    square = (row_products(likeness, likeness) - np.square(value)) / (n - 1)
     found: Floats = (value - mean) / np.sqrt(np.maximum(square - np.square(mean), 1e-12))
     return found
 

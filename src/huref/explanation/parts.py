@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from huref.explanation.sums import row_dots
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
 from huref.numerics.arrays import Array, Floats, float32, quietly
 from huref.numerics.rounding import rounding_square
+from huref.numerics.rows import row_products
 
 _SAMPLED_ROWS = 64
 
@@ -51,7 +51,7 @@ class FeedForwardRows:
     def is_live(self) -> np.ndarray:
         """(f,) bool: no row of the neuron is zero."""
         rows = [self.acts[:, :-1], self.downs] + ([] if self.ups is None else [self.ups[:, :-1]])
-        live: np.ndarray = np.all([row_dots(part, part) > 1e-30 for part in rows], axis=0)
+        live: np.ndarray = np.all([row_products(part, part) > 1e-30 for part in rows], axis=0)
         return live
 
     @property
@@ -222,8 +222,7 @@ def rounding_of(weights: CanonicalWeights, name: str) -> float:
     """What a tensor's stored type rounds off, over its weights, both as root mean squares, from its first rows."""
     rows = float32(weights.read(name, slice(0, min(weights.shape(name)[0], _SAMPLED_ROWS))))
     square = float(np.square(rows).mean())
-    rounded = rounding_square(rows, weights.stored_dtype(name))
-    return float(rounded.mean() / square) ** 0.5 if square else 0.0
+    return float(rounding_square(rows, weights.stored_dtype(name)).mean() / square) ** 0.5 if square else 0.0
 
 
 def _reader(weights: CanonicalWeights, name: str, stored: Array, norm: str, gain: Array | None) -> Floats:
