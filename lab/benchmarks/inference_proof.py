@@ -26,13 +26,13 @@ import torch
 from huref.demo import differentiable
 from huref.demo.bundled import bundled_model
 from huref.demo.demonstration import encode
+from huref.demo.tensors import as_tensor
 from huref.demo.training_text import standard_library_text
 from huref.forward.checkpoint_writer import tokenizer_files
 from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
 from huref.proof.inference.commitment import commit_model, parse_commitment, parse_opening
 from huref.proof.inference.model import IntegerModel, Run, exact_product, run_model
 from huref.proof.inference.precision import PRECISIONS, Precision, Scales

@@ -100,9 +100,9 @@ def write_copy(source: Path, folder: Path, dtype: torch.dtype, noise: float = 0.
     import torch
     from safetensors.torch import save_file
 
+    from huref.demo.tensors import float_tensor
     from huref.forward.checkpoint_writer import stored_name, tokenizer_files
     from huref.model.model import open_model
-    from huref.numerics.tensors import float_tensor
 
     folder.mkdir()
     rng = torch.Generator().manual_seed(0)

@@ -26,13 +26,13 @@ from torch import Tensor
 
 from attacks import SCORES, called, scores
 from huref.demo.demonstration import encode
+from huref.demo.tensors import as_array, as_tensor
 from huref.demo.training_text import standard_library_text
 from huref.files.atomic import write_atomically
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.forward.decoder import Decoder, load_decoder
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_array, as_tensor
 from huref_lab.bench.training_attack import (
     TrainingOptions,
     held_out_loss,

@@ -225,7 +225,7 @@ def test_compare_json_has_every_promised_key(cli: Cli, models: dict[str, Path], 
     for pair in (models, prints):
         document = cli("compare", pair["base"], pair["child"], "--json").document
         assert document.keys() >= COMPARE_KEYS
-        assert document["schema_version"] == "huref.comparison/1.1"
+        assert document["schema_version"] == "huref.comparison/1.2"
         assert (document["a"], document["b"]) == ("base", "child")
         assert document["verdict"] in VERDICTS
         assert all(term.keys() == {"layer_a", "layer_b", "term", "score"} for term in document["terms"])

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from huref.attacks import logit_error
 from huref.demo.differentiable import TENSORS, learning, logits, next_token_loss, trained
+from huref.demo.tensors import as_tensor
 from huref.forward import passes
 from huref.forward.checkpoint_writer import stored_name, write_checkpoint
 from huref.forward.decoder import load_decoder
 from huref.forward.operations import ACTIVATIONS, ARRAYS
 from huref.model.arch import open_weights
 from huref.numerics.arrays import float32
-from huref.numerics.tensors import as_tensor
 from kit.llamas import tiny_llama
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import MODELS, state_of

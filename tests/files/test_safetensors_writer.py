@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors import torch as library
 
+from huref.demo.tensors import as_array
 from huref.files.safetensors_writer import write_safetensors
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_array
 from kit.typed_tensors import DTYPES, make_tensor
 
 SHAPES = {"a": [3, 5], "scalar": [], "empty": [0, 4], 'ü/\n"': [2, 1, 3], "z": [7]}

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from huref.demo.tensors import as_tensor
 from huref.model.arch import CanonicalWeights
 from huref.model.arch.canonical import Attention
-from huref.numerics.tensors import as_tensor
 
 Tensors = dict[str, Tensor]
 _NORMED = ("attention_norm", "feed_forward_norm")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from huref.demo.tensors import as_array
 from huref.errors import MissingTensorError
 from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo
 from huref.numerics.arrays import Array, dtype_name
-from huref.numerics.tensors import as_array
 
 
 class MemoryCheckpoint(Checkpoint):

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from huref.demo.tensors import as_tensor
 from huref.model.arch import CanonicalWeights
-from huref.numerics.tensors import as_tensor
 
 Array = np.ndarray
 

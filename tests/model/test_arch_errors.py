@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from huref.demo.tensors import as_tensor
 from huref.errors import ArchitectureError, MissingTensorError
 from huref.model.arch import open_weights
 from huref.model.arch.schema import DATA, MAX_BYTES, known_families, load_family
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
 from kit.gguf_export import write_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import state_of

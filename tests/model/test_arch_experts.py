@@ -17,6 +17,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from huref.cli.app import app, main
+from huref.demo.tensors import as_tensor
 from huref.errors import ArchitectureError, MissingTensorError
 from huref.fingerprints.factors import exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
@@ -24,7 +25,6 @@ from huref.fingerprints.terms import bilinear
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.arch.schema import DATA, load_family
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
 from kit.checkpoints import VOCAB, write_tokenizer
 from kit.gguf_export import write_gguf
 from kit.memory_checkpoint import MemoryCheckpoint

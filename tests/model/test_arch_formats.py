@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from huref.demo.tensors import as_tensor
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
 from kit.gguf_export import write_gguf
 from kit.tiny_models import MODELS, saved, state_of
 

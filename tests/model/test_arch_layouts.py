@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from huref.demo.tensors import as_tensor
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
 from kit.gguf_export import write_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.numpy_forward import Settings, logits

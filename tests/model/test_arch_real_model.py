@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from huref.demo.tensors import as_tensor
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.arch.schema import DATA
 from huref.model.source import Checkpoint, open_checkpoint
-from huref.numerics.tensors import as_tensor
 from kit.numpy_forward import Settings, logits
 
 SENTENCE = "The capital of France is Paris, and the capital of Germany is Berlin."

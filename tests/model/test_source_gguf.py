@@ -17,6 +17,7 @@ from gguf.constants import GGML_QUANT_SIZES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from huref.demo.tensors import as_tensor
 from huref.errors import (
     CorruptFileError,
     HurefError,
@@ -29,7 +30,6 @@ from huref.errors import (
 from huref.model.source import open_checkpoint
 from huref.model.source.byte_source import ByteSource, LocalFile
 from huref.model.source.gguf_header import CHUNK, parse_header
-from huref.numerics.tensors import as_tensor
 from kit.hostile_files import assert_complete, gguf_array, gguf_bytes, gguf_string, gguf_tensor, gguf_u32
 
 Type = gguf.GGMLQuantizationType

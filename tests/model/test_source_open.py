@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 import huref.model.source
+from huref.demo.tensors import as_tensor
 from huref.errors import (
     CorruptFileError,
     HurefError,
@@ -26,7 +27,6 @@ from huref.errors import (
 )
 from huref.model.source import open_checkpoint, opening
 from huref.model.source.checkpoint import Checkpoint
-from huref.numerics.tensors import as_tensor
 from kit.hostile_files import assert_complete, gguf_bytes, gguf_tensor
 
 A, B = torch.arange(12.0).reshape(4, 3), torch.ones(5)

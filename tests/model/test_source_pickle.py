@@ -17,9 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from huref.demo.tensors import as_tensor
 from huref.errors import CorruptFileError, HurefError, InputError, UnsafeFileError
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
 from kit.hostile_files import Touch, assert_complete, write_zip_pickle
 from kit.typed_tensors import DTYPES, make_tensor
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from huref.demo.tensors import as_tensor
 from huref.errors import CorruptFileError, HurefError, InputError, MissingTensorError, UnsafeFileError
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
 from kit.hostile_files import assert_complete, entry, safetensors_bytes
 from kit.typed_tensors import DTYPES, make_tensor
 

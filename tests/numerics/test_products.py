@@ -17,12 +17,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from huref.demo.tensors import as_array, as_tensor
 from huref.fingerprints.factors import Factors
 from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.numerics import products
 from huref.numerics.products import product
 from huref.numerics.projection import project_rows
-from huref.numerics.tensors import as_array, as_tensor
 
 
 @pytest.fixture(params=[True, False], ids=["bfloat16", "float32"])
@@ -77,7 +77,7 @@ products._hardware_may_have_it = lambda: HARDWARE
 a, b = np.ones((4, 4), np.float32), np.ones((4, 4), np.float32)
 with products.noted() as arithmetic:
     assert (products.product(a, b) == a @ b).all()
-print(arithmetic, sorted(arithmetic.notes), "torch" in sys.modules)
+print(arithmetic, list(arithmetic.notes), "torch" in sys.modules)
 """
     paths = os.pathsep.join([*([str(python_path)] if python_path else []), *filter(None, sys.path)])
     child = subprocess.run(
@@ -126,6 +126,7 @@ def test_a_result_says_in_what_it_was_computed(fast: bool) -> None:
         assert str(outer) == "float32" and outer.kinds == set()
         product(a, b)
     assert str(inner) == str(outer)
+    assert inner.notes == ((f"arithmetic: {inner}",) if fast else ())
     assert str(inner) == ("float32, large products bfloat16 by torch on the processor" if fast else "float32")
 
 

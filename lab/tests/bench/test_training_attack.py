@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from huref.attacks import apply
+from huref.demo.tensors import as_array, as_tensor, float_tensor
 from huref.errors import NotFiniteError, UsageError
 from huref.fingerprints.factors import factors
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import bilinear, centred
 from huref.forward.decoder import Decoder
 from huref.kinship.correlation import pearson
-from huref.numerics.tensors import as_array, as_tensor, float_tensor
 from huref_lab.bench import training_attack as attacks
 from huref_lab.bench.training_attack import TRACES, TrainingOptions, train_away
 from kit.llamas import as_weights, tiny_llama

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from huref.demo.tensors import as_tensor
 from huref.errors import CorruptFileError, InconclusiveError, MissingFileError, NotFiniteError, UsageError
 from huref.fingerprints.encoder.file import load_encoder, save_encoder
 from huref.fingerprints.encoder.network import EncoderConfig
@@ -24,7 +25,6 @@ from huref.kinship.comparison import compare_models
 from huref.kinship.record import CompareOptions
 from huref.model.model import open_model
 from huref.model.source import open_checkpoint
-from huref.numerics.tensors import as_tensor
 from huref_lab.encoder.network import EncoderCNN
 from huref_lab.encoder_study.measurement import by_recipe, by_terms, measure, study_recipes
 from huref_lab.encoder_study.models import BASES, BaseSpec, ZooOptions, make_families

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from huref.demo.tensors import float_tensor
 from huref.model.model import open_model
-from huref.numerics.tensors import float_tensor
 from huref_lab.training.language_models import fresh_model, logits, seeded, train_tokenizer
 from huref_lab.zoo import cuts, merges
 from huref_lab.zoo.plan import SMALL, family

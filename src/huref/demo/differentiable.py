@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from huref.demo.tensors import as_array, as_tensor
 from huref.forward import passes
 from huref.forward.decoder import Decoder
-from huref.numerics.tensors import as_array, as_tensor
 
 
 class TensorOperations:

@@ -41,6 +41,7 @@ from huref.files.atomic import require_place
 from huref.kinship.alignment import Relation, relate
 from huref.model.model import Model, open_model
 from huref.numerics.arrays import Array
+from huref.numerics.products import noted
 from huref.progress import Progress, Report
 from huref.version import __version__
 
@@ -83,12 +84,13 @@ def explain_models(
         InputError: one of them cannot be read.
     """
     options = options or ExplainOptions()
-    with contextlib.ExitStack() as opened:
+    with contextlib.ExitStack() as opened, noted() as arithmetic:
         models = []
         for reference in (a, b):
             models.append(open_model(reference, options.arch_file))
             opened.enter_context(models[-1].weights.checkpoint)
-        return explain_opened(models[0], models[1], options, report)
+        found = explain_opened(models[0], models[1], options, report)
+        return replace(found, notes=(*found.notes, *arithmetic.notes))
 
 
 def explain_opened(a: Model, b: Model, options: ExplainOptions, report: Report | None = None) -> Explanation:

@@ -22,6 +22,7 @@ from huref.kinship.parameters import ParameterComparison, compare_parameters
 from huref.kinship.record import CompareOptions, Comparison, TermScore
 from huref.model.model import Model, open_model
 from huref.model.tokens import TokenSelection, read_ranking, shared
+from huref.numerics import products
 from huref.numerics.arrays import Floats, quietly
 from huref.numerics.cosine import cosine
 from huref.progress import Progress, Report
@@ -33,7 +34,7 @@ def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report
     Raises:
         InputError: one of them cannot be read.
     """
-    with contextlib.ExitStack() as opened:
+    with contextlib.ExitStack() as opened, products.noted() as arithmetic:
         model_a = open_model(a, options.arch_file)
         opened.enter_context(model_a.weights.checkpoint)
         model_b = open_model(b, options.arch_file)
@@ -51,7 +52,9 @@ def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report
             result = _noted(result, f"only {options.method} was asked for: the other scores are null")
         elif result.pcs is None and result.ics is None and result.ics_canonical is None:
             result = _noted(result, "nothing comparable: no tensor of equal shape and too few shared tokens")
-        return replace(result, read=(_read(model_a), _read(model_b)))
+        for note in arithmetic.notes:
+            result = _noted(result, note)
+        return replace(result, read=(_read(model_a), _read(model_b)), arithmetic=str(arithmetic))
 
 
 def _read(model: Model) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class Comparison:
         derivation: kind, strength, direction, reasons; None where the verdict says no more.
         read: of A and of B: architecture, format, files (name to bytes), bytes_read, bytes_total; empty where no
             weights were opened.
+        arithmetic: in what matrix products were computed: `float32`, or what large ones took else.
         notes: reasons and caveats, in the order they arose.
     """
 
@@ -100,10 +101,11 @@ class Comparison:
     p_value: float | None = None
     derivation: Mapping[str, Any] | None = None
     read: tuple[Mapping[str, Any], ...] = ()
+    arithmetic: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         """The `--json` document; layer pairs of `table` that were not tried are null."""
-        document = {"schema_version": "huref.comparison/1.1", **asdict(self)}
+        document = {"schema_version": "huref.comparison/1.2", **asdict(self)}
         document["terms"] = [asdict(term) for term in self.terms]
         document["layers"] = [asdict(layer) for layer in self.layers]
         if self.table is not None:

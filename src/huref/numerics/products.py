@@ -39,12 +39,18 @@ class Arithmetic:
     """In what products were computed, and why not otherwise.
 
     Attributes:
-        kinds: among float32 and what `accelerator` names.
-        notes: what a reader of the result should know.
+        kinds: float32, and what large products took else.
+        trouble: why torch could not be used where it would have been.
     """
 
     kinds: set[str] = field(default_factory=set)
-    notes: set[str] = field(default_factory=set)
+    trouble: set[str] = field(default_factory=set)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the result should know: nothing where all is float32 by choice."""
+        is_plain = self.kinds <= {"float32"}
+        return (*sorted(self.trouble), *(() if is_plain else (f"arithmetic: {self}",)))
 
     def __str__(self) -> str:
         """`float32`, or which large products were computed in what else."""
@@ -153,7 +159,7 @@ def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def _note(kind: str, note: str = "") -> None:
+def _note(kind: str, trouble: str = "") -> None:
     if (arithmetic := _noted.get()) is not None:
         arithmetic.kinds.add(kind)
-        arithmetic.notes.update([note] if note else [])
+        arithmetic.trouble.update([trouble] if trouble else [])

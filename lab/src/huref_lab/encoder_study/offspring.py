@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from huref.demo.tensors import as_tensor, float_tensor
 from huref.errors import InconclusiveError
 from huref.fingerprints.recipe import Recipe
 from huref.forward.checkpoint_writer import TOKENIZER_FILES, write_folder
 from huref.model.model import open_model
 from huref.model.source import open_checkpoint
 from huref.model.source.checkpoint import Checkpoint, Rows
-from huref.numerics.tensors import as_tensor, float_tensor
 from huref_lab.encoder_study.similarity import changed, self_ics
 
 TOLERANCE = 0.004

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from huref.demo.tensors import as_array, as_tensor
 from huref.errors import TokenizerError
 from huref.fingerprints.factors import factors
 from huref.fingerprints.pipeline import choose_tokens
@@ -27,7 +28,6 @@ from huref.model.model import Model, open_model
 from huref.model.source.checkpoint import Checkpoint, Rows
 from huref.model.tokens import TokenSelection, shared
 from huref.numerics.arrays import Array, Floats
-from huref.numerics.tensors import as_array, as_tensor
 from huref.progress import Progress, Report
 
 Slot = tuple[int, str]

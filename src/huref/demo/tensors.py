@@ -1,4 +1,4 @@
-"""Arrays as tensors and back, without copies: for the rooms that compute with torch."""
+"""Arrays as tensors and back, without copies: for what trains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huref.numerics import products
 from huref.numerics.arrays import Array, float32
 
 
@@ -30,8 +29,3 @@ def as_array(tensor: Tensor) -> Array:
         return bits.view(ml_dtypes.bfloat16)
     found: Array = tensor.numpy()
     return found
-
-
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """`products.product` of tensors."""
-    return torch.from_numpy(products.product(as_array(left), as_array(right)))
