@@ -24,6 +24,7 @@ from huref.cli import (
     tokens,
     verify,
 )
+from huref.cli.threads import choose_threads
 from huref.errors import HurefError, InputError, UsageError
 from huref.version import __version__
 
@@ -79,6 +80,7 @@ def main() -> None:
     A fault is a message, never a traceback; with `--json` it is also the one document on stdout.
     """
     as_json = "--json" in sys.argv[1:]
+    choose_threads()
     try:
         code = app(standalone_mode=False, prog_name="huref")
     except HurefError as error:

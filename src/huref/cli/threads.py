@@ -1,0 +1,29 @@
+"""How many threads numpy's products take: as many as there are idle processors when a command begins.
+
+OpenBLAS's threads wait for one another by spinning. With two threads on two cores, one of them busy with something
+else, a product took 3 to 30 times as long as with one thread (docs/decisions/2026-11-29-numpy-core.md).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_ASKED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS")
+_LOAD = Path("/proc/loadavg")
+
+
+def choose_threads() -> None:
+    """Set the number for this process, before numpy is imported, unless the user has."""
+    if not any(name in os.environ for name in _ASKED):
+        os.environ[_ASKED[0]] = str(idle_processors())
+
+
+def idle_processors() -> int:
+    """Processors that this process may use less those that run something else now; at least one."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        running = int(_LOAD.read_text(encoding="ascii").split()[3].partition("/")[0]) - 1  # but for this process
+    except (OSError, ValueError, IndexError):  # another system than Linux
+        running = 0
+    return max(1, usable - running)
