@@ -22,17 +22,15 @@ def attack(
     as_json: options.AsJson = False,
 ) -> None:
     """Write a copy of a model with other weights and the same function, to try a fingerprint on."""
+    if not show_list:
+        _require_arguments(kind, model, out)
     from huref import api
     from huref.attacks import ALL, KINDS, AttackOptions, parse_kinds
 
-    if show_list:
+    if show_list or out is None:
         listed = {name: entry.summary for name, entry in KINDS.items()}
         output.print_kinds({**listed, ALL: "every attack that the model allows, but split and merge"}, as_json)
         return
-    if not (kind and model and out):
-        raise UsageError(
-            "an attack needs three arguments", expected="KIND MODEL OUT", next_step="huref attack --list"
-        )
     chosen = AttackOptions(parse_kinds(kind), seed, dtype, arch_file)
     with output.progress() as report:
         result = api.attack(model, out, chosen, report)
@@ -40,3 +38,11 @@ def attack(
         output.print_json(result.to_dict())
     else:
         output.say(result.to_text())
+
+
+def _require_arguments(kind: str, model: str, out: Path | None) -> None:
+    if not (kind and model and out):
+        raise UsageError(
+            "an attack needs three arguments", expected="KIND MODEL OUT", next_step="huref attack --list"
+        )
+    options.require_there(model)

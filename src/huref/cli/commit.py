@@ -31,6 +31,7 @@ def commit(
     as_json: options.AsJson = False,
 ) -> None:
     """Commit to a model's weights: writes a public commitment and a secret opening; run again to resume."""
+    options.require_there(model)
     from huref import api
     from huref.fingerprints import Recipe
     from huref.private import CommitOptions

@@ -43,6 +43,7 @@ def compare(
         if any(ignored) or any((report, sarif, hash_files, evidence)):
             raise _private_takes_no_option()
         _compare_private(Path(a), Path(b), as_json)
+    options.require_there(a, b)
     from huref import api
     from huref.kinship import CompareOptions
     from huref.report import ReportOptions

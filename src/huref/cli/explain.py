@@ -25,6 +25,7 @@ def explain(
     as_csv: Annotated[bool, typer.Option("--csv", help="A table on stdout, a row a kind of weights.")] = False,
 ) -> None:
     """Recover what was done to A to make B, and what undoing it shows; exit code 3 where nothing agrees."""
+    options.require_there(a, b)
     from huref import api
     from huref.explanation import CheckOptions, ExplainOptions, checked_text, explain_csv, explain_text
 

@@ -28,6 +28,7 @@ def fingerprint(
     as_json: options.AsJson = False,
 ) -> None:
     """Fingerprint models: writes NAME.huref.safetensors and NAME.png."""
+    options.require_there(*models)
     from huref.fingerprints import Recipe
 
     chosen = Recipe(name=recipe, encoder=encoder, layers=layers, n_tokens=n_tokens or _usual(encoder_weights))

@@ -24,6 +24,7 @@ def matrix(
     as_json: options.AsJson = False,
 ) -> None:
     """Compare every pair of models: the paper's tables 1, 2, 3 and 7."""
+    options.require_there(*models)
     from huref import api
     from huref.kinship import CompareOptions
     from huref.report import tables

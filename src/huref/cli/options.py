@@ -20,6 +20,18 @@ EncoderWeights = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 
 
+def require_there(*references: str | Path) -> None:
+    """Refuse references to nothing before anything is loaded or computed.
+
+    Raises:
+        UsageError: a remote model.
+        MissingFileError: nothing at that path.
+    """
+    from huref.model.source import require_there as require
+
+    require(*references)
+
+
 def hexadecimal(text: str, where: str) -> bytes:
     """Bytes that were written in hexadecimal.
 

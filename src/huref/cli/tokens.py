@@ -25,6 +25,7 @@ def rank(
     as_json: options.AsJson = False,
 ) -> None:
     """Rank token ids by their frequency in a corpus: one id a line, most frequent first."""
+    options.require_there(model)
     from huref import api
 
     with output.progress() as report:

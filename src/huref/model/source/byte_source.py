@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from huref.errors import CorruptFileError, InputError, MissingFileError
+from huref.errors import CorruptFileError, InputError
+from huref.model.source.place import missing_file
 
 Piece = tuple[int, memoryview]
 """An offset in the file and the caller's buffer to fill from there."""
@@ -95,17 +96,6 @@ class LocalFile(ByteSource):
 
     def close(self) -> None:
         self._file.close()
-
-
-def missing_file(path: Path) -> MissingFileError:
-    """The error for a file that was asked for and is not there."""
-    return MissingFileError(
-        "no such file",
-        where=str(path),
-        expected="an existing file",
-        got="nothing at that path",
-        next_step="check the spelling, or fetch the file",
-    )
 
 
 def describe_head(head: bytes) -> str:

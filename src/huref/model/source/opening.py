@@ -5,18 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-import re
 from pathlib import Path
 from typing import Protocol, cast
 
 import huref.model.source
-from huref.errors import InputError, MissingFileError, UsageError
-from huref.model.source.byte_source import missing_file
+from huref.errors import InputError, MissingFileError
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.source.file_set import FileSet
-
-_REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(:[\w./-]+)?")
+from huref.model.source.place import nothing_there
 
 
 class Format(Protocol):
@@ -59,7 +55,7 @@ def open_checkpoint(reference: str | Path) -> Checkpoint:
         return _open_folder(str(reference), path)
     if path.is_file():
         return _open_file(str(reference), path)
-    raise _nothing_there(str(reference), path)
+    raise nothing_there(str(reference), path)
 
 
 @functools.cache
@@ -97,31 +93,10 @@ def _open_file(reference: str, path: Path) -> Checkpoint:
     )
 
 
-def _nothing_there(reference: str, path: Path) -> UsageError | MissingFileError:
-    is_remote = _REMOTE.fullmatch(reference) is not None
-    if not is_remote and not _is_hub_name(reference, path):
-        return missing_file(path)
-    repository = re.sub(r"^hf://|[@:][\w./-]+$", "", reference) if not reference.startswith("http") else ""
-    return UsageError(
-        "remote models are not read by this version",
-        where=reference,
-        expected="a folder or a weight file on this machine",
-        got="a URL" if is_remote else "no such path, but what looks like the name of a model on a hub",
-        next_step=f"download it first: hf download {repository} --local-dir DIR"
-        if repository
-        else "download it first, then name the local folder",
-    )
-
-
-def _is_hub_name(reference: str, path: Path) -> bool:
-    """Whether `org/name` is likelier meant than a local path, which would have an existing parent or an ending."""
-    is_file_name = ":" not in reference and path.name.endswith(tuple(_known_endings()))
-    return _HUB_NAME.fullmatch(reference) is not None and not is_file_name and not path.parent.exists()
-
-
-def _known_endings() -> list[str]:
-    return [ending for module in formats() for ending in module.EXTENSIONS]
+def known_endings() -> tuple[str, ...]:
+    """Of files of every format, the preferred first."""
+    return tuple(ending for module in formats() for ending in module.EXTENSIONS)
 
 
 def _endings() -> str:
-    return ", ".join(ending for ending in _known_endings() if not ending.endswith(".json"))
+    return ", ".join(ending for ending in known_endings() if not ending.endswith(".json"))
