@@ -24,6 +24,7 @@ from huref.fingerprints.recipe import Recipe
 from huref.model.arch.canonical import Attention
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.model.written import require_written
 from huref.numerics.arrays import Array, Floats, float32
 from huref.numerics.projection import project_rows
 
@@ -73,6 +74,7 @@ def token_embeddings(weights: CanonicalWeights, ids: np.ndarray, recipe: Recipe)
     """
     X = float32(weights.embedding(ids))
     require_finite(X, "embedding", weights)
+    require_written(X, "embedding", weights)
     if recipe.is_canonical and weights.architecture.norm == "layer":
         X = X - X.mean(axis=1, keepdims=True)
     return X
@@ -93,18 +95,26 @@ def bilinear(weights: CanonicalWeights, layer: int, kind: str, recipe: Recipe) -
     gain = feed_forward_gain(weights, layer, recipe)
     down = weights.read(f"layers.{layer}.down")
     if kind == "gate_down":
-        gate = weights.read(f"layers.{layer}.gate")
+        gate = _written(weights, f"layers.{layer}.gate")
         return Bilinear(layer, kind, gate, down.T, gain, inner=np.float32(1) / _column_norms(down))
-    left = weights.read(f"layers.{layer}.up")
+    left = _written(weights, f"layers.{layer}.up")
     if kind == "ffn" and weights.architecture.gated:
-        left = float32(left) * float32(weights.read(f"layers.{layer}.gate"))
+        left = float32(left) * float32(_written(weights, f"layers.{layer}.gate"))
         gain = None if gain is None else gain**2
     return Bilinear(layer, kind, left, down.T, gain)
+
+
+def _written(weights: CanonicalWeights, name: str) -> Array:
+    matrix = weights.read(name)
+    require_written(matrix, name, weights)
+    return matrix
 
 
 def layer_terms(weights: CanonicalWeights, layer: int, recipe: Recipe) -> list[Bilinear]:
     """Every term of one layer under a recipe; the attention matrices are read once."""
     attention = weights.attention(layer)
+    for name, matrix in (("q", attention.Wq), ("k", attention.Wk), ("v", attention.Wv)):
+        require_written(matrix, f"layers.{layer}.{name}", weights)
     terms = [_qk(attention, layer, recipe), _vo(attention, layer, recipe)]
     last = kinds_of(recipe, weights.architecture.gated)[-1]
     return [*terms, bilinear(weights, layer, last, recipe)]

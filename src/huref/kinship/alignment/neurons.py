@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.model.written import require_written
 from huref.numerics.arrays import Array, Floats, float32
 from huref.numerics.rows import row_products
 
@@ -75,6 +76,9 @@ def read_neurons(weights: CanonicalWeights, layer: int) -> Neurons:
         NotFiniteError: NaN or infinity among them.
     """
     block, at = weights.feed_forward(layer), f"layers.{layer}."
+    for name, matrix in (("gate", block.gate), ("up", block.up)):
+        if matrix is not None:
+            require_written(matrix, f"{at}{name}", weights)
     gate = None if block.gate is None else _rows(weights, _finite(weights, f"{at}gate", block.gate), block.gain)
     up = _rows(weights, _finite(weights, f"{at}up", block.up), block.gain)
     behind = _gain_behind(weights, f"{at}post_feed_forward_norm")

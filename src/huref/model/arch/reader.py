@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from huref.errors import MissingTensorError
+from huref.errors import InputError, MissingTensorError
 from huref.model.arch.canonical import Piece, TensorRole
 from huref.model.source.checkpoint import Checkpoint, Rows
 from huref.numerics.arrays import Array, common_dtype, float32
@@ -27,11 +27,24 @@ class Reader:
 
         Raises:
             MissingTensorError: it has no such row.
+            InputError: whole numbers where weights should be.
         """
         wanted = _checked(rows, role)
         is_whole = len(role.pieces) == 1
         tensor = self._piece(role, role.pieces[0], wanted) if is_whole else self._joined(role, wanted)
+        if tensor.dtype.kind in "biu":
+            raise self._no_weights(role)
         return float32(tensor) + np.float32(1) if role.adds_one else tensor
+
+    def _no_weights(self, role: TensorRole) -> InputError:
+        stored = role.pieces[0].stored
+        return InputError(
+            "whole numbers in a weight's place",
+            where=f"{self.checkpoint.reference}: {stored}",
+            expected="floating-point numbers, or a quantised format with its scales",
+            got=self.checkpoint.tensors[stored].dtype,
+            next_step="name the checkpoint before it was quantised, or save bits of bfloat16 as bfloat16",
+        )
 
     def _joined(self, role: TensorRole, wanted: _Wanted) -> Array:
         """All pieces in one tensor; beside it only one of them is in memory."""
