@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 import huref
 from huref.attacks import AttackOptions, attack
-from huref.errors import InconclusiveError
+from huref.errors import CorruptFileError, InconclusiveError
 from huref.kinship.record import CompareOptions, Comparison
 from kit.checkpoints import VOCAB, llama_state, save_llama
 
@@ -201,11 +202,13 @@ def test_untrained_weights_that_are_all_alike_accuse_nobody(tmp_path: Path) -> N
     assert found.verdict in ("independent", "inconclusive") and (found.agreement or 0) < 0.1
 
 
-def test_zeroed_layers_accuse_nobody(tmp_path: Path) -> None:
+def test_zeroed_layers_are_no_evidence(tmp_path: Path) -> None:
     state = {name: torch.zeros_like(t) if ".mlp." in name else t for name, t in llama_state(1).items()}
     other = {name: torch.zeros_like(t) if ".mlp." in name else t for name, t in llama_state(2).items()}
-    found = huref.compare(save_llama(tmp_path / "a", state=state), save_llama(tmp_path / "b", state=other), SMALL)
-    assert found.verdict in ("independent", "inconclusive") and found.agreement == 0.0
+    a, b = save_llama(tmp_path / "a", state=state), save_llama(tmp_path / "b", state=other)
+    for method in ("all", "agreement"):
+        with pytest.raises(CorruptFileError, match="a matrix of zeros"):
+            huref.compare(a, b, replace(SMALL, method=method))
 
 
 @pytest.mark.parametrize("method", ["aligned", "agreement", "pcs", "ics"])

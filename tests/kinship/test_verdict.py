@@ -247,10 +247,10 @@ def test_stored_weights_that_say_so_themselves_need_no_background() -> None:
 @pytest.mark.parametrize(
     ("b", "kind", "direction"),
     [
-        (replace(DENSE, n_experts=4, d_ff=1024), "up-cycled", "b from a"),
-        (replace(DENSE, d_ff=128), "pruned", "b from a"),
-        (replace(DENSE, d_ff=512), "pruned", "a from b"),
-        (replace(DENSE, n_heads=4), "pruned", "b from a"),
+        (replace(DENSE, n_experts=4, d_ff=1024), "experts-changed", "unknown"),
+        (replace(DENSE, d_ff=128), "width-changed", "unknown"),
+        (replace(DENSE, d_ff=512), "width-changed", "unknown"),
+        (replace(DENSE, n_heads=4), "width-changed", "unknown"),
         (replace(DENSE, n_layers=9), "depth-changed", "unknown"),
         (DENSE, "fine-tuned", "unknown"),
     ],
@@ -270,11 +270,28 @@ def test_doubled_layers_tell_which_model_is_the_child() -> None:
     assert back.direction == "a from b"
 
 
-def test_layers_from_elsewhere_and_a_longer_vocabulary() -> None:
+def test_a_direction_is_told_only_where_the_weights_show_it() -> None:
+    """A shape alone says nothing: what is smaller may be cut, or what is larger padded, extended, built around it."""
+    mixture, wider = replace(DENSE, n_experts=4, d_ff=1024, name="moe"), replace(DENSE, d_ff=320, name="wide")
+    for copies, kind, direction in ((3.9, "up-cycled", "b from a"), (1.03, "experts-changed", "unknown")):
+        found = decide(facts(1.0, 1.0, b=mixture, copies=copies))
+        assert (found.kind, found.direction) == (kind, direction)
+    back = decide(replace(facts(1.0, 1.0, copies=4.0), a=mixture, b=DENSE))
+    assert (back.kind, back.direction) == ("up-cycled", "a from b")
+    padded = decide(facts(1.0, 1.0, b=wider, silent=(0.0, 0.2)))
+    assert (padded.kind, padded.direction) == ("padded", "b from a")
+    for silent in ((0.0, 0.1), (0.2, 0.0)):  # too few; of the smaller one
+        assert decide(facts(1.0, 1.0, b=wider, silent=silent)).kind == "width-changed"
+    for rows, direction in (("zero", "b from a"), ("alike", "b from a"), ("", "unknown")):
+        found = decide(facts(1.0, 1.0, shares_vocabulary="extended", added_rows=rows))
+        assert (found.kind, found.direction) == ("fine-tuned", direction)
+    assert decide(facts(1.0, 1.0, shares_vocabulary="reduced", added_rows="zero")).direction == "a from b"
+    for unknown in (decide(facts(1.0, 1.0, b=each)) for each in (mixture, wider)):
+        assert "either" in " ".join(unknown.reasons) and " or " in " ".join(unknown.reasons)
+
+
+def test_layers_from_elsewhere() -> None:
     assert decide(facts(1.0, 1.0, 0.01, 0.02)).kind == "partly replaced"
-    extended = decide(facts(1.0, 1.0, shares_vocabulary="extended"))
-    assert (extended.kind, extended.direction) == ("fine-tuned", "b from a")
-    assert decide(facts(1.0, 1.0, shares_vocabulary="reduced")).direction == "a from b"
 
 
 def test_what_first_weights_in_common_would_explain_is_called_no_fine_tune() -> None:

@@ -43,12 +43,13 @@ def compare(
         if any(ignored) or any((report, sarif, hash_files, evidence)):
             raise _private_takes_no_option()
         _compare_private(Path(a), Path(b), as_json)
-    options.require_there(a, b)
-    from huref import api
-    from huref.kinship import CompareOptions
     from huref.report import ReportOptions
 
     wanted = ReportOptions(report, sarif, hash_files, evidence)
+    options.require_there(a, b)
+    from huref import api
+    from huref.kinship import CompareOptions
+
     chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights)
     with output.progress() as progress:
         found = api.compare(a, b, chosen, progress)

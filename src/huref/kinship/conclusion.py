@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from huref.fingerprints.recipe import Recipe
 from huref.kinship.alignment import Relation, relate
 from huref.kinship.record import CompareOptions, Comparison
@@ -12,7 +14,11 @@ from huref.kinship.verdict import Decision, Facts, background_of, decide, load_c
 from huref.kinship.verdict.calibration import SCORES, Background
 from huref.kinship.verdict.decision import Side, scores_of
 from huref.model.model import Model
+from huref.numerics.arrays import Floats, float32
 from huref.progress import Report
+
+_SEEN_ROWS, _ALIKE = 512, 0.01
+"""Embedding rows that are looked at; their square deviation, beside the usual one, below which they are alike."""
 
 
 def with_kinship(
@@ -92,6 +98,9 @@ def _facts(result: Comparison, found: Relation | str, a: Model, b: Model, stands
         has_alignment=relation is not None and relation.shared_tokens > 0,
         missing=found if isinstance(found, str) else "",
         shares_vocabulary=_vocabularies(a, b),
+        added_rows=_added_rows(a, b),
+        silent=relation.silent if relation else (0.0, 0.0),
+        copies=relation.copies if relation else None,
     )
 
 
@@ -108,6 +117,30 @@ def _vocabularies(a: Model, b: Model) -> str:
     if left == right:
         return "same"
     return "extended" if left < right else "reduced" if right < left else "other"
+
+
+def _added_rows(a: Model, b: Model) -> str:
+    """What the embedding rows of the tokens show that only one of two has: `zero`, `alike`, or nothing."""
+    kind = _vocabularies(a, b)
+    if kind not in ("extended", "reduced"):
+        return ""
+    longer, shorter = (b, a) if kind == "extended" else (a, b)
+    known = frozenset(shorter.vocabulary.tokens)
+    ids = [i for i, token in enumerate(longer.vocabulary.tokens) if token is not None and token not in known]
+    rows = float32(longer.weights.embedding(np.array([i for i in ids if i < longer.n_rows][:_SEEN_ROWS], np.int64)))
+    if not len(rows):
+        return ""
+    if not rows.any():
+        return "zero"
+    usual = float32(longer.weights.embedding(slice(0, min(longer.n_rows, _SEEN_ROWS))))
+    spread = float(np.square(usual - usual.mean(axis=0)).sum(axis=1).mean())
+    mean = rows.mean(axis=0)
+    is_alike = float(np.square(rows - mean).sum(axis=1).mean()) < _ALIKE * spread
+    return "alike" if is_alike and (len(rows) > 1 or _is_near(mean, usual.mean(axis=0), spread)) else ""
+
+
+def _is_near(row: Floats, other: Floats, spread: float) -> bool:
+    return float(np.square(row - other).sum()) < _ALIKE * spread
 
 
 def _decided(result: Comparison, decision: Decision, stands: Mapping[str, Background]) -> Comparison:

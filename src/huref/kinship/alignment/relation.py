@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -28,7 +28,7 @@ _MATCHING, _TESTED = 128, 2048
 _SHALLOW, _MANY_PAIRS = 8, 256
 """Depth up to which every pair of layers is tried at once; pairs beyond which a third of the neurons match them."""
 
-_KEPT_LAYERS = 4
+_KEPT_LAYERS, _BLOCK = 4, 8192
 _MOST_RESULTS, _MOST_ROWS = 1 << 22, 1 << 26
 
 
@@ -44,6 +44,9 @@ class Relation:
         rotation_deviation: see `huref.kinship.alignment.aligned`.
         is_complete: whether every layer was tried with every other.
         tried: every map that was tried -> mean agreement of its best half of layers.
+        silent: of A and of B: the share of neurons in the matched layers that are zero.
+        copies: neurons of experts for each neuron of the dense block that they agree with, a mean; None where both
+            sides are of one sort.
     """
 
     where: ResidualMap
@@ -53,6 +56,8 @@ class Relation:
     rotation_deviation: float
     is_complete: bool
     tried: dict[str, float]
+    silent: tuple[float, float] = (0.0, 0.0)
+    copies: float | None = None
 
     @property
     def agreement(self) -> float:
@@ -103,7 +108,8 @@ def relate(a: Model, b: Model, asked: tuple[int, ...] | None = None, report: Rep
     if not layers:
         return "no layer of one has a partner in the other"
     deviation = rotation_deviation(max(size.d_model for size in sizes))
-    return Relation(where, pair.n_shared, layers, table, deviation, pair.is_complete, tried)
+    silent, copies = pair.silent(layers), pair.copies(where, layers[0])
+    return Relation(where, pair.n_shared, layers, table, deviation, pair.is_complete, tried, silent, copies)
 
 
 class _Pair:
@@ -151,6 +157,28 @@ class _Pair:
         of_heads = _pair_heads(heads[0], heads[1], where)
         place = _in_place(paired, _sampled_rows(len(y if paired.is_back else x), _TESTED))
         return LayerMatch(i, j, paired.agreement, paired.chance, len(paired.first), of_heads, place, scores)
+
+    def silent(self, layers: Sequence[LayerMatch]) -> tuple[float, float]:
+        """Shares of neurons without a direction, A's and B's, in the first few matched layers."""
+        seen = layers[:_KEPT_LAYERS]
+        of_a = [1 - float(self.neurons_a(match.layer_a).is_live.mean()) for match in seen]
+        of_b = [1 - float(self.neurons_b(match.layer_b).is_live.mean()) for match in seen]
+        return float(np.mean(of_a)), float(np.mean(of_b))
+
+    def copies(self, where: ResidualMap, match: LayerMatch) -> float | None:
+        """How often a mixture's layer holds each neuron of a dense one that it holds at all."""
+        x, y = self.neurons_a(match.layer_a), self.neurons_b(match.layer_b)
+        if (x.n_copies > 1) == (y.n_copies > 1):
+            return None
+        sparse, dense, carry = (x, y, where.forward) if x.n_copies > 1 else (y, x, where.backward)
+        candidates = Stack.of([_sample(dense, _TESTED)])
+        partners = []
+        for start in range(0, len(sparse), _BLOCK):
+            block = sparse.take(np.arange(start, min(start + _BLOCK, len(sparse))))
+            found = pair_layers(Stack.of([block], carry), candidates)[0][0]
+            partners.append(found.first[found.first == found.second])
+        held = np.concatenate(partners)
+        return len(held) / len(np.unique(held)) if len(held) else None
 
     def _maps(self) -> Iterable[ResidualMap]:
         """The identity and the embeddings' map, where there are such."""

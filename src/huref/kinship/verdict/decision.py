@@ -23,6 +23,9 @@ import numpy as np
 from huref.kinship.record import LayerMatch
 from huref.kinship.verdict.calibration import ACCUSED_FROM, FALSE_ACCUSATION_RATE, Background
 
+SEVERAL = 1.5
+"""Copies of a neuron among experts, in the mean, from which on they are no accident of one expert being held."""
+
 WHOLE, PART = 0.5, 0.25
 """Agreement from which on a layer has a partner, and below which it has none."""
 
@@ -67,6 +70,10 @@ class Facts:
         has_alignment: the vocabularies share enough tokens for the embeddings to show the map.
         missing: why there is no agreement.
         shares_vocabulary: `same`, `extended` (B's holds all of A's), `reduced` or `other`.
+        added_rows: what the embedding of the tokens that one has more shows: `zero`, `alike` (one row for all, or the
+            mean row), or empty.
+        silent: of A and of B: the share of feed-forward neurons that are zero.
+        copies: how often the mixture of a pair holds each neuron of the dense one; None where both are of one sort.
     """
 
     a: Side
@@ -82,6 +89,9 @@ class Facts:
     has_alignment: bool = True
     missing: str = ""
     shares_vocabulary: str = "same"
+    added_rows: str = ""
+    silent: tuple[float, float] = (0.0, 0.0)
+    copies: float | None = None
 
     @property
     def agreement(self) -> float | None:
@@ -168,17 +178,46 @@ def _shape_of(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
     """Class and direction from how the two differ in shape; the first that applies."""
     a, b = facts.a, facts.b
     if bool(a.n_experts) != bool(b.n_experts):
-        child = "b from a" if b.n_experts else "a from b"
-        sparse, dense = (b, a) if b.n_experts else (a, b)
-        why = f"the experts of {sparse.name} hold the neurons of the dense blocks of {dense.name}, more than once"
-        return "up-cycled", child, (why,)
+        return _experts(facts)
     if a.n_layers != b.n_layers:
         return _depth(facts)
     if a.d_ff != b.d_ff or a.n_heads != b.n_heads or a.d_model != b.d_model:
-        smaller, larger = (b, a) if (b.d_ff, b.n_heads, b.d_model) < (a.d_ff, a.n_heads, a.d_model) else (a, b)
-        why = f"{smaller.name} has fewer neurons, heads or dimensions, and those it has are found in {larger.name}"
-        return "pruned", "b from a" if smaller is b else "a from b", (why,)
+        return _width(facts)
     return _in_one_shape(facts)
+
+
+def _experts(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
+    """A mixture and a dense model: copies of one neuron in several experts show which came first."""
+    sparse, dense = (facts.b, facts.a) if facts.b.n_experts else (facts.a, facts.b)
+    if (facts.copies or 0.0) >= SEVERAL:
+        why = f"the experts of {sparse.name} hold each neuron of {dense.name} {facts.copies:.1f} times"
+        return "up-cycled", _from(facts, sparse), (why,)
+    why = (
+        f"the experts of {sparse.name} hold the neurons of {dense.name} once: either {dense.name} was taken out of "
+        f"{sparse.name}, or {sparse.name} was made with it"
+    )
+    return "experts-changed", "unknown", (why,)
+
+
+def _width(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
+    """Other numbers of neurons, heads or dimensions: neurons of zeros show that they were added."""
+    a, b = facts.a, facts.b
+    is_b_smaller = (b.d_ff, b.n_heads, b.d_model) < (a.d_ff, a.n_heads, a.d_model)
+    smaller, larger = (b, a) if is_b_smaller else (a, b)
+    added = 1 - smaller.d_ff / larger.d_ff
+    if added > 0 and facts.silent[0 if larger is a else 1] >= 0.95 * added:
+        why = f"what {larger.name} has more than {smaller.name} are neurons of zeros: they were added"
+        return "padded", _from(facts, larger), (why,)
+    why = (
+        f"the neurons, heads or dimensions of {smaller.name} are found in {larger.name}, which has more: either they "
+        f"were taken out of {larger.name}, or {larger.name} was made with them"
+    )
+    return "width-changed", "unknown", (why,)
+
+
+def _from(facts: Facts, child: Side) -> str:
+    """A direction in words."""
+    return "b from a" if child is facts.b else "a from b"
 
 
 def _in_one_shape(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
@@ -193,10 +232,22 @@ def _in_one_shape(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
         why = "two trainings from the same random weights share as much: first weights in common would explain it"
         return "common origin", "unknown", (why,)
     if facts.shares_vocabulary in ("extended", "reduced"):
-        is_longer = facts.shares_vocabulary == "extended"
-        longer, child = (facts.b, "b from a") if is_longer else (facts.a, "a from b")
-        return "fine-tuned", child, (f"the vocabulary of {longer.name} is the other's, and more",)
+        return _vocabulary(facts)
     return "fine-tuned", "unknown", ("nothing in the weights tells which of the two came first",)
+
+
+def _vocabulary(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
+    """One vocabulary holds the other: rows that nothing has trained show that they were added."""
+    longer, shorter = (facts.b, facts.a) if facts.shares_vocabulary == "extended" else (facts.a, facts.b)
+    if facts.added_rows:
+        found = "zero" if facts.added_rows == "zero" else "all alike"
+        why = f"the rows of the tokens that {longer.name} has more than {shorter.name} are {found}: they were added"
+        return "fine-tuned", _from(facts, longer), (why,)
+    why = (
+        f"the vocabulary of {longer.name} is that of {shorter.name}, and more: either it was extended, or that of "
+        f"{shorter.name} was trimmed"
+    )
+    return "fine-tuned", "unknown", (why,)
 
 
 def _depth(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
