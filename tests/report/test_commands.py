@@ -16,7 +16,8 @@ from huref.errors import UsageError
 from huref.fingerprints.file import SUFFIX, save_fingerprint
 from huref.kinship.record import CompareOptions
 from huref.report import collection
-from huref.report.collection import ReportOptions, command, shown
+from huref.report.collection import command, shown
+from huref.report.options import ReportOptions
 from kit.command_line import Outcome
 from kit.outline import Outline
 

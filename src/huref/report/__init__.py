@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from huref.face import face
 
 if TYPE_CHECKING:
-    from huref.report.collection import ReportOptions, gather
+    from huref.report.collection import gather
     from huref.report.files import save_reports
+    from huref.report.options import ReportOptions
     from huref.report.page import html_page
     from huref.report.records import Evidence, FileRecord, InputRecord
     from huref.report.sarif import sarif_log
@@ -34,7 +35,7 @@ _HOMES = {
     "Evidence": "huref.report.records",
     "FileRecord": "huref.report.records",
     "InputRecord": "huref.report.records",
-    "ReportOptions": "huref.report.collection",
+    "ReportOptions": "huref.report.options",
     "gather": "huref.report.collection",
     "html_page": "huref.report.page",
     "sarif_log": "huref.report.sarif",

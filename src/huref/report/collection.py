@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from huref.errors import HurefError, InputError, UsageError
-from huref.files.atomic import require_place
 from huref.fingerprints.file import fingerprint_digest, is_fingerprint
 from huref.fingerprints.record import Fingerprint
 from huref.kinship.record import CompareOptions, Comparison
@@ -24,6 +23,7 @@ from huref.portraits.image import png_bytes
 from huref.progress import Progress, Report
 from huref.report import Evidence, FileRecord, InputRecord
 from huref.report.numbers import share, size
+from huref.report.options import ReportOptions
 from huref.version import __version__
 
 HASHED_UNASKED = 10**9
@@ -32,39 +32,6 @@ HASHED_UNASKED = 10**9
 PORTRAIT_SIDE = 288
 _BLOCK = 1 << 22
 _FLAGS = {"tokens_file": "--tokens"}
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """What to hand a comparison on as.
-
-    Attributes:
-        html: file of the page, or None.
-        sarif: file of the SARIF log, or None.
-        hash_files: sha256 of every file, whatever its size.
-        transform: what `huref explain` saved: checked against the two models again, and told.
-    """
-
-    html: Path | None = None
-    sarif: Path | None = None
-    hash_files: bool = False
-    transform: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.html is not None and self.html == self.sarif:
-            raise UsageError(
-                "two reports into one file", where="--sarif", expected="a file of its own", got=str(self.sarif)
-            )
-        for flag, is_set in (("--hash", self.hash_files), ("--evidence", self.transform is not None)):
-            if is_set and not self.paths:
-                raise UsageError("no report to write into", where=flag, expected="--report FILE or --sarif FILE")
-        for path in self.paths:
-            require_place(path)
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files to be written."""
-        return tuple(path for path in (self.html, self.sarif) if path is not None)
 
 
 def gather(

@@ -13,7 +13,8 @@ from huref.fingerprints.record import Fingerprint
 from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.references import fingerprint_like
 from huref.progress import Report
-from huref.report.collection import ReportOptions, gather
+from huref.report.collection import gather
+from huref.report.options import ReportOptions
 from huref.report.page import html_page
 from huref.report.sarif import sarif_log
 
