@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,18 @@ from typing import Any
 import numpy as np
 
 from huref.errors import TokenizerError
-from huref.fingerprints.factors import Factors, exact_ffn, factors
-from huref.fingerprints.pipeline import choose_tokens, sketch_model, token_notes
+from huref.fingerprints.pipeline import choose_tokens, token_notes
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import mean_cosine, project, split_key
-from huref.fingerprints.terms import centred, kinds_of, layer_terms, token_embeddings
+from huref.fingerprints.terms import kinds_of
 from huref.kinship.conclusion import with_kinship
-from huref.kinship.correlation import pearson
 from huref.kinship.parameters import ParameterComparison, compare_parameters
+from huref.kinship.prepared import Prepared, prepared
 from huref.kinship.record import CompareOptions, Comparison, TermScore
-from huref.model.model import Model, open_model
+from huref.model.model import Model
 from huref.model.tokens import TokenSelection, read_ranking, shared
 from huref.numerics import products
-from huref.numerics.arrays import Floats, quietly
+from huref.numerics.arrays import quietly
 from huref.numerics.cosine import cosine
 from huref.progress import Progress, Report
 
@@ -34,18 +32,24 @@ def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report
     Raises:
         InputError: one of them cannot be read.
     """
-    with contextlib.ExitStack() as opened, products.noted() as arithmetic:
-        model_a = open_model(a, options.arch_file)
-        opened.enter_context(model_a.weights.checkpoint)
-        model_b = open_model(b, options.arch_file)
-        opened.enter_context(model_b.weights.checkpoint)
-        result = Comparison(model_a.name, model_b.name, None, None, None, None, (), "inconclusive", ())
+    with prepared(a, options.arch_file) as left, prepared(b, options.arch_file) as right:
+        return compare_prepared(left, right, options, report)
+
+
+def compare_prepared(a: Prepared, b: Prepared, options: CompareOptions, report: Report | None = None) -> Comparison:
+    """`compare_models` of opened models; what is computed of each stays with it.
+
+    Raises:
+        InputError: what is read of one of them is damaged.
+    """
+    with products.noted() as arithmetic:
+        result = Comparison(a.model.name, b.model.name, None, None, None, None, (), "inconclusive", ())
         if options.method in ("all", "ics"):
-            result = _with_invariants(result, model_a, model_b, options, report)
+            result = _with_invariants(result, a, b, options, report)
         if options.method in ("all", "pcs"):
-            result = _with_parameters(result, model_a, model_b, report)
+            result = _with_parameters(result, a.model, b.model, report)
         if options.method in ("all", "aligned", "agreement"):
-            result = with_kinship(result, model_a, model_b, options, report)
+            result = with_kinship(result, a.model, b.model, options, report)
         if options.method == "aligned":
             result = replace(result, agreement=None)
         if options.method != "all":
@@ -54,7 +58,7 @@ def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report
             result = _noted(result, "nothing comparable: no tensor of equal shape and too few shared tokens")
         for note in arithmetic.notes:
             result = _noted(result, note)
-        return replace(result, read=(_read(model_a), _read(model_b)), arithmetic=str(arithmetic))
+        return replace(result, read=(_read(a.model), _read(b.model)), arithmetic=str(arithmetic))
 
 
 def _read(model: Model) -> dict[str, Any]:
@@ -92,26 +96,24 @@ def _verdict(found: ParameterComparison) -> str:
 
 @quietly
 def _with_invariants(
-    result: Comparison, a: Model, b: Model, options: CompareOptions, report: Report | None
+    result: Comparison, a: Prepared, b: Prepared, options: CompareOptions, report: Report | None
 ) -> Comparison:
     """Both ICS over shared tokens; a null with its reason where too few strings are shared."""
     canonical = Recipe(layers=options.layers, n_tokens=options.n_tokens)
     paper = replace(canonical, name="paper")
+    rows = a.model.n_rows, b.model.n_rows
     try:
-        sample = shared(a.vocabulary, b.vocabulary, options.n_tokens, (a.n_rows, b.n_rows))
+        sample = shared(a.model.vocabulary, b.model.vocabulary, options.n_tokens, rows)
     except TokenizerError as error:
         return _noted(result, f"ics and ics_canonical are null: {error.what}")
-    for note in (*token_notes(sample[0]), *_vocabulary_notes(a, b, options, len(sample[0]))):
+    for note in (*token_notes(sample[0]), *_vocabulary_notes(a.model, b.model, options, len(sample[0]))):
         result = _noted(result, note)
-    rare = _paper_tokens(a, b, paper, options, sample)
-    sketches_a, sketches_b = (sketch_model(m, t, canonical, report) for m, t in zip((a, b), sample, strict=True))
-    pairs = _layer_pairs(sketches_a, sketches_b, a, b)
-    vectors = cosine(
-        project(sketches_a, a.weights.geometry.n_layers, canonical.seed),
-        project(sketches_b, b.weights.geometry.n_layers, canonical.seed),
-    )
+    rare = _paper_tokens(a.model, b.model, paper, options, sample)
+    sketches = [m.sketches(t, canonical, report) for m, t in zip((a, b), sample, strict=True)]
+    pairs = _layer_pairs(sketches[0], sketches[1], a.model, b.model)
+    vectors = cosine(*(project(s, m.n_layers, canonical.seed) for s, m in zip(sketches, (a, b), strict=True)))
     main = _term_scores(a, b, sample, pairs, canonical, report)
-    extra = _exact_scores(a, b, sample, pairs, canonical)
+    extra = _rotation_proof_scores(a, b, sample, pairs, canonical)
     official = _term_scores(a, b, rare, pairs, paper, report)
     return replace(
         result,
@@ -142,7 +144,7 @@ def _vocabulary_notes(a: Model, b: Model, options: CompareOptions, n_shared: int
 
 
 def _layer_pairs(
-    sketches_a: dict[str, np.ndarray], sketches_b: dict[str, np.ndarray], a: Model, b: Model
+    sketches_a: Mapping[str, np.ndarray], sketches_b: Mapping[str, np.ndarray], a: Model, b: Model
 ) -> list[tuple[int, int]]:
     """Layers in order where their numbers agree; by assignment on sketch similarity where they do not."""
     left = sorted({split_key(key)[0] for key in sketches_a})
@@ -158,7 +160,7 @@ def _layer_pairs(
 
 
 def _layer_similarity(
-    a: dict[str, np.ndarray], b: dict[str, np.ndarray], i: int, j: int, kinds: Sequence[str]
+    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], i: int, j: int, kinds: Sequence[str]
 ) -> float:
     return mean_cosine([(a[f"{i}.{kind}"], b[f"{j}.{kind}"]) for kind in kinds])
 
@@ -170,48 +172,41 @@ def _common_kinds(a: Model, b: Model) -> list[str]:
 
 
 def _term_scores(
-    a: Model,
-    b: Model,
+    a: Prepared,
+    b: Prepared,
     tokens: tuple[TokenSelection, TokenSelection],
     pairs: list[tuple[int, int]],
     recipe: Recipe,
     report: Report | None,
 ) -> list[TermScore]:
-    embeddings = [_embeddings(m, t, recipe) for m, t in zip((a, b), tokens, strict=True)]
+    P = a.frame(tokens[0], recipe).cosines(b.frame(tokens[1], recipe))
     scores = []
     for done, (i, j) in enumerate(pairs):
         if report:
             report(Progress(f"{recipe.name} terms", done, len(pairs), "layer"))
-        partners = {term.kind: term for term in layer_terms(b.weights, j, recipe)}
-        for term in layer_terms(a.weights, i, recipe):
-            if term.kind in partners:
-                left, right = factors(term, embeddings[0]), factors(partners[term.kind], embeddings[1])
-                scores.append(TermScore(i, j, term.kind, pearson(left, right)))
+        partners = b.terms(tokens[1], recipe, j)
+        for kind, term in a.terms(tokens[0], recipe, i).items():
+            if kind in partners:
+                scores.append(TermScore(i, j, kind, term.correlation(partners[kind], P)))
     return scores
 
 
-def _exact_scores(
-    a: Model,
-    b: Model,
+def _rotation_proof_scores(
+    a: Prepared,
+    b: Prepared,
     tokens: tuple[TokenSelection, TokenSelection],
     pairs: list[tuple[int, int]],
     recipe: Recipe,
 ) -> list[TermScore]:
     """The rotation-proof feed-forward term beside the others: shown, not averaged into the ICS."""
-    if not (a.weights.architecture.gated and b.weights.architecture.gated):
+    if not all(side.model.weights.architecture.gated for side in (a, b)):
         return []
-    Xa, Xb = (token_embeddings(m.weights, t.ids, recipe) for m, t in zip((a, b), tokens, strict=True))
+    P = a.frame(tokens[0], recipe).cosines(b.frame(tokens[1], recipe))
     scores = []
     for i, j in pairs:
-        left: Factors = exact_ffn(a.weights, i, Xa, recipe)
-        right: Factors = exact_ffn(b.weights, j, Xb, recipe)
-        scores.append(TermScore(i, j, "ffn_exact", pearson(left, right)))
+        left, right = a.rotation_proof(tokens[0], recipe, i), b.rotation_proof(tokens[1], recipe, j)
+        scores.append(TermScore(i, j, "ffn_exact", left.correlation(right, P)))
     return scores
-
-
-def _embeddings(model: Model, tokens: TokenSelection, recipe: Recipe) -> Floats:
-    X = token_embeddings(model.weights, tokens.ids, recipe)
-    return centred(X) if recipe.is_canonical else X
 
 
 def _mean(scores: list[TermScore]) -> float | None:
