@@ -327,6 +327,12 @@ def nan_that_only_a_comparison_meets(place: Path) -> list[Any]:
     return ["compare", bad, TinyLlama().save(place / "good")]
 
 
+@case(4, "NotFiniteError", "NaN or infinity", "layer 2, ffn_exact")
+def nan_that_only_the_rotation_proof_term_meets(place: Path) -> list[Any]:
+    bad = with_tensor(place, "model.layers.2.mlp.up_proj.weight", float("nan"))
+    return ["compare", bad, TinyLlama().save(place / "good"), "--method", "ics"]
+
+
 # Tokens
 
 

@@ -12,7 +12,7 @@ model, whatever it is compared with. Two models meet in `P = Q_A^T Q_B`, once a 
 
 and, the summands being orthogonal to each other, leaving out the last one leaves out the means of M: what remains are
 covariances, so Pearson's correlation needs no subtraction of large numbers. The rotation-proof feed-forward term is
-linear in X on one side only, `M = W Q^T`; there `<M_A, M_B> = <W_A^T W_B, P>`.
+linear in X on one side only, `M = W Q^T`; there `<M_A, M_B> = <W_A, W_B P^T>`.
 """
 
 from __future__ import annotations
@@ -28,60 +28,67 @@ from numpy.typing import NDArray
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import Bilinear, feed_forward_gain, scaled
 from huref.model.arch.weights import CanonicalWeights
-from huref.numerics.arrays import Floats, float32
+from huref.numerics.arrays import Array, Floats, float32
 from huref.numerics.products import product
 from huref.numerics.rows import inner_product
 
-_LEAST_PIVOT = 1e-4
-"""Of the largest: the Gram matrix then keeps 8 digits of float64's 16."""
+_LEAST_SINE = 1e-4
+"""Of a column of X with the span of those before it: the Gram matrix then keeps 8 digits of float64's 16."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What K tokens look like in a model's residual stream: `centred = Q R`, and Q is not always formed.
+    """What K tokens look like in a model's residual stream: their centred rows are `Q R`, and `Q = span inverse`.
 
     Attributes:
-        centred: (K, d) float32, the embedding rows less their mean.
-        mean: (d,) float32, the mean row.
-        R: (n, d) float32, upper triangular.
-        Q: (K, n) float64 with orthonormal columns, or None where `R` is well conditioned and its inverse will do.
-        inverse: (n, n) float64, of R, or None where Q is there.
+        mean: (d,) float32, the mean row; zeros where terms are of the centred rows.
+        R: (n, d) float32.
+        span: (K, n), or None for the identity: of no more tokens than dimensions each is a direction.
+        inverse: (n, n) float64, or None for the identity.
     """
 
-    centred: Floats
     mean: Floats
     R: Floats
-    Q: NDArray[np.float64] | None = None
+    span: Array | None = None
     inverse: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, X: Floats) -> Frame:
-        """Of embedding rows (K, d), centred or not.
+    def of(cls, X: Floats, *, is_centred: bool = False) -> Frame:
+        """Of embedding rows (K, d).
 
         The Cholesky factor of their Gram matrix in float64 is the cheapest QR where its condition, the square of
-        theirs, leaves enough digits; otherwise Householder reflections make one.
+        theirs, leaves enough digits; otherwise Householder reflections make one. Neither minds the scales of columns.
+
+        Args:
+            is_centred: terms are of the rows less their mean.
         """
-        mean = float32(X.mean(axis=0, dtype=np.float64))
-        centred = X - mean
-        wide = centred.astype(np.float64)
-        if wide.shape[0] > wide.shape[1]:
-            with contextlib.suppress(np.linalg.LinAlgError):
-                R = np.linalg.cholesky(wide.T @ wide).T
-                pivots = np.abs(np.diagonal(R))
-                if pivots.min() > _LEAST_PIVOT * pivots.max():
-                    return cls(centred, mean, float32(R), inverse=np.linalg.inv(R))
-        Q, R = np.linalg.qr(wide)
-        return cls(centred, mean, float32(R), Q=Q)
+        rows = X.astype(np.float64)
+        average = rows.mean(axis=0)
+        rows -= average
+        mean = np.zeros_like(average, np.float32) if is_centred else float32(average)
+        if len(rows) <= rows.shape[1]:
+            return cls(mean, float32(rows))
+        with contextlib.suppress(np.linalg.LinAlgError):
+            R = np.linalg.cholesky(rows.T @ rows).T
+            if (np.diagonal(R) > _LEAST_SINE * np.linalg.norm(R, axis=0)).all():
+                return cls(mean, float32(R), float32(rows), np.linalg.inv(R))
+        Q, R = np.linalg.qr(rows)
+        return cls(mean, float32(R), Q)
 
     @property
     def n_tokens(self) -> int:
         """K."""
-        return len(self.centred)
+        return len(self.R if self.span is None else self.span)
 
-    def cosines(self, other: Frame) -> Floats:
-        """`P = Q^T Q_other`, (n, n_other): of the directions of one with those of the other."""
-        left, right = (frame.centred.astype(np.float64) if frame.Q is None else frame.Q for frame in (self, other))
-        P = left.T @ right
+    def cosines(self, other: Frame) -> Floats | None:
+        """`P = Q^T Q_other`, (n, n_other), of the directions of both; None for the identity."""
+        left, right = (
+            None if frame.span is None else frame.span.astype(np.float64, copy=False) for frame in (self, other)
+        )
+        if left is None and right is None:
+            return None
+        P = right if left is None else left.T if right is None else left.T @ right
+        assert P is not None
         if self.inverse is not None:
             P = self.inverse.T @ P
         if other.inverse is not None:
@@ -120,10 +127,10 @@ class ResidualTerm:
 
     @cached_property
     def length(self) -> float:
-        """Frobenius norm of M without its mean."""
-        return math.sqrt(max(0.0, self._inner(self)))
+        """Frobenius norm of M without its mean; NaN or infinite where M is."""
+        return float(np.sqrt(np.maximum(0.0, self._inner(self))))
 
-    def correlation(self, other: ResidualTerm, P: Floats) -> float:
+    def correlation(self, other: ResidualTerm, P: Floats | None) -> float:
         """Pearson's, over all K x K entries, in [-1, 1]; 0 where one of them is constant.
 
         Args:
@@ -131,11 +138,14 @@ class ResidualTerm:
         """
         return _ratio(self._inner(other._seen_by(P)), self.length * other.length)
 
-    def _seen_by(self, P: Floats) -> ResidualTerm:
-        """The term in another frame's directions."""
+    def _seen_by(self, P: Floats | None) -> ResidualTerm:
+        """The term in another frame's directions; few entries in float32, see `_inner`."""
+        if P is None:
+            return self
+        a, b = P @ self.a, P @ self.b
         if self.V is None:
-            return ResidualTerm(product(product(P, self.U), P.T), None, P @ self.a, P @ self.b, self.n_tokens)
-        return ResidualTerm(product(P, self.U), product(P, self.V), P @ self.a, P @ self.b, self.n_tokens)
+            return ResidualTerm(product(product(P, self.U), P.T), None, a, b, self.n_tokens)
+        return ResidualTerm(P @ self.U, P @ self.V, a, b, self.n_tokens)
 
     def _inner(self, other: ResidualTerm) -> float:
         """`<M_A, M_B>` less the part of their means; both in one frame's directions."""
@@ -155,7 +165,7 @@ class RotationProofTerm:
 
     @classmethod
     def of(cls, weights: CanonicalWeights, layer: int, X: Floats, frame: Frame, recipe: Recipe) -> RotationProofTerm:
-        """Of the canonical recipe.
+        """Of a layer with a gate.
 
         Args:
             X: (K, d) the embedding rows, not centred: the gate sees them as they are.
@@ -165,30 +175,33 @@ class RotationProofTerm:
         gate, up, down = (weights.read(f"layers.{layer}.{name}") for name in ("gate", "up", "down"))
         U = product(rows, gate.T)
         U *= product(rows, up.T)
-        U -= U.mean(axis=0, keepdims=True)
+        U -= float32(U.mean(axis=0, keepdims=True, dtype=np.float64))
         return cls(product(U, product(frame.R, down).T))
 
     @cached_property
     def length(self) -> float:
-        """Frobenius norm of M."""
+        """Frobenius norm of M; NaN or infinite where M is."""
         return math.sqrt(inner_product(self.W, self.W))
 
-    def correlation(self, other: RotationProofTerm, P: Floats) -> float:
+    def correlation(self, other: RotationProofTerm, P: Floats | None) -> float:
         """As of a `ResidualTerm`."""
-        return _ratio(inner_product(product(self.W.T, other.W), P), self.length * other.length)
+        seen = other.W if P is None else product(other.W, P.T)
+        return _ratio(inner_product(self.W, seen), self.length * other.length)
 
 
 def _inner(x: ResidualTerm, y: ResidualTerm) -> float:
-    """`<T_A, T_B>`, by whichever factors there are."""
-    if x.V is None and y.V is None:
-        return inner_product(x.U, y.U)
+    """`<T_A, T_B>`, by whichever factors there are.
+
+    In float32 always: rounding few, large entries to bfloat16 would cost up to 5e-4 at a correlation of 0.999.
+    """
     if x.V is None:
         x, y = y, x
-    assert x.V is not None
+    if x.V is None:
+        return inner_product(x.U, y.U)
     if y.V is None:
-        return inner_product(x.U, product(y.U, x.V))
-    return inner_product(product(x.U.T, y.U), product(x.V.T, y.V))
+        return inner_product(x.U, y.U @ x.V)
+    return inner_product(x.U.T @ y.U, x.V.T @ y.V)
 
 
 def _ratio(inner: float, scale: float) -> float:
-    return min(1.0, max(-1.0, inner / scale)) if scale else 0.0
+    return float(np.clip(inner / scale, -1.0, 1.0)) if scale else 0.0

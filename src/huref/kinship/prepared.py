@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from huref.fingerprints.pipeline import sketch_model
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.residual import Frame, ResidualTerm, RotationProofTerm
 from huref.fingerprints.terms import layer_terms, token_embeddings
+from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
 from huref.model.tokens import TokenSelection
 from huref.numerics.arrays import Floats
@@ -85,17 +86,20 @@ class Prepared:
         return token_embeddings(self.model.weights, sample.tokens.ids, sample.recipe)
 
     def _made_frame(self, sample: _Sample) -> Frame:
-        frame = Frame.of(self._rows(sample))
-        return replace(frame, mean=np.zeros_like(frame.mean)) if sample.recipe.is_canonical else frame
+        return Frame.of(self._rows(sample), is_centred=sample.recipe.is_canonical)
 
     def _made_terms(self, sample: _Sample, layer: int) -> Mapping[str, ResidualTerm]:
-        frame, terms = self._frames(sample), layer_terms(self.model.weights, layer, sample.recipe)
-        return {term.kind: ResidualTerm.of(term, frame) for term in terms}
+        frame, weights = self._frames(sample), self.model.weights
+        terms = {term.kind: ResidualTerm.of(term, frame) for term in layer_terms(weights, layer, sample.recipe)}
+        for kind, term in terms.items():
+            require_finite(np.array(term.length, np.float32), f"layer {layer}, {kind}", weights)
+        return terms
 
     def _made_proof(self, sample: _Sample, layer: int) -> RotationProofTerm:
-        return RotationProofTerm.of(
-            self.model.weights, layer, self._rows(sample), self._frames(sample), sample.recipe
-        )
+        weights, rows, frame = self.model.weights, self._rows(sample), self._frames(sample)
+        term = RotationProofTerm.of(weights, layer, rows, frame, sample.recipe)
+        require_finite(np.array(term.length, np.float32), f"layer {layer}, ffn_exact", weights)
+        return term
 
     def _made_sketches(self, sample: _Sample) -> Mapping[str, np.ndarray]:
         return sketch_model(self.model, sample.tokens, sample.recipe, self._report)
