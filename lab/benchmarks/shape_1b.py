@@ -89,12 +89,12 @@ def full_terms() -> None:
     import torch
 
     from huref.fingerprints import pipeline
-    from huref.fingerprints.factors import factors
     from huref.fingerprints.recipe import Recipe
     from huref.fingerprints.terms import layer_terms, token_embeddings
     from huref.model.source.opening import formats
     from huref.model.tokens import read_ranking, readers
     from huref.numerics.products import product
+    from huref_lab.encoder_study.similarity import factors
 
     formats(), readers.readers()
     clock = Clock()
@@ -108,8 +108,8 @@ def full_terms() -> None:
             for term in layer_terms(model.weights, layer, recipe):
                 rank, width = term.left.shape
                 if 2 * K * rank * width + K * K * rank < width * width * (rank + K) + K * K * width:
-                    found = factors(term, X)
-                    terms[slot] = torch.from_numpy(product(found.U, found.V.T))
+                    U, V = factors(term, X)
+                    terms[slot] = torch.from_numpy(product(U, V.T))
                 else:
                     terms[slot] = torch.from_numpy(product(product(X, product(term.left.T, term.right)), X.T))
                 slot += 1

@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 
 from huref.attacks import KINDS, apply, logit_error
 from huref.demo.options import DEMO_KINDS
-from huref.fingerprints.factors import Factors, exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import bilinear, centred, token_embeddings
 from huref.forward.decoder import Decoder
 from huref.forward.passes import logits
-from huref.kinship.correlation import pearson
-from huref.model.arch.weights import CanonicalWeights
 from huref.numerics.arrays import float32
+from kit.dense_terms import likeness
 from kit.llamas import as_weights, tiny_llama
 
 IDS = np.array([[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7, 9, 3]])
@@ -81,12 +78,5 @@ def _similarities(kind: str) -> dict[str, float]:
 
 
 def _score(a: Decoder, b: Decoder, term: str) -> float:
-    return pearson(_term(as_weights(a), term), _term(as_weights(b), term))
-
-
-def _term(weights: CanonicalWeights, term: str) -> Factors:
     recipe = PAPER if term.startswith("paper/") else CANONICAL
-    X = token_embeddings(weights, np.arange(400), recipe)
-    if term == "ffn_exact":
-        return exact_ffn(weights, 1, X, recipe)
-    return factors(bilinear(weights, 1, term.removeprefix("paper/"), recipe), X if recipe is PAPER else centred(X))
+    return likeness(as_weights(a), as_weights(b), 1, term.removeprefix("paper/"), np.arange(400), recipe)

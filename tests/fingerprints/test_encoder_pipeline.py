@@ -14,7 +14,6 @@ import huref
 from huref.errors import CorruptFileError, InconclusiveError, UsageError, WeightsError
 from huref.fingerprints.encoder.file import load_encoder
 from huref.fingerprints.encoder.network import encode
-from huref.fingerprints.factors import factors
 from huref.fingerprints.file import load_fingerprint, save_fingerprint
 from huref.fingerprints.pipeline import choose_tokens, fingerprint
 from huref.fingerprints.recipe import Recipe
@@ -27,6 +26,7 @@ from huref.numerics.arrays import float32
 from huref.numerics.cosine import cosine
 from kit.checkpoints import save_llama
 from kit.command_line import Outcome
+from kit.dense_terms import dense
 from kit.hostile_files import assert_complete
 from kit.tiny_encoders import save_small
 
@@ -55,9 +55,8 @@ def test_the_vector_is_the_encoders_of_the_six_terms(model: Path, weights: Path,
         recipe = replace(CNN, name=name)
         X = token_embeddings(opened.weights, choose_tokens(opened, recipe).ids, recipe)
         X = centred(X) if name == "canonical" else X
-        terms = [factors(t, X) for layer in (0, 1) for t in layer_terms(opened.weights, layer, recipe)]
-    matrices = np.stack([float32(term.U.astype(np.float64) @ term.V.astype(np.float64).T) for term in terms])
-    np.testing.assert_allclose(found.vector, encode(matrices, load_encoder(weights).encoder), atol=1e-3)
+        terms = [float32(dense(t, X)) for layer in (0, 1) for t in layer_terms(opened.weights, layer, recipe)]
+    np.testing.assert_allclose(found.vector, encode(np.stack(terms), load_encoder(weights).encoder), atol=1e-3)
     assert found.vector.shape == (512,) and found.sketches == {}
     assert found.recipe.encoder_weights == load_encoder(weights).sha256
     assert found.tokens["used"] == 256 and found.notes == ()

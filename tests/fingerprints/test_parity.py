@@ -21,15 +21,15 @@ import torch
 from safetensors.torch import save_file
 
 from huref.fingerprints import pipeline
-from huref.fingerprints.factors import Factors, factors
 from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.residual import Frame, ResidualTerm
 from huref.fingerprints.sketch import token_signs
 from huref.fingerprints.terms import Bilinear, bilinear, centred, sketch_term, token_embeddings
 from huref.kinship.comparison import compare_models
-from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.kinship.record import CompareOptions
 from huref.model.tokens import read_ranking
 from huref.numerics import products
+from kit.dense_terms import correlation, correlation_of_factors, dense
 
 Array = np.ndarray
 State = dict[str, torch.Tensor]
@@ -428,11 +428,6 @@ def random_term(rng: np.random.Generator, rank: int, width: int) -> Bilinear:
     return Bilinear(0, "qk", left, right)
 
 
-def exact_factors(term: Bilinear, X: Array) -> tuple[Array, Array]:
-    rows = X.astype(np.float64)
-    return rows @ term.left.astype(np.float64).T, rows @ term.right.astype(np.float64).T
-
-
 @pytest.mark.parametrize("is_fast", [True, False], ids=["bfloat16", "float32"])
 @pytest.mark.parametrize(("rank", "width"), [(64, 64), (128, 256), (1024, 256)])
 def test_pearson_error_of_fast_products(
@@ -443,14 +438,15 @@ def test_pearson_error_of_fast_products(
     monkeypatch.setattr(products, "LARGE_PRODUCT", 0)
     rng = np.random.default_rng(rank)
     X = rng.normal(size=(1024, width)).astype(np.float32)
+    frame = Frame.of(X)
     a, stranger = random_term(rng, rank, width), random_term(rng, rank, width)
     noise = random_term(rng, rank, width)
     near = ml_dtypes.bfloat16(0.03)
     copy = Bilinear(0, "qk", a.left + near * noise.left, a.right + near * noise.right)
     for other, bound in ((stranger, 2e-3), (copy, 1e-4)):
-        exact = [np.matmul(U, V.T).ravel() for U, V in (exact_factors(t, X) for t in (a, other))]
-        expected = np.corrcoef(*exact)[0, 1]
-        error = abs(pearson(factors(a, X), factors(other, X)) - expected)
+        expected = correlation(dense(a, X), dense(other, X))
+        left, right = (ResidualTerm.of(term, frame) for term in (a, other))
+        error = abs(left.correlation(right, frame.cosines(frame)) - expected)
         assert error < (bound if is_fast else 1e-5)
 
 
@@ -476,26 +472,15 @@ def test_sketches_are_exact_to_float32(family: Any) -> None:
         for kind in ("qk", "vo", "gate_down" if model.weights.architecture.gated else "up_down"):
             term = bilinear(model.weights, LAYERS - 1, kind, recipe)
             found = sketch_term(term, S1 @ centred(X), S2 @ centred(X))
-            U, V = _exact(term, centred(X.astype(np.float64)))
-            expected = S1.astype(np.float64) @ (U @ V.T) @ S2.astype(np.float64).T
+            M = dense(term, centred(X.astype(np.float64)))
+            expected = S1.astype(np.float64) @ M @ S2.astype(np.float64).T
             np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def _exact(term: Bilinear, X: Array) -> tuple[Array, Array]:
-    def scaled(gain: Array | None) -> Array:
-        return X if gain is None else X * gain.astype(np.float64)
-
-    U = scaled(term.left_gain) @ term.left.astype(np.float64).T
-    if term.inner is not None:
-        U = U * term.inner.astype(np.float64)
-    return U, scaled(term.right_gain) @ term.right.astype(np.float64).T
-
-
 @pytest.mark.parametrize("is_fast", [True, False], ids=["bfloat16", "float32"])
-@pytest.mark.parametrize("route", [pearson_from_factors, pearson_from_dense])
 @pytest.mark.parametrize("offset", [0.0, 2.0])
-def test_routes_agree_with_float64_also_where_the_mean_is_large(
-    offset: float, route: Any, is_fast: bool, monkeypatch: pytest.MonkeyPatch
+def test_correlations_agree_with_float64_also_where_the_mean_is_large(
+    offset: float, is_fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SmolLM2's raw terms have means of twice their standard deviation, which must not eat the digits."""
     monkeypatch.setattr(products, "has_fast_bfloat16", lambda: is_fast)
@@ -504,5 +489,5 @@ def test_routes_agree_with_float64_also_where_the_mean_is_large(
     U, V, noise = (rng.normal(size=(512, 48)) + offset for _ in range(3))
     sides = ((U, V), (U, V + 0.3 * noise))
     expected = np.corrcoef(*((left @ right.T).ravel() for left, right in sides))[0, 1]
-    a, b = (Factors(0, "qk", left.astype(np.float32), right.astype(np.float32)) for left, right in sides)
-    assert route(a, b) == pytest.approx(expected, abs=1e-4 if is_fast else 1e-6)
+    found = correlation_of_factors(*sides)
+    assert found == pytest.approx(expected, abs=1e-4 if is_fast else 1e-6)

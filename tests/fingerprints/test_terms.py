@@ -11,13 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from huref.errors import NotFiniteError
-from huref.fingerprints.factors import exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
 from huref.fingerprints.terms import bilinear, centred, kinds_of, sketch_term, token_embeddings
-from huref.kinship.correlation import pearson, pearson_from_dense, pearson_from_factors
 from huref.numerics import products
-from huref.numerics.arrays import float32
+from kit.dense_terms import compact, correlation, dense, likeness, stood_for
 from kit.symmetries import (
     SYMMETRIES,
     ArrayWeights,
@@ -37,17 +35,8 @@ def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def matrix(weights: ArrayWeights, kind: str, layer: int, recipe: Recipe) -> np.ndarray:
-    """M (K, K) of one term, as huref computes it."""
-    X = token_embeddings(weights, np.arange(300), recipe)
-    if kind == "ffn_exact":
-        term = exact_ffn(weights, layer, X, recipe)
-    else:
-        term = factors(bilinear(weights, layer, kind, recipe), centred(X) if recipe.is_canonical else X)
-    return term.U.astype(np.float64) @ term.V.astype(np.float64).T
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    """M (K, K) of one term less the mean of its entries, as huref computes it."""
+    return stood_for(*compact(weights, layer, kind, np.arange(300), recipe))
 
 
 def test_paper_terms_equal_their_definition_head_by_head() -> None:
@@ -57,7 +46,8 @@ def test_paper_terms_equal_their_definition_head_by_head() -> None:
     vo = sum(X @ w["Wv"][i // 2].T @ w["Wo"][i].T @ X.T for i in range(4))
     ffn = X @ (w["gate"] * w["up"]).T @ w["down"].T @ X.T
     for kind, expected in (("qk", qk), ("vo", vo), ("ffn", ffn)):
-        np.testing.assert_allclose(matrix(weights, kind, 1, PAPER), expected, rtol=0, atol=2e-4 * abs(expected).max())
+        M = expected - expected.mean()
+        np.testing.assert_allclose(matrix(weights, kind, 1, PAPER), M, rtol=0, atol=2e-6 * abs(M).max())
 
 
 def test_canonical_terms_equal_their_definition() -> None:
@@ -74,7 +64,7 @@ def test_canonical_terms_equal_their_definition() -> None:
         "gate_down": X @ (w["gate"] * w["ffn_gain"]).T @ unit.T @ X.T,
     }
     for kind, M in expected.items():
-        np.testing.assert_allclose(matrix(weights, kind, 0, CANONICAL), M, rtol=0, atol=2e-4 * abs(M).max())
+        np.testing.assert_allclose(matrix(weights, kind, 0, CANONICAL), M, rtol=0, atol=2e-6 * abs(M).max())
 
 
 def test_rotation_proof_term_equals_its_definition() -> None:
@@ -83,7 +73,7 @@ def test_rotation_proof_term_equals_its_definition() -> None:
     U = (X @ (w["gate"] * w["ffn_gain"]).T) * (X @ (w["up"] * w["ffn_gain"]).T)
     V = X @ w["down"]
     M = (U - U.mean(0)) @ (V - V.mean(0)).T
-    np.testing.assert_allclose(matrix(weights, "ffn_exact", 0, CANONICAL), M, rtol=0, atol=2e-4 * abs(M).max())
+    np.testing.assert_allclose(matrix(weights, "ffn_exact", 0, CANONICAL), M, rtol=0, atol=2e-6 * abs(M).max())
 
 
 @pytest.mark.parametrize("norm", ["rms", "layer"])
@@ -158,21 +148,17 @@ def test_mixing_queries_of_another_group_is_noticed() -> None:
 @pytest.mark.parametrize("recipe", [CANONICAL, PAPER], ids=["canonical", "paper"])
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_both_routes_to_pearson_agree_with_numpy(recipe: Recipe, seed: int) -> None:
+def test_the_correlation_of_two_terms_is_numpys(recipe: Recipe, seed: int) -> None:
     a = random_weights(seed % 1000)
     noise = np.random.default_rng(seed)
     b = a.map_layers(lambda w: {"Wk": w["Wk"] + torch.from_numpy(noise.normal(size=w["Wk"].shape))})
-    terms = [
-        factors(
-            bilinear(w, 0, "qk", recipe),
-            centred(float32(w.X.numpy())) if recipe.is_canonical else float32(w.X.numpy()),
-        )
-        for w in (a, b)
-    ]
-    expected = correlation(*(t.U.astype(np.float64) @ t.V.astype(np.float64).T for t in terms))
-    assert pearson_from_factors(*terms) == pytest.approx(expected, abs=1e-5)
-    assert pearson_from_dense(*terms) == pytest.approx(expected, abs=1e-5)
-    assert pearson(*terms) == pytest.approx(expected, abs=1e-5)
+    expected = correlation(*(_queries_with_keys(w, recipe) for w in (a, b)))
+    assert likeness(a, b, 0, "qk", np.arange(300), recipe) == pytest.approx(expected, abs=1e-5)
+
+
+def _queries_with_keys(weights: ArrayWeights, recipe: Recipe) -> np.ndarray:
+    X = token_embeddings(weights, np.arange(300), recipe)
+    return dense(bilinear(weights, 0, "qk", recipe), centred(X) if recipe.is_canonical else X)
 
 
 def test_the_sketch_is_the_term_seen_through_the_signs() -> None:

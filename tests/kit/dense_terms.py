@@ -61,5 +61,21 @@ def compact(
     return ResidualTerm.of(bilinear(weights, layer, kind, recipe), frame), frame  # type: ignore[arg-type]
 
 
+def correlation_of_factors(*sides: tuple[np.ndarray, np.ndarray]) -> float:
+    """What huref says of two matrices `U V^T`, U and V (K, r) being the embedding of the K tokens."""
+    frames, terms = [], []
+    for U, V in sides:
+        left, right = np.split(np.eye(U.shape[1] + V.shape[1], dtype=np.float32), [U.shape[1]])
+        frames.append(Frame.of(np.concatenate([U, V], axis=1, dtype=np.float32, casting="same_kind")))
+        terms.append(ResidualTerm.of(Bilinear(0, "qk", left, right), frames[-1]))
+    return terms[0].correlation(terms[1], frames[0].cosines(frames[1]))
+
+
+def likeness(a: object, b: object, layer: int, kind: str, ids: np.ndarray, recipe: Recipe) -> float:
+    """What huref says of one term of two models."""
+    (left, frame), (right, other) = (compact(weights, layer, kind, ids, recipe) for weights in (a, b))
+    return left.correlation(right, frame.cosines(other))  # type: ignore[arg-type]
+
+
 def _times(rows: np.ndarray, gain: np.ndarray | None) -> np.ndarray:
     return rows if gain is None else rows * gain.astype(np.float64)

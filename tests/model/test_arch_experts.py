@@ -19,13 +19,14 @@ from typer.testing import CliRunner
 from huref.cli.app import app, main
 from huref.demo.tensors import as_tensor
 from huref.errors import ArchitectureError, MissingTensorError
-from huref.fingerprints.factors import exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.residual import Frame, ResidualTerm, RotationProofTerm
 from huref.fingerprints.terms import bilinear
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.arch.schema import DATA, load_family
 from huref.model.source import open_checkpoint
 from kit.checkpoints import VOCAB, write_tokenizer
+from kit.dense_terms import stood_for
 from kit.gguf_export import write_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import saved, state_of
@@ -94,10 +95,14 @@ def test_terms_of_the_union_are_sums_over_the_experts() -> None:
         pairs += front @ G.T @ (D / D.norm(dim=0)).T @ x.T
         exact += ((front @ G.T) * (front @ U.T)) @ (x @ D).T
     centre = torch.eye(60).double() - 1 / 60
-    terms = factors(bilinear(weights, 1, "gate_down", recipe), X), exact_ffn(weights, 1, X, recipe)
-    for term, expected in zip(terms, (pairs, centre @ exact @ centre), strict=True):
-        got = torch.from_numpy(term.U.astype(np.float64) @ term.V.astype(np.float64).T)
-        assert torch.allclose(got, expected, atol=1e-4 * float(expected.abs().max())), term.kind
+    frame = Frame.of(X)
+    terms = {
+        "gate_down": (ResidualTerm.of(bilinear(weights, 1, "gate_down", recipe), frame), pairs - pairs.mean()),
+        "ffn_exact": (RotationProofTerm.of(weights, 1, X, frame, recipe), centre @ exact @ centre),
+    }
+    for kind, (term, expected) in terms.items():
+        got = torch.from_numpy(stood_for(term, frame))
+        assert torch.allclose(got, expected, atol=1e-5 * float(expected.abs().max())), kind
 
 
 ROWS = [

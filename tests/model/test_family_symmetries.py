@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.fingerprints.factors import exact_ffn, factors
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import bilinear, centred, kinds_of, token_embeddings
+from huref.fingerprints.terms import kinds_of
 from huref.model.arch import open_weights
+from kit.dense_terms import compact, stood_for
 from kit.family_symmetries import SYMMETRIES, Changed, flip_neurons, permute_experts
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.numpy_forward import logits, settings_of
@@ -21,15 +21,9 @@ CANONICAL = Recipe()
 
 
 def terms(weights: Changed) -> dict[str, np.ndarray]:
-    X = token_embeddings(weights, np.arange(96), CANONICAL)  # type: ignore[arg-type]
     gated = weights.architecture.gated
-    found = {
-        kind: factors(bilinear(weights, 1, kind, CANONICAL), centred(X))  # type: ignore[arg-type]
-        for kind in kinds_of(CANONICAL, gated)
-    }
-    if gated:
-        found["ffn_exact"] = exact_ffn(weights, 1, X, CANONICAL)  # type: ignore[arg-type]
-    return {kind: t.U.astype(np.float64) @ t.V.astype(np.float64).T for kind, t in found.items()}
+    kinds = (*kinds_of(CANONICAL, gated), *(["ffn_exact"] if gated else []))
+    return {kind: stood_for(*compact(weights, 1, kind, np.arange(96), CANONICAL)) for kind in kinds}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -8,11 +8,10 @@ import torch
 from huref.attacks import apply
 from huref.demo.tensors import as_array, as_tensor, float_tensor
 from huref.errors import NotFiniteError, UsageError
-from huref.fingerprints.factors import factors
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import bilinear, centred
+from huref.fingerprints.residual import Frame, ResidualTerm
+from huref.fingerprints.terms import bilinear
 from huref.forward.decoder import Decoder
-from huref.kinship.correlation import pearson
 from huref_lab.bench import training_attack as attacks
 from huref_lab.bench.training_attack import TRACES, TrainingOptions, train_away
 from kit.llamas import as_weights, tiny_llama
@@ -41,12 +40,12 @@ def test_the_invariants_driven_away_are_those_that_huref_measures() -> None:
     squares = []
     for layer in range(2):
         for term in ("qk", "vo", "gate_down"):
-            M = []
+            frames, terms = [], []
             for model in (base, child):
                 arrays = model.with_each(as_array)
-                X = centred(arrays.tensors["embedding"])
-                M.append(factors(bilinear(as_weights(arrays), layer, term, Recipe()), X))
-            squares.append(pearson(M[0], M[1]) ** 2)
+                frames.append(Frame.of(arrays.tensors["embedding"], is_centred=True))
+                terms.append(ResidualTerm.of(bilinear(as_weights(arrays), layer, term, Recipe()), frames[-1]))
+            squares.append(terms[0].correlation(terms[1], frames[0].cosines(frames[1])) ** 2)
     assert float(attacks.invariants(child, base)) == pytest.approx(
         sum(squares) / len(squares), rel=1e-2
     )  # huref multiplies in bfloat16 where that is faster

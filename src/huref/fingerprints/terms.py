@@ -11,7 +11,7 @@ HuRef (NeurIPS 2024, arXiv 2312.04828), section 4, in row-vector convention with
     up_down    X up^T W2^T X^T        where there is no gate
     ffn_exact  ((X gate^T) * (X up^T)) W2^T X^T      unchanged by a rotation of the residual stream too
 
-Each is `U V^T` with U, V (K, r): `huref.fingerprints.factors`.
+None is ever formed: `huref.fingerprints.residual` compares them, `sketch_term` makes them small.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The true similarity of many models at once: ICS of all pairs, and of a model with a changed copy of itself.
 
-`huref.kinship.comparison` answers for two checkpoints from their factors. Among hundreds, each matrix takes part in
-hundreds of correlations: here it is formed once, standardised and flattened, and the ICS are inner products. Terms,
-tokens and layers are chosen by the same code, so both ways agree (a test holds them together).
+`huref.kinship.comparison` answers for two checkpoints in their residual streams. Among hundreds, each matrix takes
+part in hundreds of correlations: here it is formed once, standardised and flattened, and the ICS are inner products.
+Terms, tokens and layers are chosen by the same code, so both ways agree (a test holds them together).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import Tensor
 
 from huref.demo.tensors import as_array, as_tensor
 from huref.errors import TokenizerError
-from huref.fingerprints.factors import factors
 from huref.fingerprints.pipeline import choose_tokens
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import Bilinear, centred, layer_terms, token_embeddings
+from huref.fingerprints.terms import Bilinear, centred, layer_terms, scaled, token_embeddings
 from huref.model.arch import open_weights
 from huref.model.model import Model, open_model
 from huref.model.source.checkpoint import Checkpoint, Rows
 from huref.model.tokens import TokenSelection, shared
 from huref.numerics.arrays import Array, Floats
+from huref.numerics.products import product
 from huref.progress import Progress, Report
 
 Slot = tuple[int, str]
@@ -56,11 +56,17 @@ class Terms:
 
     def standardised(self, slot: Slot, X: Floats) -> Tensor:
         """One term as a vector (K * K,) of mean 0 and length 1: inner products are Pearson correlations."""
-        term = factors(self.by_slot[slot], X)
-        M = torch.from_numpy(term.U @ term.V.T)
+        U, V = factors(self.by_slot[slot], X)
+        M = torch.from_numpy(U @ V.T)
         M -= M.mean(dtype=torch.float64).float()
         norm: Tensor = M.norm()
         return (M / norm.clamp_min(1e-30)).flatten()
+
+
+def factors(term: Bilinear, X: Floats) -> tuple[Floats, Floats]:
+    """U and V of `M = U V^T`, (K, r) each, of the embeddings of K tokens."""
+    U = scaled(product(scaled(X, term.left_gain), term.left.T), term.inner)
+    return U, product(scaled(X, term.right_gain), term.right.T)
 
 
 class ChangedCheckpoint(Checkpoint):
