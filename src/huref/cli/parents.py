@@ -25,7 +25,7 @@ def parents(
     as_json: options.AsJson = False,
 ) -> None:
     """Find a model's parents and the weights of a merge; exit code 0 for a verdict, 3 for inconclusive."""
-    options.require_there(child, *candidates)
+    options.require_there(child)
     from huref import api
     from huref.parentage.record import require_verdict
 

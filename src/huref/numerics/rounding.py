@@ -1,7 +1,9 @@
 """How far a stored number may lie from the number it was rounded from, for every stored type.
 
 Two weights agree within rounding when their difference is at most the sum of what the two stored types round
-off. Floating types round relative to the value; block-quantised ones relative to the spread of their block.
+off. Floating types round relative to the value; block-quantised ones relative to the spread of their block, and the
+four-bit floats relative to both: E2M1 has the numbers 0, 0.5, 1, 1.5, 2, 3, 4, 6, times the scale of the block (OCP
+Microscaling Formats 1.0; a power of two in MXFP4, an E4M3 number in NVFP4).
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ _RELATIVE = {
     "F8_E5M2": 2.0**-3,
 }
 _SMALLEST = {"F16": 2.0**-25, "F8_E4M3": 2.0**-10, "F8_E5M2": 2.0**-17}
-_BITS = {"I8": 8, "U8": 8, "TQ1_0": 1.58, "TQ2_0": 1.58, "MXFP4": 3, "NVFP4": 3}
+_BITS = {"I8": 8, "U8": 8, "TQ1_0": 1.58, "TQ2_0": 1.58}
+_LOPSIDED = ("Q4_0", "Q5_0")
+_FOUR_BIT_FLOATS = {"MXFP4": 32, "NVFP4": 16}
+"""Values of a block."""
 
 
 def within_rounding(a: Floats, b: Floats, types: tuple[str, str]) -> NDArray[np.bool_]:
@@ -78,18 +83,52 @@ def _bound(sizes: Floats, kind: str) -> Floats:
         bound: Floats = sizes * np.float32(_RELATIVE[kind])
         bound += np.float32(_SMALLEST.get(kind, 0.0))
         return bound
+    if kind in _FOUR_BIT_FLOATS:
+        return _half_gaps(sizes, kind)
     bits = _bits(kind)
     if bits < _FEWEST_BITS:
         return np.zeros_like(sizes)
-    return _half_steps(sizes, bits)
+    largest = _largest(sizes, _BLOCK)
+    if kind in _LOPSIDED:
+        return _half_steps_to_one_side(sizes, largest, bits)
+    half_step: Floats = largest * np.float32(_SLACK / (2.0**bits - 1.0))  # [-max, max] in 2^bits - 1 steps, at most
+    half_step += np.float32(_SMALLEST["F16"] * 2.0 ** (bits - 1))  # of the scale
+    return half_step
 
 
-def _half_steps(sizes: Floats, bits: float) -> Floats:
-    """Half a quantisation step for each value: its block spans at most [-max, max] in 2^bits - 1 steps."""
-    starts = np.arange(0, len(sizes), _BLOCK)
+def _half_steps_to_one_side(sizes: Floats, largest: Floats, bits: float) -> Floats:
+    """Where the largest value takes the one number that a sign has more than the other, -2^(bits - 1).
+
+    A value as large of the other sign is a whole step off.
+    """
+    levels = 2.0 ** (bits - 1)
+    step = largest * np.float32(_SLACK / levels)
+    step += np.float32(_SMALLEST["F16"] * levels)
+    step *= np.where(sizes > largest * np.float32(1 - 0.5 / levels), np.float32(1), np.float32(0.5))
+    return step
+
+
+def _half_gaps(sizes: Floats, kind: str) -> Floats:
+    """Half the gap between the numbers of E2M1 around each value, in units of its block's scale.
+
+    MXFP4's scale is the power of two that brings the largest value of the block into [4, 8): what lies above 6 is cut
+    off there. NVFP4's brings it to 6, within the rounding of E4M3.
+    """
+    largest = _largest(sizes, _FOUR_BIT_FLOATS[kind])
+    if kind == "MXFP4":
+        _, exponent = np.frexp(largest)
+        scale = np.where(largest > 0, np.ldexp(np.float32(1), exponent - 3), 0)
+    else:
+        scale = largest * np.float32((1 + _RELATIVE["F8_E4M3"]) / 6)
+    gaps: Floats = np.select([sizes <= 1.75 * scale, sizes <= 3.5 * scale, sizes <= 6 * scale], [0.25, 0.5, 1.0], 2.0)
+    return np.asarray(gaps * scale * _SLACK, np.float32)
+
+
+def _largest(sizes: Floats, block: int) -> Floats:
+    """For each value the largest of its block."""
+    starts = np.arange(0, len(sizes), block)
     largest: Floats = np.maximum.reduceat(sizes, starts) if len(sizes) else sizes
-    steps = largest * np.float32(_SLACK / (2.0**bits - 1.0))
-    spread: Floats = np.repeat(steps, _BLOCK)[: len(sizes)]
+    spread: Floats = np.repeat(largest, block)[: len(sizes)]
     return spread
 
 
