@@ -32,7 +32,9 @@ from huref.fingerprints.record import Fingerprint
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits
-from huref.kinship.comparison import compare_models
+from huref.kinship.comparison import compare_prepared
+from huref.kinship.memory import Memory
+from huref.kinship.prepared import Prepared, prepared
 from huref.kinship.record import CompareOptions
 from huref.kinship.saved import compare_fingerprints
 from huref.model.arch import open_weights
@@ -95,7 +97,7 @@ def run_demo(out: Path, report: Report | None = None, options: DemoOptions | Non
     try:
         _make_models(family, source)
         with family.stage("compare each with the base"):
-            rows = tuple(_row(family, member) for member in family.members)
+            rows = _rows(family)
         with family.stage("portraits"):
             sheet = _draw(family)
         result = DemoResult(rows, *_all_pairs(family), dict(family.seconds), sheet)
@@ -190,12 +192,19 @@ def encode(tokenizer: dict[str, bytes], text: str) -> Array:
     return np.array(codec.encode(text, add_special_tokens=False).ids, np.int64)
 
 
-def _row(family: _Family, member: Member) -> DemoRow:
-    base = family.members[0]
-    if member is base:
-        return DemoRow(member.name, member.made, member.check, None, None, None, None, None, "")
+def _rows(family: _Family) -> tuple[DemoRow, ...]:
+    """Each member against the base, which is read once."""
+    first, *others = family.members
+    alone = DemoRow(first.name, first.made, first.check, None, None, None, None, None, "")
+    memory = Memory()
+    with prepared(first.path, memory=memory) as base:
+        return (alone, *(_row(family, base, member, memory) for member in others))
+
+
+def _row(family: _Family, base: Prepared, member: Member, memory: Memory) -> DemoRow:
     options = CompareOptions(n_tokens=family.options.n_tokens)
-    found = compare_models(base.path, member.path, options, family.report)
+    with prepared(member.path, memory=memory) as other:
+        found = compare_prepared(base, other, options, family.report)
     return DemoRow(
         member.name,
         member.made,

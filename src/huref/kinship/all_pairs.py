@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from huref.errors import UsageError
-from huref.fingerprints.file import SUFFIX
-from huref.kinship.record import CompareOptions
+from huref.fingerprints.file import SUFFIX, is_fingerprint
+from huref.kinship.memory import Memory
+from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.references import compare
 from huref.model.name import model_name
 from huref.progress import Progress, Report
+
+if TYPE_CHECKING:
+    from huref.kinship.prepared import Prepared
 
 SCORES = ("pcs", "ics", "ics_canonical", "aligned", "agreement", "vectors")
 
@@ -58,11 +64,36 @@ def matrix(
     values, notes = np.eye(len(models)), dict[str, None]()
     pairs = [(i, j) for i in range(len(models)) for j in range(i)]
     names = [model_name(model).removesuffix(SUFFIX.removesuffix(".safetensors")) for model in models]
-    for done, (i, j) in enumerate(pairs):
-        if report:
-            report(Progress("comparing pairs", done, len(pairs), "pair"))
-        found = compare(models[j], models[i], options)
-        value = getattr(found, score)
-        values[i, j] = values[j, i] = np.nan if value is None else value
-        notes.update(dict.fromkeys(found.notes if value is None else ()))
+    with _Opened(options) as opened:
+        for done, (i, j) in enumerate(pairs):
+            if report:
+                report(Progress("comparing pairs", done, len(pairs), "pair"))
+            found = opened.compare(models[j], models[i])
+            value = getattr(found, score)
+            values[i, j] = values[j, i] = np.nan if value is None else value
+            notes.update(dict.fromkeys(found.notes if value is None else ()))
     return Matrix(tuple(names), score, values, tuple(notes))
+
+
+class _Opened(contextlib.ExitStack):
+    """Models that stay open from pair to pair, with what was computed of each."""
+
+    def __init__(self, options: CompareOptions) -> None:
+        super().__init__()
+        self.options, self.memory = options, Memory()
+        self.models: dict[str | Path, Prepared] = {}
+
+    def compare(self, a: str | Path, b: str | Path) -> Comparison:
+        """`huref.kinship.references.compare`."""
+        if is_fingerprint(a) or is_fingerprint(b) or self.options.encoder_weights:
+            return compare(a, b, self.options)
+        from huref.kinship.comparison import compare_prepared
+
+        return compare_prepared(self._opened(a), self._opened(b), self.options)
+
+    def _opened(self, model: str | Path) -> Prepared:
+        from huref.kinship.prepared import prepared
+
+        if model not in self.models:
+            self.models[model] = self.enter_context(prepared(model, self.options.arch_file, self.memory))
+        return self.models[model]

@@ -15,13 +15,14 @@ from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import mean_cosine, project, split_key
 from huref.fingerprints.terms import kinds_of
 from huref.kinship.conclusion import with_kinship
+from huref.kinship.memory import Memory
 from huref.kinship.parameters import ParameterComparison, compare_parameters
 from huref.kinship.prepared import Prepared, prepared
 from huref.kinship.record import CompareOptions, Comparison, TermScore
 from huref.model.model import Model
 from huref.model.tokens import TokenSelection, read_ranking, shared
 from huref.numerics import products
-from huref.numerics.arrays import quietly
+from huref.numerics.arrays import Floats, quietly
 from huref.numerics.cosine import cosine
 from huref.progress import Progress, Report
 
@@ -32,7 +33,8 @@ def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report
     Raises:
         InputError: one of them cannot be read.
     """
-    with prepared(a, options.arch_file) as left, prepared(b, options.arch_file) as right:
+    memory = Memory()
+    with prepared(a, options.arch_file, memory) as left, prepared(b, options.arch_file, memory) as right:
         return compare_prepared(left, right, options, report)
 
 
@@ -49,7 +51,7 @@ def compare_prepared(a: Prepared, b: Prepared, options: CompareOptions, report: 
         if options.method in ("all", "pcs"):
             result = _with_parameters(result, a.model, b.model, report)
         if options.method in ("all", "aligned", "agreement"):
-            result = with_kinship(result, a.model, b.model, options, report)
+            result = with_kinship(result, a, b, options, report)
         if options.method == "aligned":
             result = replace(result, agreement=None)
         if options.method != "all":
@@ -112,9 +114,10 @@ def _with_invariants(
     sketches = [m.sketches(t, canonical, report) for m, t in zip((a, b), sample, strict=True)]
     pairs = _layer_pairs(sketches[0], sketches[1], a.model, b.model)
     vectors = cosine(*(project(s, m.n_layers, canonical.seed) for s, m in zip(sketches, (a, b), strict=True)))
-    main = _term_scores(a, b, sample, pairs, canonical, report)
-    extra = _rotation_proof_scores(a, b, sample, pairs, canonical)
-    official = _term_scores(a, b, rare, pairs, paper, report)
+    P, P_rare = _cosines(a, b, sample, canonical), _cosines(a, b, rare, paper)
+    main = _term_scores(a, b, sample, pairs, canonical, P, report)
+    extra = _rotation_proof_scores(a, b, sample, pairs, canonical, P)
+    official = _term_scores(a, b, rare, pairs, paper, P_rare, report)
     return replace(
         result,
         ics=_mean(official),
@@ -171,15 +174,21 @@ def _common_kinds(a: Model, b: Model) -> list[str]:
     return [kind for kind in kinds_of(canonical, a.weights.architecture.gated) if kind in kinds_b]
 
 
+def _cosines(
+    a: Prepared, b: Prepared, tokens: tuple[TokenSelection, TokenSelection], recipe: Recipe
+) -> Floats | None:
+    return a.frame(tokens[0], recipe).cosines(b.frame(tokens[1], recipe))
+
+
 def _term_scores(
     a: Prepared,
     b: Prepared,
     tokens: tuple[TokenSelection, TokenSelection],
     pairs: list[tuple[int, int]],
     recipe: Recipe,
+    P: Floats | None,
     report: Report | None,
 ) -> list[TermScore]:
-    P = a.frame(tokens[0], recipe).cosines(b.frame(tokens[1], recipe))
     scores = []
     for done, (i, j) in enumerate(pairs):
         if report:
@@ -197,11 +206,11 @@ def _rotation_proof_scores(
     tokens: tuple[TokenSelection, TokenSelection],
     pairs: list[tuple[int, int]],
     recipe: Recipe,
+    P: Floats | None,
 ) -> list[TermScore]:
     """The rotation-proof feed-forward term beside the others: shown, not averaged into the ICS."""
     if not all(side.model.weights.architecture.gated for side in (a, b)):
         return []
-    P = a.frame(tokens[0], recipe).cosines(b.frame(tokens[1], recipe))
     scores = []
     for i, j in pairs:
         left, right = a.rotation_proof(tokens[0], recipe, i), b.rotation_proof(tokens[1], recipe, j)

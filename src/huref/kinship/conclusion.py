@@ -9,6 +9,7 @@ import numpy as np
 
 from huref.fingerprints.recipe import Recipe
 from huref.kinship.alignment import Relation, relate
+from huref.kinship.prepared import Prepared
 from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.verdict import Decision, Facts, background_of, decide, load_calibration
 from huref.kinship.verdict.calibration import SCORES, Background
@@ -22,21 +23,22 @@ _SEEN_ROWS, _ALIKE = 512, 0.01
 
 
 def with_kinship(
-    result: Comparison, a: Model, b: Model, options: CompareOptions, report: Report | None = None
+    result: Comparison, x: Prepared, y: Prepared, options: CompareOptions, report: Report | None = None
 ) -> Comparison:
     """Add agreement, aligned score, background and verdict to a comparison.
 
     Args:
         result: with PCS and ICS, where those were asked for; `verdict` says what the parameters alone say.
+        x, y: A and B.
         options: layers that the user named are those of A that are looked at.
 
     Raises:
         NotFiniteError: NaN or infinity in what was read.
     """
-    asked = None
+    a, b, asked = x.model, y.model, None
     if options.layers != CompareOptions().layers:
         asked = Recipe(layers=options.layers).layer_indices(a.weights.geometry.n_layers)
-    found = relate(a, b, asked, report)
+    found = relate(a, b, asked, report, (x.neurons, y.neurons))
     is_one_vocabulary = a.vocabulary.digest == b.vocabulary.digest
     if not isinstance(found, str):
         result = _told(result, found)

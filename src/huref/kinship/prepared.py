@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,14 +15,15 @@ from huref.fingerprints.pipeline import sketch_model
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.residual import Frame, ResidualTerm, RotationProofTerm
 from huref.fingerprints.terms import layer_terms, token_embeddings
+from huref.kinship.alignment.neurons import Neurons, read_neurons
+from huref.kinship.memory import Memory
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
 from huref.model.tokens import TokenSelection
 from huref.numerics.arrays import Floats
 from huref.progress import Report
 
-_KEPT_SAMPLES, _KEPT_LAYERS = 4, 16
-"""Choices of tokens, and layers of each, that are kept: partners of other tokenizers share other tokens."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,9 @@ class Prepared:
         model: its weights and vocabulary.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, memory: Memory | None = None) -> None:
         self.model = model
-        self._rows = lru_cache(_KEPT_SAMPLES)(self._read_rows)
-        self._frames = lru_cache(_KEPT_SAMPLES)(self._made_frame)
-        self._terms = lru_cache(_KEPT_LAYERS)(self._made_terms)
-        self._proof = lru_cache(_KEPT_LAYERS)(self._made_proof)
-        self._sketched = lru_cache(_KEPT_SAMPLES)(self._made_sketches)
-        self._report: Report | None = None
+        self._memory, self._name = Memory() if memory is None else memory, object()
 
     @cached_property
     def n_layers(self) -> int:
@@ -65,53 +62,80 @@ class Prepared:
 
     def frame(self, tokens: TokenSelection, recipe: Recipe) -> Frame:
         """Of the embedding rows of tokens, those that a recipe centres without their mean."""
-        return self._frames(_Sample(tokens, recipe))
+
+        def made() -> Frame:
+            return Frame.of(self._rows(tokens, recipe), is_centred=recipe.is_canonical)
+
+        return self._kept(made, _Sample(tokens, recipe), "frame")
 
     def terms(self, tokens: TokenSelection, recipe: Recipe, layer: int) -> Mapping[str, ResidualTerm]:
-        """The terms of a layer by kind."""
-        return self._terms(_Sample(tokens, recipe), layer)
+        """The terms of a layer by kind.
+
+        Raises:
+            NotFiniteError: NaN or infinity in one.
+        """
+
+        def made() -> Mapping[str, ResidualTerm]:
+            frame, weights = self.frame(tokens, recipe), self.model.weights
+            terms = {term.kind: ResidualTerm.of(term, frame) for term in layer_terms(weights, layer, recipe)}
+            for kind, term in terms.items():
+                self._require_finite(term, layer, kind)
+            return terms
+
+        return self._kept(made, _Sample(tokens, recipe), "terms", layer)
 
     def rotation_proof(self, tokens: TokenSelection, recipe: Recipe, layer: int) -> RotationProofTerm:
-        """The feed-forward term that a rotation leaves alone, of a layer with a gate."""
-        return self._proof(_Sample(tokens, recipe), layer)
+        """The feed-forward term that a rotation leaves alone, of a layer with a gate.
+
+        Raises:
+            NotFiniteError: NaN or infinity in it.
+        """
+
+        def made() -> RotationProofTerm:
+            rows, frame = self._rows(tokens, recipe), self.frame(tokens, recipe)
+            term = RotationProofTerm.of(self.model.weights, layer, rows, frame, recipe)
+            self._require_finite(term, layer, "ffn_exact")
+            return term
+
+        return self._kept(made, _Sample(tokens, recipe), "rotation-proof", layer)
 
     def sketches(
         self, tokens: TokenSelection, recipe: Recipe, report: Report | None = None
     ) -> Mapping[str, np.ndarray]:
         """`sketch_model`."""
-        self._report = report
-        return self._sketched(_Sample(tokens, recipe))
+        return self._kept(
+            lambda: sketch_model(self.model, tokens, recipe, report), _Sample(tokens, recipe), "sketches"
+        )
 
-    def _read_rows(self, sample: _Sample) -> Floats:
-        return token_embeddings(self.model.weights, sample.tokens.ids, sample.recipe)
+    def neurons(self, layer: int) -> Neurons:
+        """`read_neurons`."""
+        return self._kept(lambda: read_neurons(self.model.weights, layer), "neurons", layer)
 
-    def _made_frame(self, sample: _Sample) -> Frame:
-        return Frame.of(self._rows(sample), is_centred=sample.recipe.is_canonical)
+    def _rows(self, tokens: TokenSelection, recipe: Recipe) -> Floats:
+        def read() -> Floats:
+            return token_embeddings(self.model.weights, tokens.ids, recipe)
 
-    def _made_terms(self, sample: _Sample, layer: int) -> Mapping[str, ResidualTerm]:
-        frame, weights = self._frames(sample), self.model.weights
-        terms = {term.kind: ResidualTerm.of(term, frame) for term in layer_terms(weights, layer, sample.recipe)}
-        for kind, term in terms.items():
-            require_finite(np.array(term.length, np.float32), f"layer {layer}, {kind}", weights)
-        return terms
+        return self._kept(read, _Sample(tokens, recipe), "rows")
 
-    def _made_proof(self, sample: _Sample, layer: int) -> RotationProofTerm:
-        weights, rows, frame = self.model.weights, self._rows(sample), self._frames(sample)
-        term = RotationProofTerm.of(weights, layer, rows, frame, sample.recipe)
-        require_finite(np.array(term.length, np.float32), f"layer {layer}, ffn_exact", weights)
-        return term
+    def _require_finite(self, term: ResidualTerm | RotationProofTerm, layer: int, kind: str) -> None:
+        require_finite(np.array(term.length, np.float32), f"layer {layer}, {kind}", self.model.weights)
 
-    def _made_sketches(self, sample: _Sample) -> Mapping[str, np.ndarray]:
-        return sketch_model(self.model, sample.tokens, sample.recipe, self._report)
+    def _kept(self, make: Callable[[], T], *key: Hashable) -> T:
+        return self._memory.get((self._name, *key), make)
 
 
 @contextlib.contextmanager
-def prepared(reference: str | Path, arch_file: Path | None = None) -> Iterator[Prepared]:
+def prepared(
+    reference: str | Path, arch_file: Path | None = None, memory: Memory | None = None
+) -> Iterator[Prepared]:
     """Open a model for comparisons.
+
+    Args:
+        memory: shared with other models; one of its own otherwise.
 
     Raises:
         InputError: it cannot be read.
     """
     model = open_model(reference, arch_file)
     with model.weights.checkpoint:
-        yield Prepared(model)
+        yield Prepared(model, memory)

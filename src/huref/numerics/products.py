@@ -72,6 +72,13 @@ def noted() -> Iterator[Arithmetic]:
         _noted.reset(token)
 
 
+def note(arithmetic: Arithmetic) -> None:
+    """Notes again in what something was computed that is used once more."""
+    if (outer := _noted.get()) is not None:
+        outer.kinds |= arithmetic.kinds
+        outer.trouble |= arithmetic.trouble
+
+
 def product(left: Array, right: Array) -> Floats:
     """`left @ right` in 2-d, float32 on the CPU; bfloat16 operands where the product is large and that is faster."""
     is_large = left.shape[0] * left.shape[1] * right.shape[1] >= LARGE_PRODUCT

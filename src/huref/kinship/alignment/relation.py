@@ -28,6 +28,8 @@ _MATCHING, _TESTED = 128, 2048
 _SHALLOW, _MANY_PAIRS = 8, 256
 """Depth up to which every pair of layers is tried at once; pairs beyond which a third of the neurons match them."""
 
+Reader = Callable[[int], Neurons]
+
 _KEPT_LAYERS, _BLOCK = 4, 8192
 _MOST_RESULTS, _MOST_ROWS = 1 << 22, 1 << 26
 
@@ -81,11 +83,18 @@ class Relation:
 
 
 @quietly
-def relate(a: Model, b: Model, asked: tuple[int, ...] | None = None, report: Report | None = None) -> Relation | str:
+def relate(
+    a: Model,
+    b: Model,
+    asked: tuple[int, ...] | None = None,
+    report: Report | None = None,
+    readers: tuple[Reader, Reader] | None = None,
+) -> Relation | str:
     """Align two models and compare what is aligned.
 
     Args:
         asked: layers of A to look at; None chooses them by what can be afforded.
+        readers: of the neurons of A's and of B's layers, where somebody keeps them; else the last few are kept.
 
     Returns:
         The relation, or why there is none.
@@ -97,7 +106,7 @@ def relate(a: Model, b: Model, asked: tuple[int, ...] | None = None, report: Rep
     if min(size.d_ff for size in sizes) < MIN_NEURONS:
         return f"fewer than {MIN_NEURONS} feed-forward neurons in a layer"
     plan = plan_layers(sizes[0].n_layers, sizes[1].n_layers, max(3 * s.d_ff * s.d_model for s in sizes), asked)
-    pair = _Pair(a, b, plan, report)
+    pair = _Pair(a, b, plan, report, readers or (_reader(a, b), _reader(b, a)))
     best = pair.best_map()
     if best is None:
         return (
@@ -113,15 +122,14 @@ def relate(a: Model, b: Model, asked: tuple[int, ...] | None = None, report: Rep
 
 
 class _Pair:
-    """Two opened models, their layers read when asked for and the last few kept."""
+    """Two opened models, their layers read when asked for."""
 
-    def __init__(self, a: Model, b: Model, plan: LayerPlan, report: Report | None) -> None:
+    def __init__(
+        self, a: Model, b: Model, plan: LayerPlan, report: Report | None, readers: tuple[Reader, Reader]
+    ) -> None:
         self.a, self.b, self.plan, self.report = a, b, plan, report
         self.n_shared, self.is_complete = 0, plan.is_complete
-        per_layer = max(3 * g.d_ff * g.d_model for g in (a.weights.geometry, b.weights.geometry))
-        kept = max(_KEPT_LAYERS, (1 << 28) // per_layer)
-        self.neurons_a: Callable[[int], Neurons] = lru_cache(kept)(lambda i: read_neurons(a.weights, i))
-        self.neurons_b: Callable[[int], Neurons] = lru_cache(kept)(lambda j: read_neurons(b.weights, j))
+        self.neurons_a, self.neurons_b = readers
 
     def best_map(self) -> tuple[ResidualMap, np.ndarray, dict[str, float]] | None:
         """The first map that leaves no doubt, else the one under which layers agree most; None if there is none."""
@@ -238,6 +246,13 @@ class _Pair:
             for alike in _by_width(window, self.b)
             for some in _chunks(alike, at_once)
         ]
+
+
+def _reader(model: Model, other: Model) -> Reader:
+    """Reads the neurons of a model's layers and keeps the last few."""
+    per_layer = max(3 * g.d_ff * g.d_model for g in (model.weights.geometry, other.weights.geometry))
+    kept = max(_KEPT_LAYERS, (1 << 28) // per_layer)
+    return lru_cache(kept)(lambda layer: read_neurons(model.weights, layer))
 
 
 def _by_width(window: tuple[int, ...], model: Model) -> list[tuple[int, ...]]:
