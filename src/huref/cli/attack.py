@@ -32,6 +32,7 @@ def attack(
         output.print_kinds({**listed, ALL: "every attack that the model allows, but split and merge"}, as_json)
         return
     chosen = AttackOptions(parse_kinds(kind), seed, dtype, arch_file)
+    options.require_there(model)
     with output.progress() as report:
         result = api.attack(model, out, chosen, report)
     if as_json:
@@ -45,4 +46,3 @@ def _require_arguments(kind: str, model: str, out: Path | None) -> None:
         raise UsageError(
             "an attack needs three arguments", expected="KIND MODEL OUT", next_step="huref attack --list"
         )
-    options.require_there(model)
