@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from huref.attacks import AttackOptions, attack
 from huref.errors import CorruptFileError, InconclusiveError
 from huref.kinship.record import CompareOptions, Comparison
 from kit.checkpoints import VOCAB, llama_state, save_llama
+from kit.tiny_llama import TinyLlama, tokenizer_json
 
 SMALL = CompareOptions(n_tokens=256)
 
@@ -236,3 +239,19 @@ def test_a_layer_that_adds_nothing_is_like_no_other(tmp_path: Path) -> None:
     assert found.ics_canonical == pytest.approx(1.0, abs=1e-3)
     pairs = {(term.layer_a, term.layer_b) for term in found.terms}
     assert [i for i, _ in sorted(pairs)] == list(range(len(pairs)))
+
+
+def test_a_tokenizer_that_does_not_belong_to_the_rows_is_told(tmp_path: Path) -> None:
+    """The same weights beside a longer tokenizer in another order: PCS 100 %, ICS 0 %."""
+    a, b = (TinyLlama().save(tmp_path / name) for name in ("a", "b"))
+    document = json.loads(tokenizer_json(450))
+    ids = np.random.default_rng(0).permutation(len(document["model"]["vocab"])).tolist()
+    document["model"]["vocab"] = dict(zip(document["model"]["vocab"], ids, strict=True))
+    (b / "tokenizer.json").write_text(json.dumps(document))
+    found = huref.compare(a, b)
+    assert found.pcs == 1.0 and found.ics_canonical is not None and found.ics_canonical < 0.5
+    told = " / ".join(found.notes)
+    assert "the tokenizer of b has 450 tokens for 400 embedding rows" in told
+    assert "the weights agree and the ICS do not" in told and "no more are in both vocabularies" in told
+    same = " / ".join(huref.compare(a, TinyLlama(noise=0.001).save(tmp_path / "c")).notes)
+    assert "tokenizer of" not in same and "the ICS do not" not in same

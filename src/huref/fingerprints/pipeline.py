@@ -129,7 +129,8 @@ def token_notes(tokens: TokenSelection) -> tuple[str, ...]:
     """What to tell the reader about a choice of tokens: nothing, or that it is smaller than asked for."""
     if len(tokens) == tokens.requested:
         return ()
-    return (f"{len(tokens)} tokens used of {tokens.requested} asked for: the vocabulary has no more",)
+    why = "no more are in both vocabularies" if tokens.method == "shared" else "the vocabulary has no more"
+    return (f"{len(tokens)} tokens used of {tokens.requested} asked for: {why}",)
 
 
 def ranking_digest(ranking: Ranking) -> str:

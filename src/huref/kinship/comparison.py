@@ -26,6 +26,9 @@ from huref.numerics.arrays import Floats, quietly
 from huref.numerics.cosine import cosine
 from huref.progress import Progress, Report
 
+_TOKENS_DIFFER = 0.5
+"""ICS below which weights that agree (PCS above 0.95) are of the same rows under other tokens."""
+
 
 def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report: Report | None = None) -> Comparison:
     """Compare two checkpoints.
@@ -58,9 +61,26 @@ def compare_prepared(a: Prepared, b: Prepared, options: CompareOptions, report: 
             result = _noted(result, f"only {options.method} was asked for: the other scores are null")
         elif result.pcs is None and result.ics is None and result.ics_canonical is None:
             result = _noted(result, "nothing comparable: no tensor of equal shape and too few shared tokens")
-        for note in arithmetic.notes:
+        for note in (*_token_doubts(result, a.model, b.model), *arithmetic.notes):
             result = _noted(result, note)
         return replace(result, read=(_read(a.model), _read(b.model)), arithmetic=str(arithmetic))
+
+
+def _token_doubts(result: Comparison, a: Model, b: Model) -> tuple[str, ...]:
+    """What to tell the reader where a tokenizer does not belong to the rows beside it."""
+    doubts = [
+        f"the tokenizer of {model.name} has {len(model.vocabulary)} tokens for {model.n_rows} embedding rows: it may be "
+        "another model's"
+        for model in (a, b)
+        if len(model.vocabulary) > model.n_rows
+    ]
+    ics = result.ics_canonical
+    if ics is not None and ics < _TOKENS_DIFFER and result.pcs is not None and result.pcs > 1 - _TOKENS_DIFFER / 10:
+        doubts.append(
+            "the weights agree and the ICS do not: the tokenizers give the same embedding rows to other tokens, so that "
+            "one of them is another model's or was renumbered without its rows"
+        )
+    return tuple(doubts)
 
 
 def _read(model: Model) -> dict[str, Any]:
