@@ -69,16 +69,16 @@ def compare_prepared(a: Prepared, b: Prepared, options: CompareOptions, report: 
 def _token_doubts(result: Comparison, a: Model, b: Model) -> tuple[str, ...]:
     """What to tell the reader where a tokenizer does not belong to the rows beside it."""
     doubts = [
-        f"the tokenizer of {model.name} has {len(model.vocabulary)} tokens for {model.n_rows} embedding rows: it may be "
-        "another model's"
+        f"the tokenizer of {model.name} has {len(model.vocabulary)} tokens for {model.n_rows} embedding rows: it may "
+        "be another model's"
         for model in (a, b)
         if len(model.vocabulary) > model.n_rows
     ]
     ics = result.ics_canonical
     if ics is not None and ics < _TOKENS_DIFFER and result.pcs is not None and result.pcs > 1 - _TOKENS_DIFFER / 10:
         doubts.append(
-            "the weights agree and the ICS do not: the tokenizers give the same embedding rows to other tokens, so that "
-            "one of them is another model's or was renumbered without its rows"
+            "the weights agree and the ICS do not: the tokenizers give the same embedding rows to other tokens, so "
+            "that one of them is another model's or was renumbered without its rows"
         )
     return tuple(doubts)
 
