@@ -39,7 +39,8 @@ def test_the_distribution_names_every_command_and_no_other() -> None:
 def test_both_distributions_are_of_one_version() -> None:
     """The laboratory reaches into the product's rooms, so it takes that very version."""
     assert importlib.metadata.version("huref") == importlib.metadata.version("huref-lab") == huref.__version__
-    assert f"huref=={huref.__version__}" in (importlib.metadata.requires("huref-lab") or [])
+    needs = importlib.metadata.requires("huref-lab") or []
+    assert f"huref[tokens,torch]=={huref.__version__}" in needs
 
 
 def test_without_the_distribution_there_are_no_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
