@@ -6,7 +6,7 @@ Ways, each in a process of its own, in turn:
 
 first      after imports: read the weights (with their SHA-256), draw one fingerprint at the generator's own size.
 portrait   the same, enlarged to 512 pixels and written as PNG.
-command    `huref render FINGERPRINT`, the whole process, importing torch included.
+command    `huref render FINGERPRINT`, the whole process.
 badge      `huref render FINGERPRINT --format svg`, likewise.
 
 The next portraits are drawn one by one in the process of `first`, each from another vector. The picture of one vector
@@ -51,7 +51,6 @@ def draw() -> None:
     import time
 
     import numpy as np
-    import torch
 
     from huref.fingerprints.file import load_fingerprint
     from huref.portraits.generator.file import SHIPPED, SHIPPED_SHA256, load_generator
@@ -77,7 +76,9 @@ def draw() -> None:
     np.save(out, picture)
     notes = {"each": each, "each_cpu": each_cpu, "side": int(picture.shape[0])}
     clock.start = time.perf_counter() - seconds
-    clock.finish(first_cpu=first_cpu, threads=torch.get_num_threads(), **notes)
+    clock.finish(
+        first_cpu=first_cpu, threads=int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))), **notes
+    )
 
 
 def threads_agree(file: str, weights: str, folder: Path) -> tuple[int, int]:

@@ -65,12 +65,13 @@ def huref() -> None:
     # What the calls below import on first use is imported before the clock starts.
     import PIL.Image
     import safetensors.numpy  # noqa: F401
-    import torch  # noqa: F401
 
     from huref import api
+    from huref.fingerprints import pipeline  # noqa: F401
     from huref.model.arch.schema import known_families  # noqa: F401
     from huref.model.source.opening import formats
     from huref.model.tokens import readers
+    from huref.portraits import drawing  # noqa: F401
     from huref.portraits.generator import file as weights_file
 
     PIL.Image.preinit()

@@ -35,9 +35,9 @@ def write() -> None:
 
 def huref() -> None:
     """Child: fingerprint and image; counted are the seconds after the imports."""
-    import torch  # noqa: F401
-
     from huref import api
+    from huref.fingerprints import pipeline  # noqa: F401
+    from huref.portraits import drawing  # noqa: F401
     from huref.portraits.generator import file as weights_file
 
     if len(sys.argv) > 3:
