@@ -30,6 +30,7 @@ def test_what_is_missing_is_named_with_the_command(library: str, monkeypatch: py
     assert str(caught.value).splitlines()[0] == first and caught.value.exit_code == 2
     assert_complete(caught.value)
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    library = library.replace("_", "-")
     assert any(need.startswith(library) for need in project["optional-dependencies"][extra])
     assert not any(need.startswith(library) for need in project["dependencies"])
 

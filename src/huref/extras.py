@@ -7,7 +7,13 @@ import importlib.util
 
 from huref.errors import UsageError
 
-_EXTRAS = {"torch": "torch", "tokenizers": "tokens", "sentencepiece": "tokens", "tiktoken": "tokens"}
+_EXTRAS = {
+    "torch": "torch",
+    "tokenizers": "tokens",
+    "sentencepiece": "tokens",
+    "tiktoken": "tokens",
+    "py_arkworks_bls12381": "proof",
+}
 """Library -> the extra of huref's that brings it."""
 
 

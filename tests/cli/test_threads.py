@@ -43,4 +43,8 @@ def test_a_user_decides_otherwise(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv(name)
     choose_threads()
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+    for command, expected in (("fingerprint", "1"), ("compare", "3")):
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+        choose_threads(command)
+        assert os.environ["OPENBLAS_NUM_THREADS"] == expected
     monkeypatch.delenv("OPENBLAS_NUM_THREADS")

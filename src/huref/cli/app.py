@@ -80,7 +80,7 @@ def main() -> None:
     A fault is a message, never a traceback; with `--json` it is also the one document on stdout.
     """
     as_json = "--json" in sys.argv[1:]
-    choose_threads()
+    choose_threads(sys.argv[1] if len(sys.argv) > 1 else "")
     try:
         code = app(standalone_mode=False, prog_name="huref")
     except HurefError as error:

@@ -1,4 +1,4 @@
-"""How many threads numpy's products take: as many as there are idle processors when a command begins.
+"""How many threads numpy's products take: one where files are made, else as many as there are idle processors.
 
 OpenBLAS's threads wait for one another by spinning. With two threads on two cores, one of them busy with something
 else, a product took 3 to 30 times as long as with one thread (docs/decisions/2026-11-29-numpy-core.md).
@@ -13,10 +13,14 @@ _ASKED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NU
 _LOAD = Path("/proc/loadavg")
 
 
-def choose_threads() -> None:
+_ALONE = ("fingerprint", "render", "commit", "prove", "verify")
+"""Commands with one thread: little to multiply, and files that are to be equal byte for byte from run to run."""
+
+
+def choose_threads(command: str = "") -> None:
     """Set the number for this process, before numpy is imported, unless the user has."""
     if not any(name in os.environ for name in _ASKED):
-        os.environ[_ASKED[0]] = str(idle_processors())
+        os.environ[_ASKED[0]] = str(1 if command in _ALONE else idle_processors())
 
 
 def idle_processors() -> int:

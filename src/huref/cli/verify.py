@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from huref.cli import options, output
+from huref.extras import require
 
 
 def verify(
@@ -26,6 +27,7 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Verify a proof, opened rows or a commitment: exit code 0 if it holds, 1 if it does not, 4 if it is damaged."""
+    require("py_arkworks_bls12381", "huref verify")
     from huref import api
     from huref.private import Published
 

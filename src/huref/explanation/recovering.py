@@ -40,7 +40,7 @@ from huref.explanation.undo import (
 from huref.files.atomic import require_place
 from huref.kinship.alignment import Relation, relate
 from huref.model.model import Model, open_model
-from huref.numerics.arrays import Array
+from huref.numerics.arrays import Array, quietly
 from huref.numerics.products import noted
 from huref.progress import Progress, Report
 from huref.version import __version__
@@ -93,6 +93,7 @@ def explain_models(
         return replace(found, notes=(*found.notes, *arithmetic.notes))
 
 
+@quietly
 def explain_opened(a: Model, b: Model, options: ExplainOptions, report: Report | None = None) -> Explanation:
     """`explain_models` of two opened models."""
     notes: list[str] = []

@@ -61,7 +61,7 @@ def matrix(
         )
     method = score if score in ("pcs", "aligned", "agreement") else "ics"
     options = replace(options or CompareOptions(), method=method)
-    values, notes = np.eye(len(models)), dict[str, None]()
+    values, notes, kinds = np.eye(len(models)), dict[str, None](), {"float32"}
     pairs = [(i, j) for i in range(len(models)) for j in range(i)]
     names = [model_name(model).removesuffix(SUFFIX.removesuffix(".safetensors")) for model in models]
     with _Opened(options) as opened:
@@ -72,6 +72,8 @@ def matrix(
             value = getattr(found, score)
             values[i, j] = values[j, i] = np.nan if value is None else value
             notes.update(dict.fromkeys(found.notes if value is None else ()))
+            kinds.add(found.arithmetic)
+    notes.update(dict.fromkeys(f"arithmetic: {kind}" for kind in sorted(kinds - {"float32"})))
     return Matrix(tuple(names), score, values, tuple(notes))
 
 

@@ -105,8 +105,9 @@ def torch_trouble() -> str:
     if not _hardware_may_have_it() or importlib.util.find_spec("torch") is None:
         return ""
     try:
-        importlib.import_module("torch")
-    except Exception as error:  # of any kind: another processor's build, a broken CUDA, a library that is missing
+        torch = importlib.import_module("torch")
+        torch.from_numpy, torch.cuda.is_available(), torch.cpu.get_capabilities()  # not a folder of that name
+    except (Exception, SystemExit) as error:  # another processor's build, a broken CUDA, what an uninstall left
         reason = (str(error).splitlines() or [""])[0][:200]
         return f"torch cannot be imported, numpy computes without it ({type(error).__name__}: {reason})"
     return ""

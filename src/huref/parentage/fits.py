@@ -131,13 +131,15 @@ def jackknife(blocks: np.ndarray, chosen: Sequence[int], base: int | None) -> np
 
 
 def _shares(halves: np.ndarray, chosen: Sequence[int], base: int | None, fit: Fit) -> np.ndarray:
-    """What each takes away of the residual that is left without it; 1 for one that alone is there."""
-    shares = np.zeros(halves.shape[-1])
+    """What each takes away of the residual that is left without it; 1 for one that alone is there, 0 without weight."""
+    shares, weights = np.zeros(halves.shape[-1]), fit(halves.sum(axis=0), chosen)
     whole = held_out(halves, chosen, fit)
     for i in chosen:
         others = [j for j in chosen if j != i]
         if i == base or not others:
             shares[i] = 1.0 if not others else 0.0
+            continue
+        if weights[i] == 0:  # where nothing is left to explain, the quotient below is one of rounding errors
             continue
         without = held_out(halves, others, fit)
         shares[i] = 1 - whole / without if without > 0 else 0.0

@@ -18,6 +18,7 @@ from huref.model.source import open_checkpoint
 from huref.numerics.arrays import Floats, float32
 
 _PROBED_ROWS = 64
+_TIE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,8 @@ def _lined_up(child: Member, other: Member) -> Member:
     if depths[0] == depths[1] or 0 in depths or not _has_equal_probes(child, other):
         return other
     probes = [np.stack([_probe(m.weights, i) for i in range(n)]) for m, n in zip((child, other), depths, strict=True)]
-    best = (probes[0] @ probes[1].T).argmax(axis=1)
+    likeness = probes[0] @ probes[1].T
+    best = (likeness >= likeness.max(axis=1, keepdims=True) - _TIE).argmax(axis=1)  # of equals the first
     return Member(other.name, other.weights, tuple(int(i) for i in best))
 
 

@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from huref.kinship.alignment.neurons import Heads, Neurons
 from huref.numerics.arrays import Array, Floats
-from huref.numerics.products import has_fast_bfloat16, product
+from huref.numerics.products import product
 
 Criterion = tuple[Array, ...]
 """Matrices (n, d) whose rows belong to the same neurons: likeness is the product of the rows' cosines."""
@@ -68,8 +67,7 @@ class Stack:
         """Stack layers of equally many neurons, each carried into another stream first."""
 
         def stacked(parts: Sequence[Floats]) -> Array:
-            rows = np.concatenate([move(part) for part in parts]) if len(parts) > 1 else move(parts[0])
-            return rows.astype(ml_dtypes.bfloat16) if has_fast_bfloat16() else rows
+            return np.concatenate([move(part) for part in parts]) if len(parts) > 1 else move(parts[0])
 
         ups = [layer.ups for layer in layers if layer.ups is not None]
         return cls(
