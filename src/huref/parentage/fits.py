@@ -131,7 +131,7 @@ def jackknife(blocks: np.ndarray, chosen: Sequence[int], base: int | None) -> np
 
 
 def _shares(halves: np.ndarray, chosen: Sequence[int], base: int | None, fit: Fit) -> np.ndarray:
-    """What each takes away of the residual that is left without it; 1 for one that alone is there, 0 without weight."""
+    """What each takes away of the residual that is left without it; 1 for one alone, 0 for one without weight."""
     shares, weights = np.zeros(halves.shape[-1]), fit(halves.sum(axis=0), chosen)
     whole = held_out(halves, chosen, fit)
     for i in chosen:
