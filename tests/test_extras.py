@@ -44,3 +44,9 @@ def test_what_is_broken_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         require("torch", "huref demo")
     assert caught.value.got == "OSError: libcudart.so.13: cannot open"
     assert_complete(caught.value)
+
+
+def test_a_folder_of_that_name_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hollow").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "a folder of that name" in extras.trouble("hollow")

@@ -36,14 +36,20 @@ def require(library: str, where: str) -> None:
             got="huref without it",
             next_step=cure,
         )
-    try:
-        importlib.import_module(library)
-    except Exception as error:  # of any kind: another processor's build, a broken driver, a library that is missing
-        reason = (str(error).splitlines() or [""])[0][:200]
+    if reason := trouble(library):
         raise UsageError(
             f"{where} needs {library}, which is installed and cannot be imported",
             where=where,
             expected=f"a {library} that this Python can import",
-            got=f"{type(error).__name__}: {reason}",
+            got=reason,
             next_step=f"mend it: pip install --force-reinstall {library}",
-        ) from error
+        )
+
+
+def trouble(library: str) -> str:
+    """Why an installed library cannot be imported; empty where it can."""
+    try:
+        module = importlib.import_module(library)
+    except (Exception, SystemExit) as error:  # another processor's build, a broken driver, a library that is missing
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    return "" if getattr(module, "__file__", None) else "a folder of that name, as an uninstall may leave it"

@@ -282,7 +282,7 @@ def test_a_direction_is_told_only_where_the_weights_show_it() -> None:
     assert (padded.kind, padded.direction) == ("padded", "b from a")
     for silent in ((0.0, 0.1), (0.2, 0.0)):  # too few; of the smaller one
         assert decide(facts(1.0, 1.0, b=wider, silent=silent)).kind == "width-changed"
-    for rows, direction in (("zero", "b from a"), ("alike", "b from a"), ("", "unknown")):
+    for rows, direction in (("zero", "b from a"), ("average", "b from a"), ("", "unknown")):
         found = decide(facts(1.0, 1.0, shares_vocabulary="extended", added_rows=rows))
         assert (found.kind, found.direction) == ("fine-tuned", direction)
     assert decide(facts(1.0, 1.0, shares_vocabulary="reduced", added_rows="zero")).direction == "a from b"

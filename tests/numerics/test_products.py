@@ -100,6 +100,12 @@ def test_a_torch_that_cannot_be_imported_is_a_note(tmp_path: Path) -> None:
     assert large_product_in_a_fresh_process(hardware=False, python_path=tmp_path) == "float32 [] False"
 
 
+def test_a_torch_that_ends_the_process_or_is_hollow_is_a_note_too(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit(3)")
+    assert "SystemExit: 3" in large_product_in_a_fresh_process(hardware=True, python_path=tmp_path)
+
+
 def test_without_torch_large_products_are_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))

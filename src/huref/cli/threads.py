@@ -1,7 +1,7 @@
 """How many threads numpy's products take: one where files are made, else as many as there are idle processors.
 
 OpenBLAS's threads wait for one another by spinning. With two threads on two cores, one of them busy with something
-else, a product took 3 to 30 times as long as with one thread (docs/decisions/2026-11-29-numpy-core.md).
+else, products took 2 to 12 times as long as with one thread (docs/decisions/2026-11-29-numpy-core.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 
 _ASKED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS")
 _LOAD = Path("/proc/loadavg")
-
 
 _ALONE = ("fingerprint", "render", "commit", "prove", "verify")
 """Commands with one thread: little to multiply, and files that are to be equal byte for byte from run to run."""

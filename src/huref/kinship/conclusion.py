@@ -15,11 +15,11 @@ from huref.kinship.verdict import Decision, Facts, background_of, decide, load_c
 from huref.kinship.verdict.calibration import SCORES, Background
 from huref.kinship.verdict.decision import Side, scores_of
 from huref.model.model import Model
-from huref.numerics.arrays import Floats, float32
+from huref.numerics.arrays import float32
 from huref.progress import Report
 
-_SEEN_ROWS, _ALIKE = 512, 0.01
-"""Embedding rows that are looked at; their square deviation, beside the usual one, below which they are alike."""
+_SEEN_ROWS, _NEAR = 2048, 0.02
+"""Embedding rows that are looked at; square distance from the mean row, beside the usual one, of rows that are it."""
 
 
 def with_kinship(
@@ -122,7 +122,10 @@ def _vocabularies(a: Model, b: Model) -> str:
 
 
 def _added_rows(a: Model, b: Model) -> str:
-    """What the embedding rows of the tokens show that only one of two has: `zero`, `alike`, or nothing."""
+    """What the embedding rows of the tokens show that only one of two has: `zero`, `average`, or nothing.
+
+    Rows that are merely alike show nothing: so are those of tokens that no training met, which trimming takes out.
+    """
     kind = _vocabularies(a, b)
     if kind not in ("extended", "reduced"):
         return ""
@@ -134,15 +137,11 @@ def _added_rows(a: Model, b: Model) -> str:
         return ""
     if not rows.any():
         return "zero"
-    usual = float32(longer.weights.embedding(slice(0, min(longer.n_rows, _SEEN_ROWS))))
-    spread = float(np.square(usual - usual.mean(axis=0)).sum(axis=1).mean())
-    mean = rows.mean(axis=0)
-    is_alike = float(np.square(rows - mean).sum(axis=1).mean()) < _ALIKE * spread
-    return "alike" if is_alike and (len(rows) > 1 or _is_near(mean, usual.mean(axis=0), spread)) else ""
-
-
-def _is_near(row: Floats, other: Floats, spread: float) -> bool:
-    return float(np.square(row - other).sum()) < _ALIKE * spread
+    places = np.unique(np.linspace(0, longer.n_rows - 1, min(longer.n_rows, _SEEN_ROWS)).astype(np.int64))
+    usual = float32(longer.weights.embedding(places))
+    centre = usual.mean(axis=0)
+    spread, distance = (float(np.square(each - centre).sum(axis=1).mean()) for each in (usual, rows))
+    return "average" if distance < _NEAR * spread else ""
 
 
 def _decided(result: Comparison, decision: Decision, stands: Mapping[str, Background]) -> Comparison:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import ml_dtypes
 import numpy as np
 
+from huref.extras import trouble
 from huref.numerics.arrays import Array, Floats, float32
 
 if TYPE_CHECKING:
@@ -104,13 +105,8 @@ def torch_trouble() -> str:
     """Why an installed torch that would accelerate cannot be imported; empty where nothing is wrong, or none is."""
     if not _hardware_may_have_it() or importlib.util.find_spec("torch") is None:
         return ""
-    try:
-        torch = importlib.import_module("torch")
-        torch.from_numpy, torch.cuda.is_available(), torch.cpu.get_capabilities()  # not a folder of that name
-    except (Exception, SystemExit) as error:  # another processor's build, a broken CUDA, what an uninstall left
-        reason = (str(error).splitlines() or [""])[0][:200]
-        return f"torch cannot be imported, numpy computes without it ({type(error).__name__}: {reason})"
-    return ""
+    reason = trouble("torch")
+    return f"torch cannot be imported, numpy computes without it ({reason})" if reason else ""
 
 
 def network_dtype() -> torch.dtype:

@@ -70,8 +70,8 @@ class Facts:
         has_alignment: the vocabularies share enough tokens for the embeddings to show the map.
         missing: why there is no agreement.
         shares_vocabulary: `same`, `extended` (B's holds all of A's), `reduced` or `other`.
-        added_rows: what the embedding of the tokens that one has more shows: `zero`, `alike` (one row for all, or the
-            mean row), or empty.
+        added_rows: what the embedding rows of the tokens that one has more are: `zero`, `average` (near the mean row)
+            or empty.
         silent: of A and of B: the share of feed-forward neurons that are zero.
         copies: how often the mixture of a pair holds each neuron of the dense one; None where both are of one sort.
     """
@@ -240,7 +240,7 @@ def _vocabulary(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
     """One vocabulary holds the other: rows that nothing has trained show that they were added."""
     longer, shorter = (facts.b, facts.a) if facts.shares_vocabulary == "extended" else (facts.a, facts.b)
     if facts.added_rows:
-        found = "zero" if facts.added_rows == "zero" else "all alike"
+        found = "zero" if facts.added_rows == "zero" else "the mean of all"
         why = f"the rows of the tokens that {longer.name} has more than {shorter.name} are {found}: they were added"
         return "fine-tuned", _from(facts, longer), (why,)
     why = (
