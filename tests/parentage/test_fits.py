@@ -42,6 +42,14 @@ def test_weights_of_a_linear_merge_come_back_among_strangers(seed: int, n: int, 
     assert found.shares[1 : n + 1] == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize(("seed", "strangers"), [(6, 3), (9, 1), (9, 2)])
+def test_who_has_no_weight_is_not_chosen(seed: int, strangers: int) -> None:
+    """Where nothing is left to explain, what one takes away is a quotient of rounding errors."""
+    models = family(seed, 4, strangers)
+    child = models[0] + np.full(4, 0.9797026592389988) @ (models[1:5] - models[0])
+    assert fits.select(gram(models, child), range(len(models)), 0, 0.05, 1e-12).chosen == (0, 1, 2, 3, 4)
+
+
 @settings(max_examples=30)
 @given(SEEDS, st.integers(2, 4), st.permutations(range(6)))
 def test_the_order_of_candidates_does_not_matter(seed: int, n: int, order: list[int]):

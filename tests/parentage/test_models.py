@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from huref.errors import InputError, MissingFileError, NotFiniteError, UsageError
+from huref.parentage import members
 from huref.parentage.record import KINDS, Candidate, Parentage
 from huref.parentage.search import parents
 from huref.progress import Progress
@@ -332,3 +334,18 @@ def test_faults_are_said(home: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError):
         parents(child, [tmp_path / "empty"])
+
+
+def test_of_layers_that_are_copies_the_first_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inserted layer repeats the one before it; which of them is likelier by a bit of rounding says nothing."""
+    probes = np.eye(3, dtype=np.float32)
+    deeper = probes[[0, 1, 1, 2]] * np.float32([[1], [1], [1 + 2e-7], [1]])
+    opened = [members.open_weights(members.open_checkpoint(save(tmp_path / n, BASE))) for n in ("child", "other")]
+    child, other = (members.Member(name, weights) for name, weights in zip(("c", "o"), opened, strict=True))
+    sizes = {id(child.weights): probes, id(other.weights): deeper}
+    monkeypatch.setattr(members, "_probe", lambda weights, layer: sizes[id(weights)][layer])
+    for weights, rows in ((child.weights, probes), (other.weights, deeper)):
+        weights.geometry = replace(weights.geometry, n_layers=len(rows))
+    assert members._lined_up(child, other).layers == (0, 1, 3)
+    for weights in opened:
+        weights.checkpoint.close()
