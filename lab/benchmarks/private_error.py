@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from huref.fingerprints.sketch import jackknife, mean_cosines
 from huref.proof.arithmetic.signs import centred_signs, shared_tokens
 from huref.proof.files.layout import Layout
 from huref.proof.files.opening import read_opening
 from huref.proof.sketch.exact import embedding, factor, matrix
-from huref.proof.sketch.pair import jackknife, mean_cosines
 from measure import machine
 
 SEEDS = 24

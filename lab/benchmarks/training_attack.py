@@ -1,11 +1,15 @@
 """Training the traces away: what every score falls to, and what that costs the model (HuRef, figure 2).
 
-    .venv/bin/python lab/benchmarks/training_attack.py MODEL [--steps 150] [--out FILE.md]
+    .venv/bin/python lab/benchmarks/training_attack.py MODEL [--steps 150,1000] [--only NAME] [--out FILE.md]
 
 MODEL is a small Llama with its tokenizer: a base of the zoo (`huref lab zoo`). An attacker trains it on Python
-source, which is what the zoo's bases learned, with a term that drives one trace away; or adds noise, or draws gates
-anew, and lets training heal that. Every model is compared with the base by `huref compare`. Two rows show what the
-losses are worth: training alone, and training fresh weights for as many steps.
+source, which is what the zoo's bases learned, with a term that drives one trace away, or all witnesses' at once; or
+adds noise, or draws gates anew, and lets training heal that. Every model is compared with the base by
+`huref compare`, and once more after `huref attack all`. Two rows show what the losses are worth: training alone,
+which every other row of as many steps is held against, and training fresh weights for as many steps.
+
+`--out` writes Markdown and a .json beside it, row by row: a run that was interrupted goes on from there. `--keep` is
+a folder for the attacked models themselves.
 """
 
 from __future__ import annotations
@@ -24,13 +28,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks import SCORES, called, scores
+from attacks import called
+from huref import api
+from huref.attacks import ALL, AttackOptions, attack, parse_kinds
 from huref.demo.demonstration import encode
 from huref.demo.tensors import as_array, as_tensor
 from huref.demo.training_text import standard_library_text
 from huref.files.atomic import write_atomically
 from huref.forward.checkpoint_writer import tokenizer_files, write_checkpoint
 from huref.forward.decoder import Decoder, load_decoder
+from huref.kinship.record import CompareOptions
+from huref.kinship.witnesses import GATED
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref_lab.bench.training_attack import (
@@ -44,10 +52,40 @@ from huref_lab.bench.training_attack import (
 )
 from measure import machine
 
-WEIGHTS = {"pcs": (10.0, 100.0), "ics": (10.0, 100.0), "gates": (10.0, 100.0), "up_down": (10.0, 100.0)}
+FEW_STEPS = {
+    "witnesses": (10.0, 1.0, 100.0),
+    "witnesses_heads": (100.0,),
+    "rows_both": (10.0, 1.0, 30.0, 100.0),
+    "rows": (10.0,),
+    "gate_rows": (10.0,),
+    "hidden_shares": (10.0,),
+    "hidden_leads": (10.0,),
+    "rows_embedding": (10.0,),
+    "up_rows": (10.0,),
+    "down_rows": (10.0,),
+    "gates": (10.0,),
+    "pcs": (100.0,),
+    "gate_up_rows": (10.0,),
+    "rows_tokens": (10.0,),
+    "up_down": (10.0,),
+    "ics": (100.0,),
+}
+"""Weights of every trace's term in a run of `MANY` steps or fewer, what matters most first."""
+
+MANY_STEPS = {
+    "witnesses": (10.0, 100.0),
+    "rows_both": (10.0,),
+    "hidden_shares": (10.0,),
+    "rows_embedding": (10.0,),
+    "rows": (10.0,),
+}
+"""Of longer runs, which cost minutes each."""
+
+MANY = 500
 NOISE = (0.5, 1.0)
 FRESH = (0.5, 1.0)
 CHARACTERS = 3_000_000
+ALONE = "text alone"
 
 
 @dataclass(frozen=True)
@@ -58,27 +96,39 @@ class Attack:
     start: Callable[[Decoder], Decoder]
     options: TrainingOptions | None
 
+    @property
+    def key(self) -> str:
+        """One of a run's rows."""
+        if self.options is None:
+            return self.name
+        return f"{self.name}, weight {self.options.weight:g}, {self.options.steps} steps"
+
 
 def plan(options: TrainingOptions) -> Iterator[Attack]:
-    """The rows in order."""
-    yield Attack("nothing", lambda base: base, None)
-    yield Attack("training alone", lambda base: base, options)
-    for target, weights in WEIGHTS.items():
+    """The rows that are trained for so many steps, in order."""
+    yield Attack(ALONE, _base, options)
+    is_long = options.steps > MANY
+    for target, weights in (MANY_STEPS if is_long else FEW_STEPS).items():
         for weight in weights:
-            yield Attack(
-                f"trained away: {target}, weight {weight:g}",
-                lambda base: base,
-                replace(options, target=target, weight=weight),
-            )
+            yield Attack(target, _base, replace(options, target=target, weight=weight))
+    yield Attack("all weights fresh", with_fresh_weights, options)
+    if is_long:
+        return
     for share in NOISE:
-        yield Attack(f"noise {share:g}", lambda base, share=share: with_noise(base, share), None)
         yield Attack(f"noise {share:g}, healed", lambda base, share=share: with_noise(base, share), options)
     for share in FRESH:
-        yield Attack(f"fresh gates {share:.0%}", lambda base, share=share: with_fresh_gates(base, share), None)
         yield Attack(
             f"fresh gates {share:.0%}, healed", lambda base, share=share: with_fresh_gates(base, share), options
         )
-    yield Attack("all weights fresh, trained", with_fresh_weights, options)
+
+
+def untrained() -> Iterator[Attack]:
+    """Rows without any training."""
+    yield Attack("nothing", _base, None)
+    for share in NOISE:
+        yield Attack(f"noise {share:g}", lambda base, share=share: with_noise(base, share), None)
+    for share in FRESH:
+        yield Attack(f"fresh gates {share:.0%}", lambda base, share=share: with_fresh_gates(base, share), None)
 
 
 def read(reference: str) -> tuple[Decoder, dict[str, bytes]]:
@@ -88,60 +138,139 @@ def read(reference: str) -> tuple[Decoder, dict[str, bytes]]:
         return base, tokenizer_files(checkpoint)
 
 
-def row(
-    attack: Attack, base: Decoder, tokens: Tensor, held_out: Tensor, reference: str, files: Any, work: Path
-) -> Any:
-    """Make one model and compare it with the base."""
+@dataclass(frozen=True)
+class Bench:
+    """What all rows share: the base as tensors and by reference, its tokenizer, text, and folders."""
+
+    base: Decoder
+    reference: str
+    files: dict[str, bytes]
+    tokens: Tensor
+    held_out: Tensor
+    work: Path
+    kept: Path | None
+
+
+def row(planned: Attack, bench: Bench) -> dict[str, Any]:
+    """Make one model and compare it with the base, as it is and rearranged."""
     start = time.perf_counter()
-    model = attack.start(base)
-    if attack.options is not None:
-        model = train_away(model, base, tokens, attack.options).model
-    made = write_checkpoint(model.with_each(as_array), work / "attacked", files)
-    loss = held_out_loss(model, held_out)
-    found = {"attack": attack.name, "loss": loss, **scores(reference, str(made), ["all"])}
-    print(f"{attack.name}: {found} ({time.perf_counter() - start:.0f} s)", file=sys.stderr, flush=True)
+    model = planned.start(bench.base)
+    if planned.options is not None:
+        model = train_away(model, bench.base, bench.tokens, planned.options).model
+    folder = bench.kept / planned.key.replace(", ", "-").replace(" ", "") if bench.kept else bench.work / "attacked"
+    made = write_checkpoint(model.with_each(as_array), folder, bench.files)
+    hidden = attack(made, bench.work / "rearranged", AttackOptions(parse_kinds(ALL), 1))
+    options = planned.options
+    found = {
+        "key": planned.key,
+        "attack": planned.name,
+        "steps": options.steps if options else 0,
+        "weight": options.weight if options else 0.0,
+        "loss": held_out_loss(model, bench.held_out),
+        **said_of(bench.reference, str(made)),
+        "rearranged": said_of(bench.reference, str(hidden.out)),
+        "seconds": time.perf_counter() - start,
+    }
+    print(found, file=sys.stderr, flush=True)
     return found
 
 
+def said_of(a: str, b: str) -> dict[str, Any]:
+    """What a row keeps of a comparison."""
+    found = api.compare(a, b, CompareOptions())
+    alignment = found.alignment or {}
+    heads = [layer.heads for layer in found.layers if layer.heads is not None]
+    return {
+        "pcs": found.pcs,
+        "ics_canonical": found.ics_canonical,
+        "aligned": found.aligned,
+        "agreement": found.agreement,
+        "witnesses": dict(found.witnesses),
+        "heads": float(np.mean(heads)) if heads else None,
+        "highest_layer": max((max(layer.witnesses.values()) for layer in found.layers), default=None),
+        "frame": alignment.get("method"),
+        "tried": alignment.get("tried"),
+        "verdict": found.verdict,
+    }
+
+
+COLUMNS = (
+    "attack",
+    "steps",
+    "weight",
+    "loss",
+    "excess",
+    "PCS",
+    "ICS canonical",
+    "aligned",
+    *(f"`{name}`" for name in GATED),
+    "highest layer",
+    "heads",
+    "frame",
+    "verdict",
+    "after `attack all`",
+)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown; the loss beside every score that any row has."""
-    kept = [key for key in SCORES if any(one[key] is not None for one in rows)]
-    lines = [
-        f"| attack | loss | {' | '.join(SCORES[key] for key in kept)} | verdict |",
-        f"|---|---|{'---|' * (len(kept) + 1)}",
-    ]
+    """Markdown; losses in nats a token, `excess` over training on text alone for as many steps."""
+    alone = {one["steps"]: one["loss"] for one in rows if one["attack"] == ALONE}
+    lines = [f"| {' | '.join(COLUMNS)} |".replace("gate|", "gate\\|").replace("up|d", "up\\|d")]
+    lines.append("|---" * len(COLUMNS) + "|")
     for one in rows:
-        cells = ["-" if one[key] is None else f"{one[key]:.3f}" for key in kept]
-        lines.append(f"| {one['attack']} | {one['loss']:.2f} | {' | '.join(cells)} | {one['verdict']} |")
+        excess = one["loss"] - alone[one["steps"]] if one["steps"] in alone else None
+        shown = [one[name] for name in ("pcs", "ics_canonical", "aligned")]
+        shown += [*(one["witnesses"].get(name) for name in GATED), one["highest_layer"], one.get("heads")]
+        cells = [one["attack"], str(one["steps"]), f"{one['weight']:g}", f"{one['loss']:.2f}"]
+        cells += ["-" if excess is None else f"{excess:+.2f}", *("-" if v is None else f"{v:.3f}" for v in shown)]
+        cells += [one["frame"] or "-", one["verdict"], _rearranged(one["rearranged"])]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _rearranged(one: dict[str, Any]) -> str:
+    value = "-" if one["agreement"] is None else f"{one['agreement']:.3f}"
+    return f"{value} {one['frame'] or ''} {one['verdict']}"
+
+
+def _base(base: Decoder) -> Decoder:
+    return base
 
 
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description="What training a trace away costs.")
     parser.add_argument("model")
-    parser.add_argument("--steps", type=int, default=TrainingOptions.steps)
+    parser.add_argument("--steps", default=str(TrainingOptions.steps), help="of training; several joined by a comma")
     parser.add_argument("--batch", type=int, default=TrainingOptions.batch)
     parser.add_argument("--rate", type=float, default=TrainingOptions.learning_rate)
     parser.add_argument("--only", default="", help="rows whose name begins so")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
     torch.manual_seed(0)
     base, files = read(asked.model)
-    options = TrainingOptions(steps=asked.steps, batch=asked.batch, learning_rate=asked.rate)
+    options = TrainingOptions(batch=asked.batch, learning_rate=asked.rate)
     tokens = torch.from_numpy(encode(files, standard_library_text(CHARACTERS)))
     held_out = held_out_text(tokens, options)
     said = (
-        f"Training attacks on {called(asked.model)}: {asked.steps} steps of "
-        f"{asked.batch} x {options.length} tokens, rate {asked.rate:g}."
+        f"Training attacks on {called(asked.model)}: steps of {asked.batch} x {options.length} tokens, "
+        f"rate {asked.rate:g}."
     )
     rows = kept_rows(asked.out, said)
+    planned = [one for steps in asked.steps.split(",") for one in plan(replace(options, steps=int(steps)))]
     with tempfile.TemporaryDirectory() as work:
-        for attack in plan(options):
-            if attack.name.startswith(asked.only) and attack.name not in rows:
-                rows[attack.name] = row(attack, base, tokens, held_out, asked.model, files, Path(work))
-                keep(asked.out, said, [rows[one.name] for one in plan(options) if one.name in rows])
-    print(table([rows[one.name] for one in plan(options) if one.name in rows]))
+        bench = Bench(base, asked.model, files, tokens, held_out, Path(work), asked.keep)
+        for one in (*planned, *untrained()):
+            if one.key.startswith(asked.only) and one.key not in rows:
+                rows[one.key] = row(one, bench)
+                keep(asked.out, said, in_order(rows))
+    print(table(in_order(rows)))
+
+
+def in_order(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by steps, then as they came."""
+    return sorted(rows.values(), key=lambda one: one["steps"])
 
 
 def kept_rows(out: Path | None, said: str) -> dict[str, dict[str, Any]]:
@@ -149,7 +278,7 @@ def kept_rows(out: Path | None, said: str) -> dict[str, dict[str, Any]]:
     if out is None or not out.with_suffix(".json").is_file():
         return {}
     document = json.loads(out.with_suffix(".json").read_text())
-    return {one["attack"]: one for one in document["rows"]} if document["said"] == said else {}
+    return {one["key"]: one for one in document["rows"]} if document["said"] == said else {}
 
 
 def keep(out: Path | None, said: str, rows: list[dict[str, Any]]) -> None:

@@ -193,8 +193,7 @@ def test_equal_copies_are_identical(cli: Cli, models: dict[str, Path]) -> None:
     assert done.code == 0
     assert done.document["verdict"] == "identical"
     assert done.document["pcs"] == pytest.approx(1, abs=1e-6)
-    assert done.document["ics"] == pytest.approx(1, abs=1e-5)
-    assert done.document["ics_canonical"] == pytest.approx(1, abs=1e-5)
+    assert done.document["ics"] is done.document["agreement"] is None  # nothing was left to measure
 
 
 def test_rounded_copies_are_requantised(cli: Cli, models: dict[str, Path]) -> None:
@@ -225,7 +224,7 @@ def test_compare_json_has_every_promised_key(cli: Cli, models: dict[str, Path], 
     for pair in (models, prints):
         document = cli("compare", pair["base"], pair["child"], "--json").document
         assert document.keys() >= COMPARE_KEYS
-        assert document["schema_version"] == "huref.comparison/1.2"
+        assert document["schema_version"] == "huref.comparison/1.3"
         assert (document["a"], document["b"]) == ("base", "child")
         assert document["verdict"] in VERDICTS
         assert all(term.keys() == {"layer_a", "layer_b", "term", "score"} for term in document["terms"])
@@ -343,6 +342,27 @@ def test_matrix_takes_any_score(cli: Cli, models: dict[str, Path], score: str) -
 def test_a_missing_score_is_null_with_its_reason(cli: Cli, prints: dict[str, Path]) -> None:
     document = cli("matrix", prints["base"], prints["child"], "--score", "pcs", "--json").document
     assert document["values"][0][1] is None and any(note.startswith("pcs is null") for note in document["notes"])
+
+
+def test_matrix_of_fingerprints_with_codes_tells_verdicts_and_clusters(
+    cli: Cli, models: dict[str, Path], tmp_path: Path
+) -> None:
+    trio = [models[name] for name in ("base", "child", "stranger")]
+    assert cli("fingerprint", *trio, "--plain-codes", "--out", tmp_path).code == 0
+    saved = [tmp_path / f"{model.name}{SUFFIX}" for model in trio]
+    document = cli("matrix", *saved, "--json").document
+    assert document["schema_version"] == "huref.matrix/1.1" and document["score"] == "agreement"
+    assert document["clusters"] == [["base", "child"]]
+    assert document["verdicts"] == [
+        ["identical", "derived", "independent"],
+        ["derived", "identical", "independent"],
+        ["independent", "independent", "identical"],
+    ]
+    text = cli("matrix", *saved).out
+    assert "clusters of kin\n  2: base, child\n  without kin among these: 1" in text
+    assert "clusters" not in cli("matrix", *saved, "--format", "csv").out
+    scores = cli("matrix", *trio, "--json").document
+    assert scores["verdicts"][0] == ["identical", None, None] and scores["clusters"] == []
 
 
 # render

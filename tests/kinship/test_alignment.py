@@ -24,7 +24,6 @@ from huref.kinship.alignment import (
     ResidualMap,
     Stack,
     aligned_scores,
-    match_layers,
     operators,
     pair_heads,
     pair_layers,
@@ -37,6 +36,7 @@ from huref.kinship.alignment import (
     weights_map,
 )
 from huref.kinship.alignment import relation as relation_module
+from huref.kinship.partners import match_layers
 from huref.model.arch import open_weights
 from huref.model.model import Model
 from huref.model.tokens import Vocabulary

@@ -235,6 +235,9 @@ def test_a_layer_that_adds_nothing_is_like_no_other(tmp_path: Path) -> None:
     """Inserted by an attack, its sketches are zeros: the others still find their partners."""
     base = save_llama(tmp_path / "base", 1)
     attack(base, tmp_path / "deeper", AttackOptions(("insert_layers",), 1, "float32", None))
+    told = huref.fingerprint(tmp_path / "deeper", huref.Recipe(layers="all", n_tokens=256)).notes
+    assert any("are zero: such layers add nothing" in note for note in told)
+    assert not huref.fingerprint(base, huref.Recipe(layers="all", n_tokens=256)).notes
     found = huref.compare(base, tmp_path / "deeper", CompareOptions(method="ics", layers="all", n_tokens=256))
     assert found.ics_canonical == pytest.approx(1.0, abs=1e-3)
     pairs = {(term.layer_a, term.layer_b) for term in found.terms}

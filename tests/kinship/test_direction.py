@@ -85,6 +85,10 @@ def test_added_tokens(rows: Callable[[Tensor], Tensor], direction: str, tmp_path
     (longer / "tokenizer.json").write_text(json.dumps(document))
     assert derivation(base, longer) == ("fine-tuned", direction)
     assert derivation(longer, base) == ("fine-tuned", direction.replace("b from a", "a from b"))
+    whole = huref.compare(base, longer)  # which reads every weight: none but these rows is another
+    assert whole.derivation is not None and whole.derivation["direction"] == direction
+    assert whole.derivation["kind"] == "vocabulary-changed"
+    assert "every weight is equal but for the number of embedding rows" in whole.notes
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import gguf
 import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from huref.errors import NotFiniteError
-from huref.kinship.parameters import ParameterComparison, compare_parameters
+import huref
+from huref.errors import CorruptFileError, NotFiniteError, UsageError
+from huref.kinship.parameters import ParameterComparison, compare_parameters, have_one_content
+from huref.kinship.record import CompareOptions
+from huref.model.source import open_checkpoint
 from huref.numerics.rounding import within_rounding
+from kit.tiny_llama import TinyLlama
 
 
 class Named:
@@ -135,3 +144,108 @@ def rounded(array: np.ndarray, kind: str) -> np.ndarray:
     rows = array.reshape(-1, 32).astype(np.float32)
     back = gguf.quants.dequantize(gguf.quants.quantize(rows, quantisation), quantisation)
     return back.reshape(array.shape).astype(np.float32)
+
+
+# Samples of large models
+
+
+def _of(shapes: dict[str, tuple[int, ...]], seed: int, base: Named | None = None, noise: float = 1.0) -> Named:
+    dice = np.random.default_rng(seed)
+    drawn = {name: np.float32(noise) * dice.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    return Named(drawn if base is None else {name: base.tensors[name] + t for name, t in drawn.items()})
+
+
+SHAPES = {"a": (4096, 16), "b": (512, 64), "c": (100,)}
+
+
+@pytest.fixture
+def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huref.kinship.parameters._MOST_VALUES", 12_000)
+    monkeypatch.setattr("huref.kinship.parameters._SAMPLE_ELEMENTS", 256)
+
+
+@pytest.mark.usefixtures("small_samples")
+@pytest.mark.parametrize("noise", [0.1, 0.7, 2.0])
+def test_a_sample_comes_as_near_as_its_error_says(noise: float) -> None:
+    a = _of(SHAPES, 1)
+    b = _of(SHAPES, 2, a, noise)
+    exact = compare_parameters(a, b)
+    sampled = compare_parameters(a, b, is_exact=False)
+    assert 0 < sampled.total.n_values < 0.2 * exact.total.n_values
+    assert exact.error == 0.0 < sampled.error < 0.02
+    assert abs(sampled.pcs - exact.pcs) < 4 * sampled.error
+
+
+@pytest.mark.usefixtures("small_samples")
+def test_what_agrees_in_a_sample_is_read_whole() -> None:
+    """The words for equal and for rounded weights are said of all of them."""
+    a = _of(SHAPES, 1)
+    found = compare_parameters(a, a, is_exact=False)
+    assert found.is_identical and not found.blocks and found.error == 0.0
+    changed = {name: tensor.copy() for name, tensor in a.tensors.items()}
+    changed["a"][17] += 1.0  # a row that no sample meets
+    other = compare_parameters(a, Named(changed), is_exact=False)
+    assert not other.is_identical and not other.blocks
+    assert not compare_parameters(a, _of(SHAPES, 2, a, 0.5), is_exact=False).is_requantised
+
+
+def test_rounding_is_not_counted_once_it_is_ruled_out() -> None:
+    a = _of(SHAPES, 1)
+    found = compare_parameters(a, _of(SHAPES, 2, a, 0.5))
+    assert found.total.n_equal <= 4096 * 16 and found.worst_rounding < 0.99 and not found.is_requantised
+
+
+# Two copies of one file
+
+
+def test_files_are_one_content_only_byte_by_byte(tmp_path: Path) -> None:
+    base, copy, other = (TinyLlama(seed=seed).save(tmp_path / n) for n, seed in (("a", 1), ("b", 1), ("c", 2)))
+    opened = [open_checkpoint(folder) for folder in (base, copy, other)]
+    assert have_one_content(opened[0], opened[0]) and have_one_content(opened[0], opened[1])
+    assert not have_one_content(opened[0], opened[2])  # of equal size
+    data = bytearray((copy / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(data)
+    assert not have_one_content(opened[0], opened[1])
+    for checkpoint in opened:
+        checkpoint.close()
+
+
+def test_two_copies_are_identical_without_a_score(tmp_path: Path) -> None:
+    a, b = (TinyLlama(seed=1).save(tmp_path / name) for name in "ab")
+    found = huref.compare(a, b)
+    assert (found.verdict, found.pcs, found.ics, found.agreement, found.layers) == ("identical", 1.0, None, None, ())
+    assert found.derivation["kind"] == "identical" and "no score was computed" in found.notes[0]
+    assert found.read[0]["bytes_read"] < found.read[0]["bytes_total"] / 2  # a look for damage
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    (tmp_path / "b" / "config.json").write_text(json.dumps({**config, "rope_theta": 5.0}))
+    assert any("the configurations differ" in note for note in huref.compare(a, tmp_path / "b").notes)
+    with pytest.raises(UsageError, match="no such layer"):
+        huref.compare(a, b, CompareOptions(layers="99"))
+
+
+def test_copies_of_a_damaged_model_are_refused(tmp_path: Path) -> None:
+    tensors = {name: 0 * tensor for name, tensor in TinyLlama(seed=1).tensors().items()}
+    for name in "ab":
+        folder = TinyLlama(seed=1).save(tmp_path / name)
+        save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CorruptFileError, match="a matrix of zeros"):
+        huref.compare(tmp_path / "a", tmp_path / "b")
+
+
+# Sketches of wide models
+
+
+def test_sketched_ics_is_the_exact_one_within_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (TinyLlama(seed=1, noise=noise, n_tokens=400).save(tmp_path / n) for n, noise in (("a", 0.0), ("b", 0.6)))
+    options = CompareOptions(method="ics", n_tokens=400)
+    exact = huref.compare(a, b, options)
+    monkeypatch.setattr("huref.kinship.invariants._MOST_MULTIPLICATIONS", 0)
+    sketched, whole = huref.compare(a, b, options), huref.compare(a, b, replace(options, is_exact=True))
+    assert whole.ics == exact.ics and not whole.errors
+    for name in ("ics", "ics_canonical"):
+        error = sketched.errors[name]
+        assert 0 < error < 0.05 and abs(getattr(sketched, name) - getattr(exact, name)) < 4 * error, name
+    names = [[(t.layer_a, t.layer_b, t.term) for t in each.terms] for each in (exact, sketched)]
+    assert names[0] == names[1]
+    assert any("--exact takes whole terms" in note for note in sketched.notes)

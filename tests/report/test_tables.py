@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from huref.errors import OutputError, UsageError
+from huref.kinship import Matrix
 from huref.report.tables import CELL, STYLES, as_document, as_text, require_style, save_heat_map
 
 NAMES = ["llama_7b", "50% & more", "a{b}#$"]
@@ -75,8 +76,8 @@ def _count(row: str, mark: str) -> int:
 
 
 def test_the_document_is_json_with_null_for_what_is_missing() -> None:
-    document = as_document(NAMES, "ics", VALUES, ["why"])
-    assert document.keys() == {"schema_version", "models", "score", "values", "notes"}
+    document = as_document(Matrix(tuple(NAMES), "ics", VALUES, ("why",)))
+    assert document.keys() == {"schema_version", "models", "score", "values", "notes", "verdicts", "clusters"}
     again = json.loads(json.dumps(document, allow_nan=False))
     assert again["values"][0] == [1.0, 0.98765432, None] and again["notes"] == ["why"]
 

@@ -35,12 +35,16 @@ def compare(
         ),
     ] = False,
     evidence: Annotated[Path | None, typer.Option(help="Of huref explain: check it, and tell it there.")] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Whole terms and every weight, also of models of a billion weights and more."),
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Compare two models: every score, its background, a verdict; exit code 0 for a verdict, 3 for inconclusive."""
     if private:
         ignored = (layers != "last2", method != "all", n_tokens != 4096, tokens, arch_file, encoder_weights, expect)
-        if any(ignored) or any((report, sarif, hash_files, evidence)):
+        if any(ignored) or any((report, sarif, hash_files, evidence, exact)):
             raise _private_takes_no_option()
         _compare_private(Path(a), Path(b), as_json)
     from huref.report import ReportOptions
@@ -50,7 +54,7 @@ def compare(
     from huref import api
     from huref.kinship import CompareOptions
 
-    chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights)
+    chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights, exact)
     with output.progress() as progress:
         found = api.compare(a, b, chosen, progress)
         if wanted.paths:

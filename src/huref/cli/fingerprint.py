@@ -24,6 +24,13 @@ def fingerprint(
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
     encoder_weights: options.EncoderWeights = None,
+    codes: Annotated[
+        bool, typer.Option("--codes", help="Add the codes of the model's neurons: saved files then get a verdict.")
+    ] = False,
+    plain_codes: Annotated[
+        bool,
+        typer.Option("--plain-codes", help="Codes in the model's own dimensions too: for files that stay private."),
+    ] = False,
     out: options.Out = Path(),
     as_json: options.AsJson = False,
 ) -> None:
@@ -33,14 +40,15 @@ def fingerprint(
 
     chosen = Recipe(name=recipe, encoder=encoder, layers=layers, n_tokens=n_tokens or _usual(encoder_weights))
     _require_distinct(models)
-    files = {"tokens_file": tokens, "arch_file": arch_file, "encoder_weights": encoder_weights}
+    files: dict[str, Any] = {"tokens_file": tokens, "arch_file": arch_file, "encoder_weights": encoder_weights}
+    files |= {"codes": codes, "plain_codes": plain_codes}
     documents = [_one(model, chosen, files, out, as_json) for model in models]
     if as_json:
         several = {"schema_version": documents[0]["schema_version"], "fingerprints": documents}
         output.print_json(documents[0] if len(documents) == 1 else several)
 
 
-def _one(model: str, recipe: Any, files: dict[str, Path | None], out: Path, quiet: bool) -> dict[str, Any]:
+def _one(model: str, recipe: Any, files: dict[str, Any], out: Path, quiet: bool) -> dict[str, Any]:
     from huref import api
 
     start = time.perf_counter()

@@ -13,8 +13,12 @@ from huref.cli import options, output
 def matrix(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Two or more models or fingerprints.")],
     score: Annotated[
-        str, typer.Option(help="pcs, ics, ics_canonical, aligned, agreement, vectors.")
-    ] = "ics_canonical",
+        str | None,
+        typer.Option(
+            help="pcs, ics, ics_canonical, aligned, agreement, vectors. Default: agreement for fingerprints that all "
+            "have neuron codes, else ics_canonical."
+        ),
+    ] = None,
     style: Annotated[str, typer.Option("--format", help="text, csv or latex.")] = "text",
     heat_map: Annotated[Path | None, typer.Option(help="Also draw the table into this PNG file.")] = None,
     layers: options.Layers = "last2",
@@ -23,7 +27,11 @@ def matrix(
     arch_file: options.ArchFile = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare every pair of models: the paper's tables 1, 2, 3 and 7."""
+    """Compare every pair of models: the paper's tables 1, 2, 3 and 7.
+
+    Fingerprints with neuron codes (`huref fingerprint --codes`) also get verdicts, and clusters of kin, and are
+    compared whole only where a few neurons do not tell that they are strangers.
+    """
     options.require_there(*models)
     from huref import api
     from huref.kinship import CompareOptions
@@ -36,8 +44,10 @@ def matrix(
     if heat_map is not None:
         tables.save_heat_map(table.names, table.values, heat_map)
     if as_json:
-        output.print_json(tables.as_document(table.names, table.score, table.values, table.notes))
+        output.print_json(tables.as_document(table))
     else:
         output.say(tables.as_text(table.names, table.score, table.values, style))
+        if style == "text" and (clusters := tables.clusters_as_text(table)):
+            output.say(clusters)
         for note in table.notes:
             output.say(f"note: {note}")

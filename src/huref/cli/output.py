@@ -106,15 +106,16 @@ def fingerprint_text(item: Fingerprint, files: tuple[str, str], seconds: float) 
 def comparison_text(found: Comparison) -> str:
     """The scores of a comparison, its terms, its background and its verdict."""
     lines = [f"{found.a}  ~  {found.b}"]
-    for name, value in (
-        ("PCS, parameters", found.pcs),
-        ("ICS, paper", found.ics),
-        ("ICS, canonical", found.ics_canonical),
-        ("fingerprint vectors", found.vectors),
-        ("aligned weights", found.aligned),
-        ("pairing agreement", found.agreement),
+    for name, field in (
+        ("PCS, parameters", "pcs"),
+        ("ICS, paper", "ics"),
+        ("ICS, canonical", "ics_canonical"),
+        ("fingerprint vectors", "vectors"),
+        ("aligned weights", "aligned"),
+        ("pairing agreement", "agreement"),
     ):
-        lines.append(f"  {name:<22}{percent(value):>10}")
+        value = getattr(found, field)
+        lines.append(f"  {name:<22}{percent(value):>10}{_error(found, field)}")
     lines += [
         f"    layer {term.layer_a:>3} ~ {term.layer_b:<3} {term.term:<12}{percent(term.score):>10}"
         for term in found.terms
@@ -123,6 +124,11 @@ def comparison_text(found: Comparison) -> str:
     lines.append(f"  verdict: {found.verdict}{_derivation(found)}")
     lines += [f"  note: {note}" for note in found.notes]
     return "\n".join(lines)
+
+
+def _error(found: Comparison, field: str) -> str:
+    """` +- 0.20`, of a score that was estimated."""
+    return f" +- {100 * found.errors[field]:.2f}" if field in found.errors else ""
 
 
 _SHOWN_LAYERS = 6
@@ -137,6 +143,10 @@ def _pairing_lines(found: Comparison) -> list[str]:
     ]
     if len(found.layers) > _SHOWN_LAYERS:
         lines.append(f"    ... and {len(found.layers) - _SHOWN_LAYERS} more layers, in --json")
+    if found.witnesses and found.alignment is not None:
+        best = max(found.witnesses, key=lambda name: found.witnesses[name])
+        others = ", ".join(f"{name} {percent(value)}" for name, value in found.witnesses.items() if name != best)
+        lines.append(f"  witness               {best}, frame {found.alignment['method']}{others and f'; {others}'}")
     if found.background is not None and found.p_value is not None:
         told = found.background
         nearest = told["nearest"]

@@ -1,7 +1,7 @@
 """A model's parts as rows in the residual stream, with their lengths, gains folded: what undoing is done on.
 
 Norm gains are folded into what reads the stream, gains behind a branch into what writes it, and a LayerNorm's mean
-subtraction is projected out of both, as in `huref.kinship.alignment.neurons`. A reader's bias is one more column:
+subtraction is projected out of both, as in `huref.model.layers`. A reader's bias is one more column:
 with the norm's own bias carried through the matrix it does not change when gains are absorbed, and scales and maps
 act on it as on a row.
 """

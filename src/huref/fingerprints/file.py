@@ -16,12 +16,16 @@ import numpy as np
 from huref.files.atomic import write_atomically
 from huref.files.canonical_json import canonical_json
 from huref.files.tensor_file import TensorFileKind, digest_of, read_tensor_file, tensor_file_bytes, typed
+from huref.fingerprints.code_tensors import code_tensors, parse_codes
+from huref.fingerprints.codes import Codes
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import SCHEMA_VERSION, VECTOR_LENGTH, Fingerprint
 
 SUFFIX = ".huref.safetensors"
 _SKETCH_PREFIX = "sketch/"
 _SKETCH_KEY = re.compile("[0-9]{1,6}[.][a-z_]+")
+_SIZES_OF_CODES = ("d_ff", "n_heads", "vocab_size")
+_WIDEST, _MOST_HEADS = 1 << 20, 1 << 12
 _DIGEST_DOMAIN = b"huref/fingerprint/1"
 _KIND = TensorFileKind(
     name="a fingerprint",
@@ -59,6 +63,8 @@ def _contents(fingerprint: Fingerprint) -> tuple[dict[str, Any], dict[str, np.nd
     tensors = {"vector": fingerprint.vector.astype("<f4")}
     for key, sketch in fingerprint.sketches.items():
         tensors[_SKETCH_PREFIX + key] = np.ascontiguousarray(sketch, "<f4")
+    if fingerprint.codes is not None:
+        tensors |= code_tensors(fingerprint.codes)
     return fingerprint.header(), tensors
 
 
@@ -87,16 +93,39 @@ def _parse(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Fi
         weights=typed(document["weights"], dict),
         notes=tuple(typed(note, str) for note in typed(document["notes"], list)),
         version=typed(document["version"], str),
+        codes=parse_codes(document, tensors, typed(document["geometry"]["n_layers"], int)),
     )
+    sizes = ("n_layers", "d_model") if fingerprint.codes is None else ("n_layers", "d_model", *_SIZES_OF_CODES)
     for table, keys in (
         (fingerprint.tokens, ("requested", "used")),
-        (fingerprint.geometry, ("n_layers", "d_model")),
+        (fingerprint.geometry, sizes),
         (fingerprint.weights, ("bytes_read", "bytes_total")),
     ):
         for key in keys:
             typed(table[key], int)
+    typed(fingerprint.tokens["vocabulary"], str)
     _require_arrays(fingerprint)
+    if fingerprint.codes is not None:
+        _require_sizes(fingerprint.geometry, fingerprint.codes)
     return fingerprint
+
+
+def _require_sizes(geometry: Mapping[str, int], codes: Codes) -> None:
+    """Codes of as many neurons, heads, experts and tokens as the model is said to have."""
+    layers = [*codes.layers.values(), *codes.plain.values()]
+    is_right = (
+        0 < geometry["d_model"] <= _WIDEST
+        and 0 < geometry["n_heads"] <= _MOST_HEADS
+        and geometry["vocab_size"] > 0
+        and 0 <= codes.n_experts <= geometry["d_ff"]
+        and 0 < codes.n_tokens <= max(codes.recipe.n_tokens, 2 * geometry["d_model"])
+        and all(len(layer) <= geometry["d_ff"] for layer in layers)
+        and all(layer.n_copies in (1, codes.n_experts) for layer in layers)
+        and all(len(layer.qk) == geometry["n_heads"] for layer in codes.layers.values())
+        and len({layer.up is None for layer in layers}) <= 1
+    )
+    if not is_right:
+        raise ValueError("codes of another size than the model's")
 
 
 def _require_arrays(fingerprint: Fingerprint) -> None:
@@ -118,7 +147,7 @@ def _recipe(values: Mapping[str, Any]) -> Recipe:
 
 def _plain_name(name: Any) -> str:
     """A model's name becomes a file name: one that names another folder is refused."""
-    if typed(name, str) in ("", ".", "..") or any(mark in name for mark in ("/", "\\", "\0")):
+    if typed(name, str) in ("", ".", "..") or any(mark in "/\\" or ord(mark) < ord(" ") for mark in name):
         raise ValueError(f"a model name that is no file name: {name[:60]!r}")
     name.encode()
     return str(name)

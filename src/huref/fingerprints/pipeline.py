@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from huref.errors import UsageError
+from huref.fingerprints.coding import make_codes
 from huref.fingerprints.encoder import HOW_TO_GET
 from huref.fingerprints.pooling import TOKEN_MULTIPLE, mean_pooling
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
-from huref.fingerprints.sketch import project, token_signs, unit_rms
+from huref.fingerprints.sketch import project, split_key, token_signs, unit_rms
 from huref.fingerprints.terms import Bilinear, centred, layer_terms, sketch_term, token_embeddings
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
@@ -54,11 +55,15 @@ def fingerprint(
     ranking: Ranking | None = None,
     arch_file: Path | None = None,
     encoder_weights: Path | None = None,
+    codes: bool = False,
+    plain_codes: bool = False,
     report: Report | None = None,
 ) -> Fingerprint:
     """Fingerprint one model, reading only the rows and matrices that the recipe uses.
 
     Args:
+        codes: add the codes of its neurons; a comparison of files then gives a verdict.
+        plain_codes: also in the stream's own dimensions.
         encoder_weights: a weights file for `--encoder cnn`; where the recipe names a digest, the file must have it.
 
     Raises:
@@ -78,6 +83,9 @@ def fingerprint(
         else:
             sketches = sketch_model(model, tokens, recipe, report)
             vector = project(sketches, model.weights.geometry.n_layers, recipe.seed)
+        coded = None
+        if codes or plain_codes:  # before the bytes that were read are told
+            coded = make_codes(model, report=report, has_plain=plain_codes)
         return Fingerprint(
             model=model.name,
             architecture=model.weights.architecture.name,
@@ -98,28 +106,43 @@ def fingerprint(
                 "bytes_read": checkpoint.bytes_read,
                 "bytes_total": checkpoint.bytes_total,
             },
-            notes=(*token_notes(tokens), *_encoder_notes(weights, len(tokens))),
+            notes=(*token_notes(tokens), *_encoder_notes(weights, len(tokens)), *_silent_notes(sketches)),
             version=__version__,
+            codes=coded,
         )
 
 
 @quietly
 def sketch_model(
-    model: Model, tokens: TokenSelection, recipe: Recipe, report: Report | None = None
+    model: Model,
+    tokens: TokenSelection,
+    recipe: Recipe,
+    report: Report | None = None,
+    *,
+    is_centred: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Sketches of every term of the recipe's layers, keyed `LAYER.KIND`: (m, m), root mean square 1."""
+    """Sketches of every term of the recipe's layers, keyed `LAYER.KIND`: (m, m), root mean square 1.
+
+    Args:
+        is_centred: over the tokens; else terms lose the mean of their entries alone, as Pearson's correlation does.
+    """
     weights = model.weights
     layers = recipe.layer_indices(weights.geometry.n_layers)
     X = token_embeddings(weights, tokens.ids, recipe)
     S = np.concatenate(token_signs(tokens.strings, recipe.sketch_rows, recipe.seed))
+    sums = S.sum(axis=1, dtype=np.float64)
     # Centring the signs centres the terms, (S - S 1 1^T / K) X = S (X - 1 1^T X / K), and S is the smaller.
-    S1X, S2X = np.split((S - S.mean(axis=1, keepdims=True)) @ X, 2)
+    S1X, S2X = np.split((S - S.mean(axis=1, keepdims=True) if is_centred else S) @ X, 2)
+    mean = X.mean(axis=0, dtype=np.float64)[None].astype(np.float32)
     sketches: dict[str, np.ndarray] = {}
     for done, layer in enumerate(layers):
         if report:
             report(Progress(f"sketching {model.name}", done, len(layers), "layer"))
         for term in layer_terms(weights, layer, recipe):
             Y = sketch_term(term, S1X, S2X)
+            if not is_centred:
+                average = float(sketch_term(term, mean, mean)[0, 0])
+                Y = (Y - average * np.outer(*np.split(sums, 2))).astype(np.float32)
             require_finite(Y, f"layer {layer}, {term.kind}", weights)
             sketches[term.key] = unit_rms(Y)
     return sketches
@@ -131,6 +154,15 @@ def token_notes(tokens: TokenSelection) -> tuple[str, ...]:
         return ()
     why = "no more are in both vocabularies" if tokens.method == "shared" else "the vocabulary has no more"
     return (f"{len(tokens)} tokens used of {tokens.requested} asked for: {why}",)
+
+
+def _silent_notes(sketches: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Which layers' terms are zero: inserted ones that add nothing, as block expansion (LLaMA Pro) leaves them."""
+    silent = sorted({split_key(key)[0] for key, sketch in sketches.items() if not sketch.any()})
+    if not silent:
+        return ()
+    listed = ", ".join(map(str, silent))
+    return (f"terms of layer {listed} are zero: such layers add nothing, and weigh nothing in the fingerprint",)
 
 
 def ranking_digest(ranking: Ranking) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from huref.fingerprints.code_tensors import code_document, code_tensors
+from huref.fingerprints.codes import Codes
 from huref.fingerprints.recipe import Recipe
 from huref.numerics.cosine import cosine
 
-SCHEMA_VERSION = "huref.fingerprint/1.0"
-"""Major: files that cannot be compared with others. Minor: additions a reader may ignore."""
+SCHEMA_VERSION, WITH_CODES = "huref.fingerprint/1.0", "huref.fingerprint/1.1"
+"""Major: files that cannot be compared with others. Minor: additions a reader may ignore, such as neuron codes."""
 
 VECTOR_LENGTH = 512
 """Numbers in a fingerprint vector: the latent size of the image generator."""
@@ -33,6 +35,7 @@ class Fingerprint:
         weights: size and name of each weight file that was opened, format, and bytes read of how many.
         notes: what the reader should know: fewer tokens than asked for, tensors left out.
         version: the huref that made it.
+        codes: of its neurons, where they were asked for.
     """
 
     model: str
@@ -45,11 +48,12 @@ class Fingerprint:
     weights: Mapping[str, Any]
     notes: tuple[str, ...]
     version: str
+    codes: Codes | None = None
 
     def header(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON and for the files' metadata."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": WITH_CODES if self.codes else SCHEMA_VERSION,
             "model": self.model,
             "architecture": self.architecture,
             "recipe": self.recipe.to_dict(),
@@ -59,6 +63,7 @@ class Fingerprint:
             "weights": dict(self.weights),
             "notes": list(self.notes),
             "version": self.version,
+            **({"codes": code_document(self.codes)} if self.codes else {}),
         }
 
     def __eq__(self, other: object) -> bool:
@@ -70,6 +75,7 @@ class Fingerprint:
             and np.array_equal(self.vector, other.vector)
             and self.sketches.keys() == other.sketches.keys()
             and all(np.array_equal(sketch, other.sketches[key]) for key, sketch in self.sketches.items())
+            and _are_equal(self.codes, other.codes)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -77,3 +83,8 @@ class Fingerprint:
     def similarity(self, other: Fingerprint) -> float:
         """Cosine of the two vectors, in [-1, 1]; the expected value under `sketch` is the ICS."""
         return cosine(self.vector, other.vector)
+
+
+def _are_equal(a: Codes | None, b: Codes | None) -> bool:
+    left, right = ({} if codes is None else code_tensors(codes) for codes in (a, b))
+    return left.keys() == right.keys() and all(np.array_equal(tensor, right[name]) for name, tensor in left.items())

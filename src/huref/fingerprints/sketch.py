@@ -97,6 +97,30 @@ def mean_cosine(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     return float(np.mean([float(np.vdot(a, b) / scale) if scale else 0.0 for a, b, scale in scales]))
 
 
+def mean_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of (terms, m, n) stacks, term by term: (terms,)."""
+    products, left_squares, right_squares = _moments(left, right)
+    cosines: np.ndarray = products.sum((1, 2)) / np.sqrt(left_squares.sum((1, 2)) * right_squares.sum((1, 2)))
+    return cosines
+
+
+def _moments(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return left * right, left**2, right**2
+
+
+def jackknife(left: np.ndarray, right: np.ndarray) -> float:
+    """Standard error of the mean cosine (Efron and Stein 1981); rows and columns are independent draws of signs."""
+    variance = 0.0
+    for axis in (1, 2):
+        totals = [moment.sum((1, 2)) for moment in _moments(left, right)]
+        lines = [moment.sum(3 - axis) for moment in _moments(left, right)]
+        product, a, b = (total[:, None] - line for total, line in zip(totals, lines, strict=True))
+        means = (product / np.sqrt(a * b)).mean(axis=0)
+        m = means.size
+        variance += (m - 1) / m * float(np.square(means - means.mean()).sum())
+    return float(np.sqrt(variance))
+
+
 def _prefix(domain: bytes, seed: str) -> bytes:
     text = seed.encode()
     return domain + len(text).to_bytes(4, "little") + text

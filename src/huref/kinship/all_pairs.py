@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +12,20 @@ import numpy as np
 
 from huref.errors import UsageError
 from huref.fingerprints.file import SUFFIX, is_fingerprint
-from huref.kinship.memory import Memory
 from huref.kinship.record import CompareOptions, Comparison
-from huref.kinship.references import compare
+from huref.kinship.references import compare, require_options_of, require_use
+from huref.kinship.saved_pairs import SavedPairs
 from huref.model.name import model_name
 from huref.progress import Progress, Report
 
 if TYPE_CHECKING:
-    from huref.kinship.prepared import Prepared
+    from huref.kinship.prepared import OpenModels, Prepared
 
 SCORES = ("pcs", "ics", "ics_canonical", "aligned", "agreement", "vectors")
+
+
+KIN = ("identical", "requantised", "derived", "merged")
+"""Verdicts that put two models into one cluster."""
 
 
 @dataclass(frozen=True)
@@ -32,49 +36,143 @@ class Matrix:
         names: the models, in the order given.
         score: which of `SCORES`.
         values: (n, n) float64, symmetric, ones on the diagonal; NaN where a pair has no such score.
-        notes: reasons for missing values.
+        notes: reasons for missing values, and what else the reader should know.
+        verdicts: n rows of n words, symmetric, `identical` on the diagonal; None where what was asked for gives none.
+        clusters: names of models that verdicts of kinship connect, each with one another or by way of others;
+            largest first, and models without kin left out.
     """
 
     names: tuple[str, ...]
     score: str
     values: np.ndarray
     notes: tuple[str, ...]
+    verdicts: tuple[tuple[str | None, ...], ...] = ()
+    clusters: tuple[tuple[str, ...], ...] = ()
 
 
 def matrix(
     models: Sequence[str | Path],
-    score: str = "ics_canonical",
+    score: str | None = None,
     options: CompareOptions | None = None,
     report: Report | None = None,
 ) -> Matrix:
     """Compare every pair of models, as in the paper's tables 1 to 3 and 7.
 
+    Saved fingerprints with neuron codes get verdicts too, quickly: most pairs are told to be strangers by a few
+    neurons. Of models, the verdicts are those that the score needs (`agreement`, `aligned`), or that the stored
+    weights say themselves (`pcs`).
+
+    Args:
+        score: one of `SCORES`; `agreement` where every model is a fingerprint with codes, else `ics_canonical`.
+
     Raises:
         UsageError: fewer than two models, or no such score.
     """
-    if len(models) < 2 or score not in SCORES:
+    if len(models) < 2 or (score is not None and score not in SCORES):
         raise UsageError(
             "a matrix needs two models or more and one score",
             where="huref matrix",
             expected=f"2 or more models, --score {'|'.join(SCORES)}",
             got=f"{len(models)} models, --score {score}",
         )
+    options = options or CompareOptions()
+    saved = [i for i, model in enumerate(models) if is_fingerprint(model)]
+    files = SavedPairs([Path(models[i]) for i in saved], report)
+    for made in files.made:
+        require_options_of(made.recipe, options)
+    has_codes = dict(zip(saved, files.with_codes, strict=True))
+    if score is None:
+        score = "agreement" if len(saved) == len(models) and all(has_codes.values()) else "ics_canonical"
+    if len(saved) == len(models):
+        require_use(options.encoder_weights, "no model is to be encoded by the CNN encoder")
+    table = _Table([_name(model) for model in models], score)
+    for i, j, found in files.compare_all():
+        table.put(saved[i], saved[j], found, has_verdict=has_codes[saved[i]] and has_codes[saved[j]])
     method = score if score in ("pcs", "aligned", "agreement") else "ics"
-    options = replace(options or CompareOptions(), method=method)
-    values, notes, kinds = np.eye(len(models)), dict[str, None](), {"float32"}
-    pairs = [(i, j) for i in range(len(models)) for j in range(i)]
-    names = [model_name(model).removesuffix(SUFFIX.removesuffix(".safetensors")) for model in models]
+    _compare_weights(models, replace(options, method=method), has_codes, table, report)
+    without = [table.names[i] for i in saved if not has_codes[i]] if any(has_codes.values()) else []
+    if without:
+        table.notes[
+            f"without neuron codes, and so without verdicts: {', '.join(without)} (fingerprint with --codes)"
+        ] = None
+    return table.finished(files)
+
+
+def _compare_weights(
+    models: Sequence[str | Path],
+    options: CompareOptions,
+    has_codes: Mapping[int, bool],
+    table: _Table,
+    report: Report | None,
+) -> None:
+    """Every pair of which one is a model.
+
+    Args:
+        has_codes: by the number of each saved fingerprint; with one of them, what was asked for is all the same.
+    """
+    pairs = [(j, i) for i in range(len(models)) for j in range(i) if not (i in has_codes and j in has_codes)]
+    is_asked = options.method in ("aligned", "agreement")
     with _Opened(options) as opened:
-        for done, (i, j) in enumerate(pairs):
+        for done, (j, i) in enumerate(pairs):
             if report:
                 report(Progress("comparing pairs", done, len(pairs), "pair"))
-            found = opened.compare(models[j], models[i])
-            value = getattr(found, score)
-            values[i, j] = values[j, i] = np.nan if value is None else value
-            notes.update(dict.fromkeys(found.notes if value is None else ()))
-            kinds.add(found.arithmetic)
-    notes.update(dict.fromkeys(f"arithmetic: {kind}" for kind in sorted(kinds - {"float32"})))
-    return Matrix(tuple(names), score, values, tuple(notes))
+            has_verdict = has_codes.get(i, has_codes.get(j, is_asked))
+            table.put(j, i, opened.compare(models[j], models[i]), has_verdict=has_verdict)
+
+
+def _name(model: str | Path) -> str:
+    return model_name(model).removesuffix(SUFFIX.removesuffix(".safetensors"))
+
+
+class _Table:
+    """A matrix that is being filled."""
+
+    def __init__(self, names: Sequence[str], score: str) -> None:
+        self.names, self.score, self.notes = tuple(names), score, dict[str, None]()
+        self.values = np.eye(len(names))
+        self.verdicts: list[list[str | None]] = [[None] * len(names) for _ in names]
+        for i, row in enumerate(self.verdicts):
+            row[i] = "identical"
+        self._kinds = {"float32"}
+
+    def put(self, i: int, j: int, found: Comparison, *, has_verdict: bool) -> None:
+        """A pair's score and verdict, and why it has no score.
+
+        Args:
+            has_verdict: what was compared gives one; else only the stored weights' own word counts.
+        """
+        value = getattr(found, self.score)
+        self.values[i, j] = self.values[j, i] = np.nan if value is None else value
+        self.notes.update(dict.fromkeys(found.notes if value is None else ()))
+        self._kinds.add(found.arithmetic)
+        if has_verdict or found.verdict != "inconclusive":
+            self.verdicts[i][j] = self.verdicts[j][i] = found.verdict
+
+    def finished(self, files: SavedPairs) -> Matrix:
+        """The matrix, its notes complete."""
+        notes = [*self.notes, *(f"arithmetic: {kind}" for kind in sorted(self._kinds - {"float32"}))]
+        if files.n_screened:
+            notes.append(
+                f"{files.n_screened} of {files.n_screened + files.n_whole} pairs show no more than unrelated models "
+                "in a few neurons of two layers, from which their scores are; the others were compared whole"
+            )
+        verdicts = tuple(map(tuple, self.verdicts))
+        return Matrix(self.names, self.score, self.values, tuple(notes), verdicts, clusters(self.names, verdicts))
+
+
+def clusters(names: Sequence[str], verdicts: Sequence[Sequence[str | None]]) -> tuple[tuple[str, ...], ...]:
+    """Models that verdicts of kinship connect, names sorted, the largest cluster first; none of a single model."""
+    left, found = set(range(len(names))), []
+    while left:
+        members, reached = set[int](), {left.pop()}
+        while reached:
+            at = reached.pop()
+            members.add(at)
+            reached |= {other for other in left if verdicts[at][other] in KIN}
+            left -= reached
+        if len(members) > 1:
+            found.append(tuple(sorted(names[i] for i in members)))
+    return tuple(sorted(found, key=lambda cluster: (-len(cluster), cluster)))
 
 
 class _Opened(contextlib.ExitStack):
@@ -82,8 +180,8 @@ class _Opened(contextlib.ExitStack):
 
     def __init__(self, options: CompareOptions) -> None:
         super().__init__()
-        self.options, self.memory = options, Memory()
-        self.models: dict[str | Path, Prepared] = {}
+        self.options = options
+        self.models: OpenModels | None = None
 
     def compare(self, a: str | Path, b: str | Path) -> Comparison:
         """`huref.kinship.references.compare`."""
@@ -94,8 +192,8 @@ class _Opened(contextlib.ExitStack):
         return compare_prepared(self._opened(a), self._opened(b), self.options)
 
     def _opened(self, model: str | Path) -> Prepared:
-        from huref.kinship.prepared import prepared
+        from huref.kinship.prepared import OpenModels
 
-        if model not in self.models:
-            self.models[model] = self.enter_context(prepared(model, self.options.arch_file, self.memory))
-        return self.models[model]
+        if self.models is None:
+            self.models = self.enter_context(OpenModels(self.options.arch_file))
+        return self.models.get(model)

@@ -3,59 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from huref.fingerprints.recipe import Recipe
-from huref.kinship.alignment import Relation, relate
-from huref.kinship.prepared import Prepared
-from huref.kinship.record import CompareOptions, Comparison
+from huref.kinship.recognition import Recognised
+from huref.kinship.record import FRAMES, Comparison
 from huref.kinship.verdict import Decision, Facts, background_of, decide, load_calibration
 from huref.kinship.verdict.calibration import SCORES, Background
+from huref.kinship.verdict.chance import Count, count
 from huref.kinship.verdict.decision import Side, scores_of
-from huref.model.model import Model
-from huref.numerics.arrays import float32
-from huref.progress import Report
-
-_SEEN_ROWS, _NEAR = 2048, 0.02
-"""Embedding rows that are looked at; square distance from the mean row, beside the usual one, of rows that are it."""
 
 
-def with_kinship(
-    result: Comparison, x: Prepared, y: Prepared, options: CompareOptions, report: Report | None = None
-) -> Comparison:
+@dataclass(frozen=True)
+class Known:
+    """What two models are made of, besides their neurons.
+
+    Attributes:
+        a, b: their sizes.
+        vocabularies: `same`, `extended` (B's holds all of A's), `reduced` or `other`.
+        added_rows: as in `Facts`.
+        unseen: why agreement at chance would not show independence here; empty where it would.
+        is_resized: every stored weight is equal, but for the number of embedding rows.
+    """
+
+    a: Side
+    b: Side
+    vocabularies: str
+    added_rows: str = ""
+    unseen: str = ""
+    is_resized: bool = False
+
+
+def with_kinship(result: Comparison, known: Known, found: Recognised | str) -> Comparison:
     """Add agreement, aligned score, background and verdict to a comparison.
 
     Args:
         result: with PCS and ICS, where those were asked for; `verdict` says what the parameters alone say.
-        x, y: A and B.
-        options: layers that the user named are those of A that are looked at.
-
-    Raises:
-        NotFiniteError: NaN or infinity in what was read.
+        known: what the two models are made of, besides their neurons.
+        found: what their neurons show, or why they show nothing.
     """
-    a, b, asked = x.model, y.model, None
-    if options.layers != CompareOptions().layers:
-        asked = Recipe(layers=options.layers).layer_indices(a.weights.geometry.n_layers)
-    found = relate(a, b, asked, report, (x.neurons, y.neurons))
-    is_one_vocabulary = a.vocabulary.digest == b.vocabulary.digest
     if not isinstance(found, str):
         result = _told(result, found)
-    stands = _backgrounds(result, is_one_vocabulary)
-    facts = _facts(result, found, a, b, stands)
-    return _decided(result, decide(facts), stands)
+    stands = _backgrounds(result, found, is_one_vocabulary=known.vocabularies == "same")
+    return _decided(result, decide(_facts(result, known, found, stands)), stands)
 
 
-def _told(result: Comparison, found: Relation) -> Comparison:
-    """What the relation measured, in the comparison's own words."""
+def _told(result: Comparison, recognised: Recognised) -> Comparison:
+    """What the codes show, in the comparison's own words."""
+    found = recognised.found
     null = found.mismatched
     alignment = {
-        "method": found.where.method,
-        "shared_tokens": found.shared_tokens,
-        "quality": found.where.quality,
-        "tried": {name: round(value, 6) for name, value in found.tried.items()},
-        "rotation_deviation": found.rotation_deviation,
+        "method": found.method,
+        "shared_tokens": recognised.shared_tokens,
+        "tried": {name: round(value, 6) for name, value in recognised.tried.items()},
         "is_complete": found.is_complete,
     }
     own = None
@@ -64,7 +63,9 @@ def _told(result: Comparison, found: Relation) -> Comparison:
     return replace(
         result,
         agreement=found.agreement,
-        aligned=found.aligned,
+        witnesses=found.witnesses,
+        count=_count(recognised).to_dict(),
+        aligned=recognised.aligned,
         layers=found.layers,
         table=found.table,
         alignment=alignment,
@@ -72,76 +73,53 @@ def _told(result: Comparison, found: Relation) -> Comparison:
     )
 
 
-def _backgrounds(result: Comparison, is_one_vocabulary: bool) -> dict[str, Background]:
-    calibration, found = load_calibration(), {}
+def _count(recognised: Recognised) -> Count:
+    found = recognised.found
+    return count(found.layers, FRAMES[found.method].excess, len(found.witnesses) * len(recognised.tried))
+
+
+def _backgrounds(result: Comparison, found: Recognised | str, *, is_one_vocabulary: bool) -> dict[str, Background]:
+    calibration, stands = load_calibration(), {}
     for score in SCORES:
         value = getattr(result, score)
-        stands = (
-            None if value is None else background_of(calibration, score, value, same_vocabulary=is_one_vocabulary)
+        if value is None:
+            continue
+        frame = found.found.method if score == "agreement" and isinstance(found, Recognised) else ""
+        n_tried = len(found.tried) if frame and isinstance(found, Recognised) else 1
+        stood = background_of(
+            calibration, score, value, same_vocabulary=is_one_vocabulary, frame=frame, n_tried=n_tried
         )
-        if stands is not None:
-            found[score] = stands
-    return found
+        if stood is not None and frame and isinstance(found, Recognised):
+            stood = replace(stood, p_chance=_count(found).p_value)
+        if stood is not None:
+            stands[score] = stood
+    return stands
 
 
-def _facts(result: Comparison, found: Relation | str, a: Model, b: Model, stands: Mapping[str, Background]) -> Facts:
-    relation = found if isinstance(found, Relation) else None
+def _facts(result: Comparison, known: Known, recognised: Recognised | str, stands: Mapping[str, Background]) -> Facts:
+    found = recognised.found if isinstance(recognised, Recognised) else None
     return Facts(
-        a=_side(a),
-        b=_side(b),
+        a=known.a,
+        b=known.b,
         parameters=result.verdict if result.verdict in ("identical", "requantised") else "",
+        frame=found.method if found else "tokens",
+        count=_count(recognised) if isinstance(recognised, Recognised) else None,
         layers=result.layers,
         table=result.table,
         aligned=result.aligned,
         pcs=result.pcs,
-        method=relation.where.method if relation else "",
+        is_turned=isinstance(recognised, Recognised) and recognised.is_turned,
         background=stands.get("agreement"),
         most_aligned=max(stands["aligned"].values) if "aligned" in stands else None,
-        has_alignment=relation is not None and relation.shared_tokens > 0,
-        missing=found if isinstance(found, str) else "",
-        shares_vocabulary=_vocabularies(a, b),
-        added_rows=_added_rows(a, b),
-        silent=relation.silent if relation else (0.0, 0.0),
-        copies=relation.copies if relation else None,
+        has_alignment=isinstance(recognised, Recognised) and recognised.shared_tokens > 0,
+        missing=recognised if isinstance(recognised, str) else "",
+        shares_vocabulary=known.vocabularies,
+        added_rows=known.added_rows,
+        unseen=known.unseen,
+        is_resized=known.is_resized,
+        silent=found.silent if found else (0.0, 0.0),
+        copies=found.copies if found else None,
     )
-
-
-def _side(model: Model) -> Side:
-    g = model.weights.geometry
-    n_experts = model.weights.architecture.n_experts
-    return Side(model.name, g.n_layers, g.d_model, g.d_ff, g.n_heads, g.vocab_size, n_experts)
-
-
-def _vocabularies(a: Model, b: Model) -> str:
-    if a.vocabulary.digest == b.vocabulary.digest:
-        return "same"
-    left, right = (frozenset(model.vocabulary.tokens) - {None} for model in (a, b))
-    if left == right:
-        return "same"
-    return "extended" if left < right else "reduced" if right < left else "other"
-
-
-def _added_rows(a: Model, b: Model) -> str:
-    """What the embedding rows of the tokens show that only one of two has: `zero`, `average`, or nothing.
-
-    Rows that are merely alike show nothing: so are those of tokens that no training met, which trimming takes out.
-    """
-    kind = _vocabularies(a, b)
-    if kind not in ("extended", "reduced"):
-        return ""
-    longer, shorter = (b, a) if kind == "extended" else (a, b)
-    known = frozenset(shorter.vocabulary.tokens)
-    ids = [i for i, token in enumerate(longer.vocabulary.tokens) if token is not None and token not in known]
-    rows = float32(longer.weights.embedding(np.array([i for i in ids if i < longer.n_rows][:_SEEN_ROWS], np.int64)))
-    if not len(rows):
-        return ""
-    if not rows.any():
-        return "zero"
-    places = np.unique(np.linspace(0, longer.n_rows - 1, min(longer.n_rows, _SEEN_ROWS)).astype(np.int64))
-    usual = float32(longer.weights.embedding(places))
-    centre = usual.mean(axis=0)
-    spread, distance = (float(np.square(each - centre).sum(axis=1).mean()) for each in (usual, rows))
-    return "average" if distance < _NEAR * spread else ""
 
 
 def _decided(result: Comparison, decision: Decision, stands: Mapping[str, Background]) -> Comparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -33,6 +34,7 @@ class Memory:
     def __init__(self, limit: int | None = None) -> None:
         self.limit = LIMIT if limit is None else limit
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -44,15 +46,17 @@ class Memory:
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value of a key, made where it is not there; in what it was computed is noted each time."""
-        if key not in self._kept:
+        found = self._kept.get(key)
+        if found is None:
             with products.noted() as arithmetic:
                 value = make()
-            self._kept[key] = _Kept(value, size_of(value), arithmetic)
-        self._kept.move_to_end(key)
-        found = self._kept[key]
+            found = _Kept(value, size_of(value), arithmetic)
+        with self._lock:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            while len(self._kept) > _LAST and self.size > self.limit:
+                self._kept.popitem(last=False)
         products.note(found.arithmetic)
-        while len(self._kept) > _LAST and self.size > self.limit:
-            self._kept.popitem(last=False)
         value_of: T = found.value
         return value_of
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.model.source.checkpoint import Checkpoint
 from huref.numerics.arrays import Floats, float32, quietly
 from huref.numerics.rounding import within_rounding
 from huref.numerics.rows import inner_product
 
 _BLOCK_ELEMENTS = 1 << 24
+_BLOCK_BYTES = 1 << 22
+
+_MOST_VALUES, _SAMPLE_ELEMENTS = 1 << 29, 1 << 18
+"""Values from which on a sample of rows is read; values in one block of it."""
+
+_ROUNDED = 0.99
+"""Share of every tensor's values that agree within rounding in a model that was stored otherwise."""
 
 
 @dataclass
@@ -27,14 +37,15 @@ class Moments:
     n_equal: int = 0
     n_within_rounding: int = 0
 
-    def add(self, a: Floats, b: Floats, types: tuple[str, str]) -> None:
-        """Take in one block of two tensors of these stored types."""
+    def add(self, a: Floats, b: Floats, types: tuple[str, str] | None) -> None:
+        """Take in one block of two tensors of these stored types; None where no rounding is asked about any more."""
         self.dot += inner_product(a, b)
         self.square_a += inner_product(a, a)
         self.square_b += inner_product(b, b)
         self.n_values += a.size
-        self.n_equal += int(np.count_nonzero(a == b))
-        self.n_within_rounding += int(np.count_nonzero(within_rounding(a, b, types)))
+        if types is not None:
+            self.n_equal += int(np.count_nonzero(a == b))
+            self.n_within_rounding += int(np.count_nonzero(within_rounding(a, b, types)))
 
     @property
     def cosine(self) -> float:
@@ -49,13 +60,29 @@ class ParameterComparison:
 
     Attributes:
         total: sums over all paired tensors.
-        worst_rounding: the smallest share, over tensors, of values that agree within rounding.
+        worst_rounding: the smallest share, over tensors, of values that agree within rounding; once it is too small
+            for `is_requantised`, values that are equal or agree within rounding are not counted any more.
         skipped: tensors of either model without a partner of equal shape.
+        blocks: dot product and both squares of every block of a sample; empty where every value was read.
     """
 
     total: Moments = field(default_factory=Moments)
     worst_rounding: float = 1.0
     skipped: list[str] = field(default_factory=list)
+    blocks: list[tuple[float, float, float]] = field(default_factory=list)
+
+    @property
+    def error(self) -> float:
+        """Standard error of PCS from a sample of blocks, as of a ratio of sums; 0 where every value was read."""
+        if len(self.blocks) < 2:
+            return 0.0
+        dot, a, b = np.array(self.blocks).T
+        size = np.sqrt(a.sum() * b.sum())
+        if not size:
+            return 0.0
+        left, right = np.sqrt(b.sum() / a.sum()), np.sqrt(a.sum() / b.sum())
+        rest = dot - dot.sum() / size * (left * a + right * b) / 2
+        return float(np.sqrt(np.square(rest).sum()) / size)
 
     @property
     def pcs(self) -> float | None:
@@ -65,7 +92,7 @@ class ParameterComparison:
     @property
     def is_identical(self) -> bool:
         """Every value of every tensor is equal, and no tensor lacks a partner."""
-        return not self.skipped and 0 < self.total.n_values == self.total.n_equal
+        return not self.skipped and not self.blocks and 0 < self.total.n_values == self.total.n_equal
 
     @property
     def is_requantised(self) -> bool:
@@ -73,21 +100,54 @@ class ParameterComparison:
 
         Not all: a symmetric format such as Q4_0 clips the largest value of the rarer sign by up to a step.
         """
-        return not self.skipped and self.total.n_values > 0 and self.worst_rounding >= 0.99
+        return self._may_be_requantised and not self.blocks
+
+    @property
+    def is_resized(self) -> bool:
+        """Every value of every tensor is equal but for the embeddings, whose number of rows is another."""
+        are_rows = all(text.split(" ")[0] in ("embedding", "unembedding") and "/" in text for text in self.skipped)
+        is_equal = 0 < self.total.n_values == self.total.n_equal
+        return bool(self.skipped) and are_rows and is_equal and not self.blocks
+
+    @property
+    def _may_be_requantised(self) -> bool:
+        return not self.skipped and self.total.n_values > 0 and self.worst_rounding >= _ROUNDED
 
 
 @quietly
 def compare_parameters(
-    a: CanonicalWeights, b: CanonicalWeights, report: Callable[[int, int], None] | None = None
+    a: CanonicalWeights,
+    b: CanonicalWeights,
+    report: Callable[[int, int], None] | None = None,
+    *,
+    is_exact: bool = True,
 ) -> ParameterComparison:
     """Stream both checkpoints once; memory is a block of each, not two models.
 
     Args:
+        is_exact: read every value. Otherwise of models with more than half a billion of them a sample of rows of each
+            tensor, and the rest only where all of these agree within rounding.
         report: called with (tensors done, tensors in all).
 
     Raises:
         NotFiniteError: NaN or infinity in a paired tensor.
     """
+    share = 1.0 if is_exact else min(1.0, _MOST_VALUES / max(1, _n_paired(a, b)))
+    found = _compare(a, b, report, share)
+    if share < 1 and found._may_be_requantised:
+        return _compare(a, b, report, 1.0)
+    return found
+
+
+def _n_paired(a: CanonicalWeights, b: CanonicalWeights) -> int:
+    """Values of the tensors that have a partner of equal shape."""
+    names = set(b.names())
+    return sum(math.prod(a.shape(name)) for name in a.names() if name in names and a.shape(name) == b.shape(name))
+
+
+def _compare(
+    a: CanonicalWeights, b: CanonicalWeights, report: Callable[[int, int], None] | None, share: float
+) -> ParameterComparison:
     names_a, names_b = a.names(), set(b.names())
     result = ParameterComparison(skipped=[f"{n} (only in B)" for n in b.names() if n not in set(names_a)])
     for done, name in enumerate(names_a):
@@ -98,27 +158,64 @@ def compare_parameters(
         elif a.shape(name) != b.shape(name):
             result.skipped.append(f"{name} {list(a.shape(name))} / {list(b.shape(name))}")
         else:
-            _add_tensor(result, a, b, name)
+            _add_tensor(result, a, b, name, share)
     return result
 
 
-def _add_tensor(result: ParameterComparison, a: CanonicalWeights, b: CanonicalWeights, name: str) -> None:
+def have_one_content(a: Checkpoint, b: Checkpoint) -> bool:
+    """Whether two checkpoints' weight files are equal byte for byte, in the order of their names.
+
+    Files of other sizes are not opened; others are read up to the first difference.
+    """
+    sizes = [[size for _, size in sorted(side.files.items())] for side in (a, b)]
+    if sizes[0] != sizes[1]:
+        return False
+    paths = [[side.folder / name for name in sorted(side.files)] for side in (a, b)]
+    return all(_are_equal(x, y) for x, y in zip(*paths, strict=True))
+
+
+def _are_equal(x: Path, y: Path) -> bool:
+    try:
+        if x.samefile(y):
+            return True
+        with x.open("rb") as left, y.open("rb") as right:
+            while block := left.read(_BLOCK_BYTES):
+                if block != right.read(_BLOCK_BYTES):
+                    return False
+    except OSError:  # not a file of this machine, or gone: its tensors are compared one by one
+        return False
+    return True
+
+
+def _add_tensor(
+    result: ParameterComparison, a: CanonicalWeights, b: CanonicalWeights, name: str, share: float
+) -> None:
     tensor = Moments()
-    types = (a.stored_dtype(name), b.stored_dtype(name))
-    for block_a, block_b in _blocks(a, b, name):
+    is_asked = result.worst_rounding >= _ROUNDED
+    types = (a.stored_dtype(name), b.stored_dtype(name)) if is_asked else None
+    for block_a, block_b in _blocks(a, b, name, share):
         require_finite(block_a, name, a)
         require_finite(block_b, name, b)
+        before = tensor.dot, tensor.square_a, tensor.square_b
         tensor.add(block_a, block_b, types)
+        if share < 1:
+            after = tensor.dot, tensor.square_a, tensor.square_b
+            result.blocks.append((after[0] - before[0], after[1] - before[1], after[2] - before[2]))
     for item in ("dot", "square_a", "square_b", "n_values", "n_equal", "n_within_rounding"):
         setattr(result.total, item, getattr(result.total, item) + getattr(tensor, item))
-    if tensor.n_values:
+    if tensor.n_values and is_asked:
         result.worst_rounding = min(result.worst_rounding, tensor.n_within_rounding / tensor.n_values)
 
 
-def _blocks(a: CanonicalWeights, b: CanonicalWeights, name: str) -> Iterator[tuple[Floats, Floats]]:
+def _blocks(a: CanonicalWeights, b: CanonicalWeights, name: str, share: float) -> Iterator[tuple[Floats, Floats]]:
+    """Blocks of rows of a tensor; of a sample evenly spaced ones, each less than a megabyte or a row."""
     shape = a.shape(name)
-    per_row = int(np.prod(shape[1:], dtype=np.int64)) or 1
-    step = max(1, _BLOCK_ELEMENTS // per_row)
-    for start in range(0, shape[0], step):
+    per_row = math.prod(shape[1:]) or 1
+    step = max(1, (_BLOCK_ELEMENTS if share == 1 else _SAMPLE_ELEMENTS) // per_row)
+    starts: Sequence[int] = range(0, shape[0], step)
+    if share < 1 and len(starts) > 1:
+        n = math.ceil(share * len(starts))
+        starts = [starts[int((k + 0.5) * len(starts) / n)] for k in range(n)]
+    for start in starts:
         rows = slice(start, min(start + step, shape[0]))
         yield float32(a.read(name, rows)), float32(b.read(name, rows))

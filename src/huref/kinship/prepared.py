@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +12,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from huref.fingerprints.codes import CodeRecipe, LayerCodes
+from huref.fingerprints.coding import Projection, code_tokens, dual_projection, encode_layer, encode_neurons
 from huref.fingerprints.pipeline import sketch_model
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.residual import Frame, ResidualTerm, RotationProofTerm
 from huref.fingerprints.terms import layer_terms, token_embeddings
-from huref.kinship.alignment.neurons import Neurons, read_neurons
 from huref.kinship.memory import Memory
 from huref.model.finite import require_finite
+from huref.model.layers import Neurons, read_neurons
 from huref.model.model import Model, open_model
 from huref.model.tokens import TokenSelection
 from huref.numerics.arrays import Floats
@@ -107,9 +110,36 @@ class Prepared:
             lambda: sketch_model(self.model, tokens, recipe, report), _Sample(tokens, recipe), "sketches"
         )
 
+    def term_sketches(
+        self, tokens: TokenSelection, recipe: Recipe, report: Report | None = None
+    ) -> Mapping[str, np.ndarray]:
+        """`sketch_model` of the terms as they are correlated: the paper's less the mean of their entries only."""
+
+        def made() -> Mapping[str, np.ndarray]:
+            return sketch_model(self.model, tokens, recipe, report, is_centred=recipe.is_canonical)
+
+        return self._kept(made, _Sample(tokens, recipe), "term sketches")
+
     def neurons(self, layer: int) -> Neurons:
         """`read_neurons`."""
         return self._kept(lambda: read_neurons(self.model.weights, layer), "neurons", layer)
+
+    def code_tokens(self, recipe: CodeRecipe) -> TokenSelection:
+        """`huref.fingerprints.codes.code_tokens`."""
+        return self._kept(lambda: code_tokens(self.model, recipe), "code tokens", recipe)
+
+    def projection(self, recipe: CodeRecipe) -> Projection:
+        """Of the model's own tokens."""
+        return self._kept(lambda: dual_projection(self.model, self.code_tokens(recipe), recipe), "projection", recipe)
+
+    def codes(self, layer: int, projection: Projection, recipe: CodeRecipe, *, has_heads: bool = True) -> LayerCodes:
+        """`encode_layer`, or `encode_neurons` where heads are not wanted."""
+
+        def made() -> LayerCodes:
+            encode = encode_layer if has_heads else encode_neurons
+            return encode(self.model.weights, layer, projection, recipe)
+
+        return self._kept(made, "codes", layer, projection, recipe)
 
     def _rows(self, tokens: TokenSelection, recipe: Recipe) -> Floats:
         def read() -> Floats:
@@ -139,3 +169,40 @@ def prepared(
     model = open_model(reference, arch_file)
     with model.weights.checkpoint:
         yield Prepared(model, memory)
+
+
+class OpenModels:
+    """Models that stay open from pair to pair, with what was computed of each; the longest unused of many goes.
+
+    Use as a context manager, or close it.
+    """
+
+    def __init__(self, arch_file: Path | None = None, most: int | None = None) -> None:
+        self._arch_file, self._most, self._memory = arch_file, most, Memory()
+        self._models: OrderedDict[str, Prepared] = OrderedDict()
+
+    def get(self, reference: str | Path) -> Prepared:
+        """A model, opened where it is not yet.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        key = str(reference)
+        if key not in self._models:
+            self._models[key] = Prepared(open_model(reference, self._arch_file), self._memory)
+        self._models.move_to_end(key)
+        while self._most is not None and len(self._models) > max(2, self._most):  # the two of a pair stay
+            _, unused = self._models.popitem(last=False)
+            unused.model.weights.checkpoint.close()
+        return self._models[key]
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._models:
+            self._models.popitem()[1].model.weights.checkpoint.close()
+
+    def __enter__(self) -> OpenModels:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()

@@ -13,10 +13,45 @@ import numpy as np
 from huref.fingerprints.recipe import Recipe, require
 
 NO_WEIGHTS = (
-    "a saved fingerprint holds no neurons to pair, and a similarity is not a verdict: compare the models themselves"
+    "without neuron codes in both fingerprints there are no neurons to pair, and a similarity is not a verdict: "
+    "fingerprint with --codes, or compare the models themselves"
+)
+FROM_CODES = (
+    "from saved codes: a copy and other storage of the same weights read as derived; a replaced tokenizer together "
+    "with a turned stream is not looked for"
 )
 VERDICTS = ("identical", "requantised", "derived", "merged", "independent", "inconclusive")
 METHODS = ("all", "pcs", "ics", "aligned", "agreement")
+
+
+@dataclass(frozen=True)
+class FrameRule:
+    """What agreement in a frame means.
+
+    Attributes:
+        accused_from: agreement that a verdict of kinship asks for: three to four times the highest of any unrelated
+            pair measured.
+        excess: agreeing neurons of unrelated models for each that blind choice would give, about twice the most
+            measured.
+        first_weights: agreement below which first weights in common would explain it: trainings from the same random
+            weights, with other text or in another order, kept up to 0.76 by tokens and 0.68 dimension by dimension;
+            by whole rows up to 0.996, so that there the question stays open.
+    """
+
+    accused_from: float
+    excess: float
+    first_weights: float = 0.9
+
+
+FRAMES: Mapping[str, FrameRule] = {
+    "tokens": FrameRule(0.05, 8),
+    "identity": FrameRule(0.05, 8),
+    "shared tokens": FrameRule(0.05, 8),
+    "rows": FrameRule(0.15, 40, first_weights=1.01),
+    "weights": FrameRule(0.08, 16),
+}
+"""Where neurons are compared (`huref.kinship.frames`). Whole rows and a fitted map see more of what the same text
+teaches than signs do (docs/explanation/verdict.md)."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +70,14 @@ class LayerMatch:
 
     Attributes:
         layer_a, layer_b: indices from 0.
-        agreement: share of the tested neurons whose best partners by two independent criteria are one, in [0, 1].
-        chance: what blind choice gives, 1 / (neurons of the side that partners are sought in).
+        agreement: share of the tested neurons whose best partners by two independent criteria are one, in [0, 1]:
+            by the witness that agrees most over all matched layers.
+        chance: what blind choice gives, 1 / (neurons of the smaller side).
         n_neurons: neurons tested.
         heads: the same share over query heads, or None where there are too few to say anything.
         in_place: share of the agreeing neurons that stand at the same place in both layers.
         aligned: kind -> aligned score of the two layers, in [-1, 1].
+        witnesses: by pairing (`up|down`), the agreement of each.
     """
 
     layer_a: int
@@ -51,6 +88,7 @@ class LayerMatch:
     heads: float | None = None
     in_place: float | None = None
     aligned: Mapping[str, float] = field(default_factory=dict)
+    witnesses: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,10 +102,12 @@ class Comparison:
         ics_canonical: the same over canonical terms.
         vectors: cosine of the two fingerprint vectors.
         aligned: mean over matched layers and kinds of the cosine after alignment (docs/explanation/method.md).
-        agreement: pairing agreement, the mean over matched layers; the verdict rests on it.
+        agreement: pairing agreement, the mean over matched layers, of the witness that agrees most; the verdict rests
+            on it.
+        witnesses: by pairing (`up|down`), the mean over matched layers of each.
         layers: the matched layers behind both.
         table: (L_a, L_b) pairing agreement of every pair of layers that was tried, NaN elsewhere; or None.
-        alignment: how the map between the two residual streams was found: method, shared_tokens, quality.
+        alignment: in which frame neurons were compared: method, shared_tokens, tried, is_complete.
         self_null: mean, std, n, max of the agreement of this pair's mismatched layers.
         terms: every term's own score behind `ics` (names `paper/…`) and `ics_canonical`.
         background: score, mean, std, n, max, nearest, values, matched, calibration: unrelated pairs like this one.
@@ -78,6 +118,8 @@ class Comparison:
         read: of A and of B: architecture, format, files (name to bytes), bytes_read, bytes_total; empty where no
             weights were opened.
         arithmetic: in what matrix products were computed: `float32`, or what large ones took else.
+        count: neurons tested in the matched layers, agreeing, expected by chance, and the binomial p-value.
+        errors: of scores that were estimated, by name, the standard error.
         notes: reasons and caveats, in the order they arose.
     """
 
@@ -102,10 +144,13 @@ class Comparison:
     derivation: Mapping[str, Any] | None = None
     read: tuple[Mapping[str, Any], ...] = ()
     arithmetic: str = "float32"
+    witnesses: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+    count: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The `--json` document; layer pairs of `table` that were not tried are null."""
-        document = {"schema_version": "huref.comparison/1.2", **asdict(self)}
+        document = {"schema_version": "huref.comparison/1.3", **asdict(self)}
         document["terms"] = [asdict(term) for term in self.terms]
         document["layers"] = [asdict(layer) for layer in self.layers]
         if self.table is not None:
@@ -127,6 +172,8 @@ class CompareOptions:
         arch_file: an architecture file of the user's own.
         expect: the verdict a policy wants, or None.
         encoder_weights: the weights that a saved fingerprint of the CNN encoder was made with.
+        is_exact: PCS of every weight and ICS of whole terms, also of models so large that samples and sketches would
+            stand for them.
     """
 
     method: str = "all"
@@ -136,6 +183,7 @@ class CompareOptions:
     arch_file: Path | None = None
     expect: str | None = None
     encoder_weights: Path | None = None
+    is_exact: bool = False
 
     def __post_init__(self) -> None:
         require(self.method in METHODS, "unknown method", "--method", " or ".join(METHODS), self.method)

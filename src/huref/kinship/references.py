@@ -28,24 +28,33 @@ def compare(
     if not (is_fingerprint(a) or is_fingerprint(b)):
         from huref.kinship.comparison import compare_models
 
-        _require_use(options.encoder_weights, "two models are compared without the CNN encoder")
+        require_use(options.encoder_weights, "two models are compared without the CNN encoder")
         return compare_models(a, b, options, report)
     saved = [load_fingerprint(model) if is_fingerprint(model) else None for model in (a, b)]
     recipe = next(found.recipe for found in saved if found)
-    _require_options_of(recipe, options)
+    codes = [found.codes for found in saved if found is not None and found.codes is not None]
+    wanted = {"codes": bool(codes), "plain_codes": any(each.plain for each in codes)}
+    require_options_of(recipe, options)
     if recipe.encoder != "cnn" or all(saved):
-        _require_use(options.encoder_weights, "no model is to be encoded by the CNN encoder")
+        require_use(options.encoder_weights, "no model is to be encoded by the CNN encoder")
     first, second = (
-        found or fingerprint_like(model, recipe, options, report) for found, model in zip(saved, (a, b), strict=True)
+        found or fingerprint_like(model, recipe, options, report, **wanted)
+        for found, model in zip(saved, (a, b), strict=True)
     )
     read = tuple({} if is_saved else _read(made) for is_saved, made in zip(saved, (first, second), strict=True))
     return replace(compare_fingerprints(first, second), read=read)
 
 
 def fingerprint_like(
-    model: str | Path, recipe: Recipe, options: CompareOptions, report: Report | None
+    model: str | Path,
+    recipe: Recipe,
+    options: CompareOptions,
+    report: Report | None,
+    *,
+    codes: bool = False,
+    plain_codes: bool = False,
 ) -> Fingerprint:
-    """Fingerprint a model as a saved fingerprint was made."""
+    """Fingerprint a model as a saved fingerprint was made, with codes where that has some."""
     if recipe.ranking and options.tokens_file is None:
         raise UsageError(
             "the saved fingerprint was made with a token ranking",
@@ -56,7 +65,14 @@ def fingerprint_like(
         )
     plain = replace(recipe, ranking="")
     names = ("tokens_file", "arch_file", "encoder_weights")
-    return fingerprint(model, plain, report=report, **{name: getattr(options, name) for name in names})
+    return fingerprint(
+        model,
+        plain,
+        codes=codes,
+        plain_codes=plain_codes,
+        report=report,
+        **{name: getattr(options, name) for name in names},
+    )
 
 
 def _read(made: Fingerprint) -> dict[str, Any]:
@@ -64,7 +80,7 @@ def _read(made: Fingerprint) -> dict[str, Any]:
     return {"architecture": made.architecture, **made.weights}
 
 
-def _require_use(weights: Path | None, why: str) -> None:
+def require_use(weights: Path | None, why: str) -> None:
     """Refuse encoder weights that would be ignored."""
     if weights is not None:
         raise UsageError(
@@ -76,7 +92,7 @@ def _require_use(weights: Path | None, why: str) -> None:
         )
 
 
-def _require_options_of(recipe: Recipe, options: CompareOptions) -> None:
+def require_options_of(recipe: Recipe, options: CompareOptions) -> None:
     """Refuse layers or a number of tokens that a saved fingerprint was not made with: it cannot be made again."""
     usual = CompareOptions()
     for name in ("layers", "n_tokens"):

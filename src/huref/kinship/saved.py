@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from huref.errors import InconclusiveError
 from huref.fingerprints.record import Fingerprint
 from huref.fingerprints.sketch import split_key
-from huref.kinship.record import NO_WEIGHTS, Comparison, TermScore
+from huref.kinship.record import FROM_CODES, NO_WEIGHTS, Comparison, TermScore
 from huref.numerics.cosine import cosine
 
+if TYPE_CHECKING:
+    from huref.kinship.recognition import Recognition
 
-def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:
+
+def compare_fingerprints(a: Fingerprint, b: Fingerprint, seen: Mapping[str, Recognition] | None = None) -> Comparison:
     """Compare two saved fingerprints, without any weights.
+
+    Args:
+        seen: by frame, what few neurons of the two show already; else their codes are looked at closely.
 
     Raises:
         InconclusiveError: they were made by different recipes.
@@ -29,7 +37,9 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:
             next_step="fingerprint both models again with one recipe",
         )
     terms = sketch_scores(a, b)
-    notes = [NO_WEIGHTS, *_absences(a, has_terms=bool(terms))]
+    codes = a.codes, b.codes
+    has_codes = codes[0] is not None and codes[1] is not None
+    notes = [FROM_CODES if has_codes else NO_WEIGHTS, *_absences(a, has_terms=bool(terms))]
     is_estimated = bool(terms) and a.recipe.is_canonical
     if terms:
         notes.append("estimated from sketches: standard error near 0.01 a term")
@@ -39,7 +49,13 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> Comparison:
         notes.append(f"the two fingerprints rest on different tokens: {effect}")
     canonical = float(np.mean([term.score for term in terms])) if is_estimated else None
     vectors = a.similarity(b)
-    return Comparison(a.model, b.model, None, None, canonical, vectors, tuple(terms), "inconclusive", tuple(notes))
+    result = Comparison(a.model, b.model, None, None, canonical, vectors, tuple(terms), "inconclusive", tuple(notes))
+    if codes[0] is None or codes[1] is None:
+        return result
+    from huref.kinship.conclusion import with_kinship  # and what codes take
+    from huref.kinship.saved_neurons import saved_kinship
+
+    return with_kinship(result, *saved_kinship(a, b, codes[0], codes[1], seen))
 
 
 def _require_same_weights(a: Fingerprint, b: Fingerprint) -> None:

@@ -27,8 +27,8 @@ from huref.numerics.arrays import Array, Floats, float32
 if TYPE_CHECKING:
     import torch
 
-LARGE_PRODUCT = 1 << 32
-"""Multiplications from which on bfloat16 is worth its error: below, float32 takes milliseconds."""
+LARGE_PRODUCT = 1 << 36
+"""Multiplications from which on bfloat16 is worth its error, and the second or two that importing torch takes."""
 
 _FEATURES = ("amx_bf16", "avx512_bf16")
 _CPU_INFO = Path("/proc/cpuinfo")

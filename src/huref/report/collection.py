@@ -16,8 +16,8 @@ from typing import Any
 from huref.errors import HurefError, InputError, UsageError
 from huref.fingerprints.file import fingerprint_digest, is_fingerprint
 from huref.fingerprints.record import Fingerprint
-from huref.kinship.record import CompareOptions, Comparison
-from huref.kinship.verdict import ACCUSED_FROM, FALSE_ACCUSATION_RATE
+from huref.kinship.record import FRAMES, CompareOptions, Comparison
+from huref.kinship.verdict import FALSE_ACCUSATION_RATE
 from huref.portraits.drawing import PictureOptions, draw
 from huref.portraits.image import png_bytes
 from huref.progress import Progress, Report
@@ -31,7 +31,7 @@ HASHED_UNASKED = 10**9
 
 PORTRAIT_SIDE = 288
 _BLOCK = 1 << 22
-_FLAGS = {"tokens_file": "--tokens"}
+_FLAGS = {"tokens_file": "--tokens", "is_exact": "--exact"}
 
 
 def gather(
@@ -72,7 +72,7 @@ def gather(
         "them all.",
         version=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        accused_from=ACCUSED_FROM,
+        accused_from=FRAMES[str((found.alignment or {}).get("method", "tokens"))].accused_from,
         accusation_rate=FALSE_ACCUSATION_RATE,
         transform=_transform(models, wanted, options, report),
     )

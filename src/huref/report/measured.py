@@ -26,12 +26,14 @@ from huref.report.markup import (
 from huref.report.numbers import DASH, count, decimal, finite, percent, whole
 
 _METHODS = {
-    "identity": "none was needed: both models use the same axes",
-    "embeddings": "from the embeddings of token strings that both vocabularies have (Procrustes)",
-    "weights": "from the weights themselves, without the embeddings",
+    "tokens": "the tokens of each vocabulary: neurons by how tokens make them, whatever the axes",
+    "identity": "the models' own axes, taken as the same",
+    "rows": "the tokens that both vocabularies have, by whole rows in place of their signs",
+    "shared tokens": "the tokens that both vocabularies have",
+    "weights": "the weights themselves, without the embeddings",
 }
 
-_MAPPED = ("method", "shared_tokens", "quality", "tried", "rotation_deviation", "is_complete")
+_MAPPED = ("method", "shared_tokens", "tried", "is_complete")
 _WHERE_KNOWN = {"heads": "heads", "in_place": "in place"}
 
 
@@ -91,28 +93,32 @@ def layers(found: Comparison) -> Markup:
 
 
 def alignment(found: Comparison) -> Markup:
-    """How the map between the two residual streams was found."""
+    """In which frame neurons were compared, and what every witness says."""
     known = found.alignment
     if not known:
         why = plain(words.absence(found, "alignment"))
-        return section("alignment", "Residual map", paragraph(f"No map was sought: {why}."))
+        return section("alignment", "Frame", paragraph(f"No neurons were compared: {why}."))
     method = str(known.get("method") or "")
-    facts = [("map", _METHODS.get(method, plain(method or DASH, 120)))]
+    facts = [("neurons compared by", _METHODS.get(method, plain(method or DASH, 120)))]
     if finite(known.get("shared_tokens")) is not None:
         facts.append(("token strings that both have", whole(known["shared_tokens"])))
-    if finite(known.get("quality")) is not None:
-        facts.append(("embeddings under the map", f"cosine {percent(known['quality'])}"))
     if isinstance(known.get("tried"), Mapping):
         tried = ", ".join(f"{key} {percent(found)}" for key, found in known["tried"].items())
-        facts.append(("maps tried", plain(f"{tried} (agreement of the better half of the layers)")))
-    if finite(known.get("rotation_deviation")) is not None:
-        chance = f"0 ± {percent(known['rotation_deviation'])} a kind, under a random rotation"
-        facts.append(("aligned score by chance", chance))
+        facts.append(("frames tried", plain(f"{tried} (agreement)")))
+    if found.witnesses:
+        spoken = ", ".join(f"{key} {percent(value)}" for key, value in found.witnesses.items())
+        facts.append(("witnesses", plain(spoken, 200)))
+    if found.count is not None:
+        told = found.count
+        counted = (
+            f"{count(told['agreeing'])} of {count(told['neurons'])} neurons, {decimal(told['by_chance'])} by chance"
+        )
+        facts.append(("counted", plain(f"{counted}, binomial p {decimal(told['p_value'])}", 200)))
     if isinstance(known.get("is_complete"), bool):
         said = "every layer with every other" if known["is_complete"] else "some layers, with those near their place"
         facts.append(("layers tried", said))
     facts += [(plain(key, 40), anything(item)) for key, item in known.items() if key not in _MAPPED]
-    return section("alignment", "Residual map", pairs(facts))
+    return section("alignment", "Frame", pairs(facts))
 
 
 def _pair_of(nearest: Mapping[str, Any]) -> Markup:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from huref.errors import UsageError
+
+if TYPE_CHECKING:
+    from huref.kinship.all_pairs import Matrix
 
 STYLES = ("text", "csv", "latex")
 CELL = 56
@@ -30,16 +34,30 @@ def as_text(names: Sequence[str], score: str, values: np.ndarray, style: str) ->
     return _as_latex(names, score, values) if style == "latex" else _as_plain(names, score, values)
 
 
-def as_document(names: Sequence[str], score: str, values: np.ndarray, notes: Sequence[str]) -> dict[str, Any]:
-    """The `--json` document; a missing value is null."""
-    rows = [[None if np.isnan(value) else float(value) for value in row] for row in values]
+def as_document(table: Matrix) -> dict[str, Any]:
+    """The `--json` document; a missing value or verdict is null."""
+    rows = [[None if np.isnan(value) else float(value) for value in row] for row in table.values]
     return {
-        "schema_version": "huref.matrix/1.0",
-        "models": list(names),
-        "score": score,
+        "schema_version": "huref.matrix/1.1",
+        "models": list(table.names),
+        "score": table.score,
         "values": rows,
-        "notes": list(notes),
+        "notes": list(table.notes),
+        "verdicts": [list(row) for row in table.verdicts],
+        "clusters": [list(cluster) for cluster in table.clusters],
     }
+
+
+def clusters_as_text(table: Matrix) -> str:
+    """A line a cluster of kin, and how many models have none; empty where no pair has a verdict."""
+    pairs = [table.verdicts[i][j] for i, j in combinations(range(len(table.names)), 2)]
+    if not any(pairs):
+        return ""
+    lines = [f"  {len(cluster)}: {', '.join(cluster)}" for cluster in table.clusters]
+    alone = len(table.names) - sum(map(len, table.clusters))
+    untold = pairs.count("inconclusive") + pairs.count(None)
+    doubt = f"; {untold} of {len(pairs)} pairs without a conclusion" if untold else ""
+    return "\n".join(["", "clusters of kin", *lines, f"  without kin among these: {alone}{doubt}"])
 
 
 def save_heat_map(names: Sequence[str], values: np.ndarray, path: Path) -> None:

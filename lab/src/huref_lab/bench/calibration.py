@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from huref import api
 from huref.errors import InconclusiveError
-from huref.kinship.record import Comparison
-from huref.kinship.verdict.calibration import SCORES, Calibration, UnrelatedPair
+from huref.kinship.comparison import compare_prepared
+from huref.kinship.prepared import OpenModels
+from huref.kinship.record import CompareOptions, Comparison
+from huref.kinship.verdict.calibration import IN_FRAME, SCORES, Calibration, UnrelatedPair
 from huref.progress import Progress, Report
 from huref.version import __version__
 from huref_lab.training.workers import workers
@@ -40,8 +41,8 @@ class CalibrationOptions:
     """
 
     zoo: Path
-    version: str = "1"
-    n_sampled: int = 100
+    version: str = "2"
+    n_sampled: int = 200
     seed: int = 0
     jobs: int = 2
     journal: Path | None = None
@@ -106,9 +107,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+_opened = OpenModels(most=16)
+"""Of each process: most pairs have a base that the one before had."""
+
+
 def _measured(job: tuple[Zoo, ZooModel, ZooModel]) -> UnrelatedPair:
     zoo, a, b = job
-    found: Comparison = api.compare(zoo.folder / a.path, zoo.folder / b.path)
+    opened = _opened.get(zoo.folder / a.path), _opened.get(zoo.folder / b.path)
+    found = compare_prepared(opened[0], opened[1], CompareOptions())
     roots = (a.roots[0], b.roots[0])
     return UnrelatedPair(
         a=a.name,
@@ -116,8 +122,14 @@ def _measured(job: tuple[Zoo, ZooModel, ZooModel]) -> UnrelatedPair:
         same_vocabulary=a.tokenizer == b.tokenizer,
         twins=zoo[roots[0]].text == zoo[roots[1]].text,
         bases=roots,
-        scores={name: _rounded(getattr(found, name)) for name in SCORES},
+        scores={name: _rounded(getattr(found, name)) for name in SCORES} | _by_frame(found),
     )
+
+
+def _by_frame(found: Comparison) -> dict[str, float | None]:
+    """The agreement in every frame: of unrelated models all are tried, as none is clear."""
+    tried = (found.alignment or {}).get("tried", {})
+    return {IN_FRAME + name: _rounded(value) for name, value in tried.items()}
 
 
 def _rounded(value: float | None) -> float | None:

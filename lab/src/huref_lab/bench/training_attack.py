@@ -2,7 +2,8 @@
 
 HuRef (NeurIPS 2024), figure 2: an extra loss term drives the direction of the weights away, and performance falls
 with it. Here the term is the trace itself, made differentiable: the cosine of all weights (PCS), the correlation of
-the invariant terms (ICS), or what pairing agreement counts. The attacker knows the base and the statistic.
+the invariant terms (ICS), or what pairing agreement counts, in `witness_traces` all that it counts. The attacker
+knows the base and the statistic.
 
 Two attacks without such a term stand beside them: noise on all weights, and fresh gates; both may heal by training.
 Only Llamas: the statistics are the same in every family. Everything is float32, and decoders hold tensors.
@@ -21,9 +22,7 @@ from huref.demo.differentiable import next_token_loss
 from huref.errors import NotFiniteError, UsageError
 from huref.forward.decoder import Decoder
 from huref.progress import Progress, Report
-
-Trace = Callable[[Decoder, Decoder], Tensor]
-"""A child and its base -> a number to be driven to 0, differentiable in the child."""
+from huref_lab.bench.witness_traces import WITNESS_TRACES, Trace, unit_rows
 
 MARGIN = 0.02
 """How much more like another neuron than like itself a neuron is made."""
@@ -130,14 +129,14 @@ def invariants(child: Decoder, base: Decoder) -> Tensor:
 
 def pairing_by_gates(child: Decoder, base: Decoder) -> Tensor:
     """How much every gate row is still more like its own than like any other of the base, 0 when none is."""
-    return _mean_lead(child, base, lambda a, b: _rows(a, "gate") @ _rows(b, "gate").T)
+    return _mean_lead(child, base, lambda a, b: unit_rows(a, "gate") @ unit_rows(b, "gate").T)
 
 
 def pairing_by_up_and_down(child: Decoder, base: Decoder) -> Tensor:
     """The same for what a neuron reads and writes: up rows times down columns."""
 
     def likeness(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
-        return (_rows(a, "up") @ _rows(b, "up").T) * (_rows(a, "down") @ _rows(b, "down").T)
+        return (unit_rows(a, "up") @ unit_rows(b, "up").T) * (unit_rows(a, "down") @ unit_rows(b, "down").T)
 
     return _mean_lead(child, base, likeness)
 
@@ -147,6 +146,7 @@ TRACES: Mapping[str, Trace] = {
     "ics": invariants,
     "gates": pairing_by_gates,
     "up_down": pairing_by_up_and_down,
+    **WITNESS_TRACES,
 }
 """What can be trained away."""
 
@@ -207,12 +207,6 @@ def _pearson(a: Tensor, b: Tensor) -> Tensor:
     a, b = a - a.mean(), b - b.mean()
     rho: Tensor = (a * b).sum() / (a.norm() * b.norm())
     return rho
-
-
-def _rows(layer: Mapping[str, Tensor], role: str) -> Tensor:
-    """A neuron's unit vectors, (f, d), gains folded."""
-    matrix = layer["down"].T if role == "down" else layer[role] * layer["feed_forward_norm"]
-    return normalize(matrix, dim=1)
 
 
 def _mean_lead(

@@ -119,8 +119,8 @@ def bench(
 def calibrate(
     zoo: Annotated[Path, typer.Option(help="Folder of a zoo, with its zoo.json.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
-    version: Annotated[str, typer.Option("--as", help="What verdicts will call it.")] = "1",
-    sampled: Annotated[int, typer.Option(help="Pairs of an offspring and a base, of each of two sorts.")] = 100,
+    version: Annotated[str, typer.Option("--as", help="What verdicts will call it.")] = "2",
+    sampled: Annotated[int, typer.Option(help="Pairs of an offspring and a base, of each of two sorts.")] = 200,
     seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes at once.")] = 2,
     as_json: options.AsJson = False,

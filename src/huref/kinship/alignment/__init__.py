@@ -9,12 +9,12 @@ which only its first weights decide (docs/explanation/method.md).
 """
 
 from huref.kinship.alignment.aligned import aligned_scores, operators, rotation_deviation
-from huref.kinship.alignment.layers import LayerPlan, match_layers, plan_layers
-from huref.kinship.alignment.neurons import Heads, Neurons, read_heads, read_neurons
+from huref.kinship.alignment.layers import LayerPlan, plan_layers
 from huref.kinship.alignment.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers, pair_neurons
 from huref.kinship.alignment.relation import Relation, relate
 from huref.kinship.alignment.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
 from huref.kinship.alignment.weights_map import weights_map
+from huref.model.layers import Heads, Neurons, read_heads, read_neurons
 
 __all__ = [
     "MIN_NEURONS",
@@ -28,7 +28,6 @@ __all__ = [
     "Stack",
     "aligned_scores",
     "identity_map",
-    "match_layers",
     "operators",
     "pair_heads",
     "pair_layers",

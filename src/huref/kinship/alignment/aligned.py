@@ -21,8 +21,8 @@ from functools import cache
 
 import numpy as np
 
-from huref.kinship.alignment.neurons import Heads, Neurons
 from huref.kinship.alignment.residual_map import ResidualMap
+from huref.model.layers import Heads, Neurons
 from huref.numerics.arrays import Floats
 from huref.numerics.rows import inner_product
 

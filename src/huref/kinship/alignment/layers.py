@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 MOST_WEIGHTS = 3 << 30
 """Feed-forward weights read of both models together, unless the user names layers."""
 
@@ -52,22 +50,6 @@ def plan_layers(n_a: int, n_b: int, weights_per_layer: int, asked: tuple[int, ..
     n_rows = max(1, min(n_a, affordable // (2 + 2 * reach)))
     rows = tuple(int((i + 0.5) * n_a / n_rows) for i in range(n_rows))
     return LayerPlan(rows, tuple(_window(i, n_a, n_b, reach) for i in rows), False)
-
-
-def match_layers(table: np.ndarray) -> list[tuple[int, int]]:
-    """Partners that make the sum of a table of likenesses greatest; every layer has one partner at most.
-
-    Args:
-        table: (n, m); NaN where a pair was not tried.
-
-    Returns:
-        (row, column) of min(n, m) pairs or fewer, by row; never one that was not tried.
-    """
-    from scipy.optimize import linear_sum_assignment  # heavy, and only for whole comparisons
-
-    is_tried = ~np.isnan(table)
-    rows, columns = linear_sum_assignment(np.where(is_tried, table, -1e3), maximize=True)
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if is_tried[i, j]]
 
 
 def _window(layer: int, n_a: int, n_b: int, reach: int) -> tuple[int, ...]:

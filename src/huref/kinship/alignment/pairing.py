@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from huref.kinship.alignment.neurons import Heads, Neurons
+from huref.model.layers import Heads, Neurons
 from huref.numerics.arrays import Array, Floats
 from huref.numerics.products import product
 

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huref.kinship.alignment.aligned import AVERAGED, aligned_scores, operators, rotation_deviation
-from huref.kinship.alignment.layers import LayerPlan, match_layers, plan_layers
-from huref.kinship.alignment.neurons import Heads, Neurons, read_heads, read_neurons
+from huref.kinship.alignment.layers import LayerPlan, plan_layers
 from huref.kinship.alignment.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers
 from huref.kinship.alignment.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
 from huref.kinship.alignment.weights_map import weights_map
+from huref.kinship.partners import match_layers
 from huref.kinship.record import LayerMatch
+from huref.model.layers import Heads, Neurons, read_heads, read_neurons
 from huref.model.model import Model
 from huref.model.tokens import MIN_TOKENS
 from huref.numerics.arrays import quietly

@@ -16,20 +16,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from huref.kinship.alignment.neurons import Neurons
 from huref.kinship.alignment.residual_map import ResidualMap, polar
+from huref.model.layers import Neurons
 from huref.numerics.arrays import Floats, float32
 from huref.numerics.products import product
 from huref.numerics.rows import row_products
 
 _QUANTILES, _EXTREMES = 48, 12
-_MOST_NEURONS = 3072
-_ROUNDS = 10
+_MOST_NEURONS = 1024
+_ROUNDS, _GROWTH = 10, 1.08
+"""Refits, and by what factor the neurons' likeness has to grow by one for another: kin leap, strangers creep."""
+
 _LEAST = 5e-19
 """Half the square of the least distance that a runner-up may have."""
 
-_WIDE, _ROUNDS_WIDE = 2048, 3
-"""Streams so wide that a round takes many seconds get fewer."""
+_WIDE, _LEAST_MARGIN = 2048, 0.25
+"""Streams so wide that a map takes many seconds are given one where partners stand out as kin's do: strangers' have a
+median margin near 0.07."""
 
 
 def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | None:
@@ -46,17 +49,23 @@ def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | Non
     pairs = [(a[i], b[j]) for i, j, _ in found]
     left = np.concatenate([x.acts[match.rows] for (x, _), (_, _, match) in zip(pairs, found, strict=True)])
     right = np.concatenate([y.acts[match.columns] for (_, y), (_, _, match) in zip(pairs, found, strict=True)])
-    order = np.argsort(-np.concatenate([match.margin for _, _, match in found]), kind="stable")
+    margins = np.concatenate([match.margin for _, _, match in found])
+    order = np.argsort(-margins, kind="stable")
     width = max(left.shape[1], right.shape[1])
-    if len(order) < width // 2:
+    if len(order) < width // 2 or (width > _WIDE and float(np.median(margins)) < _LEAST_MARGIN):
         return None
     chosen = order[: 4 * width]
-    R, best = polar(left[chosen].T @ right[chosen]), 0.0
-    for _ in range(_ROUNDS if width <= _WIDE else _ROUNDS_WIDE):
-        C, likeness = _refit(pairs, R)
-        if likeness <= best + 1e-3:
+    R = polar(left[chosen].T @ right[chosen])
+    C, best = _refit(pairs, R)
+    for _ in range(_ROUNDS):
+        refitted = polar(C)
+        C, likeness = _refit(pairs, refitted)
+        if likeness <= best:
             break
-        best, R = likeness, polar(C)
+        is_growing = likeness > _GROWTH * best
+        best, R = likeness, refitted
+        if not is_growing:
+            break
     return ResidualMap(R, "weights", quality=best)
 
 
@@ -129,6 +138,7 @@ def _sorted_angles(layer: Neurons, is_gated: bool) -> Iterator[Floats]:
     inside, ends = (2 * np.arange(_QUANTILES) + 1) * n // (2 * _QUANTILES), np.arange(_EXTREMES)
     places = np.clip(np.concatenate([ends, inside, n - _EXTREMES + ends]), 0, n - 1)
     for gram in _angles(layer, is_gated):
+        np.fill_diagonal(gram, 0)  # a row with itself: always 1, but for rounding
         gram.sort(axis=1)
         yield gram[:, places]
 

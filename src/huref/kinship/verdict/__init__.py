@@ -8,7 +8,6 @@ Numpy and the standard library only: whoever checks a verdict needs no torch.
 """
 
 from huref.kinship.verdict.calibration import (
-    ACCUSED_FROM,
     FALSE_ACCUSATION_RATE,
     Background,
     Calibration,
@@ -20,7 +19,6 @@ from huref.kinship.verdict.calibration import (
 from huref.kinship.verdict.decision import Decision, Facts, decide
 
 __all__ = [
-    "ACCUSED_FROM",
     "FALSE_ACCUSATION_RATE",
     "Background",
     "Calibration",

@@ -12,9 +12,10 @@ model are not independent of each other, so that n counts pairs and `n_bases` wh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,19 @@ import numpy as np
 
 from huref.errors import CorruptFileError, MissingFileError
 from huref.files.atomic import write_atomically
+from huref.kinship.record import FRAMES
 
 SCHEMA_VERSION = "huref.calibration/1.0"
 SCORES = ("agreement", "aligned", "ics_canonical", "ics", "pcs")
+IN_FRAME = "agreement/"
+"""Begins the names of the agreement in each frame, `agreement/rows`."""
+
 FALSE_ACCUSATION_RATE = 0.01
 """A verdict of kinship asks for a p-value of no more than this."""
 
-ACCUSED_FROM = 0.25
-"""And for at least this agreement: about three times the highest of any unrelated pair measured (0.083)."""
-
 _FEWEST = 99
 _LARGEST_FILE = 1 << 24
-_SHIPPED = "calibration-1.json"
+_SHIPPED = "calibration-2.json"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class UnrelatedPair:
         same_vocabulary: whether they have one vocabulary.
         twins: whether they learned from the same text: the hard case.
         bases: the two bases they descend from.
-        scores: by name, one of `SCORES`; None where a score does not apply.
+        scores: by name, one of `SCORES` or the agreement in a frame; None where a score does not apply.
     """
 
     a: str
@@ -71,6 +73,55 @@ class Calibration:
     made: Mapping[str, Any]
     pairs: tuple[UnrelatedPair, ...]
 
+    @cached_property
+    def _chosen(self) -> dict[tuple[str, bool], _Chosen | None]:
+        return {}
+
+    def chosen(self, name: str, fallback: str, *, same_vocabulary: bool) -> _Chosen | None:
+        """The pairs that a pair at hand is held against, see `background_of`.
+
+        Args:
+            name: of the score.
+            fallback: the score where no pair has that one: version 1 knew no frames.
+        """
+        key = name, same_vocabulary
+        if key not in self._chosen:
+            is_known = any(name in pair.scores for pair in self.pairs)
+            self._chosen[key] = _choose(self.pairs, name if is_known else fallback, same_vocabulary)
+        return self._chosen[key]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Unrelated pairs that a pair at hand is held against: their scores, descending, and as in `Background`."""
+
+    values: tuple[float, ...]
+    nearest: Mapping[str, Any]
+    n_bases: int
+    matched: str
+
+
+def _choose(pairs: Sequence[UnrelatedPair], score: str, same_vocabulary: bool) -> _Chosen | None:
+    usable = [pair for pair in pairs if pair.scores.get(score) is not None]
+    alike = [pair for pair in usable if pair.same_vocabulary]
+    is_matched = same_vocabulary and len(alike) >= _FEWEST
+    chosen = alike if is_matched else usable
+    if not chosen:
+        return None
+    ordered = sorted(chosen, key=lambda pair: -float(pair.scores[score] or 0.0))
+    first = ordered[0]
+    return _Chosen(
+        values=tuple(float(pair.scores[score] or 0.0) for pair in ordered),
+        nearest={"a": first.a, "b": first.b, "score": first.scores[score], "twins": first.twins},
+        n_bases=len({base for pair in chosen for base in pair.bases}),
+        matched="pairs of one vocabulary" if is_matched else "all unrelated pairs",
+    )
+
+
+@cache
+def _mean_and_std(values: tuple[float, ...]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
 
 @dataclass(frozen=True)
 class Background:
@@ -84,6 +135,8 @@ class Background:
         n_bases: independent models behind the pairs.
         matched: which pairs were taken, in words.
         version: of the calibration.
+        n_tried: frames that the value was chosen of.
+        p_chance: of an agreement, the binomial p-value of its neurons.
     """
 
     score: str
@@ -93,16 +146,18 @@ class Background:
     n_bases: int
     matched: str
     version: str
+    n_tried: int = 1
+    p_chance: float = 0.0
 
     @property
     def mean(self) -> float:
         """Of the unrelated pairs."""
-        return float(np.mean(self.values))
+        return _mean_and_std(self.values)[0]
 
     @property
     def std(self) -> float:
         """Of the unrelated pairs, with n - 1."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+        return _mean_and_std(self.values)[1]
 
     @property
     def z(self) -> float | None:
@@ -111,16 +166,27 @@ class Background:
 
     @property
     def p_value(self) -> float:
-        """Conformal, see the module's docstring."""
-        return (1 + sum(value >= self.value for value in self.values)) / (len(self.values) + 1)
+        """Conformal, see the module's docstring; times the number of frames that were tried (Bonferroni).
+
+        No less than chance alone gives: models of few neurons agree by chance more often than the background's.
+        """
+        found = (1 + self._n_as_high) / (len(self.values) + 1)
+        return max(self.p_chance, min(1.0, self.n_tried * found))
 
     @property
     def rate_bound(self) -> float:
         """Upper 95 % limit of the share of such pairs that score as much as the value (Clopper and Pearson 1934)."""
-        from scipy.stats import beta
+        k, n = self._n_as_high, len(self.values)
+        if k in (0, n):
+            return 1.0 if k == n else float(1 - 0.05 ** (1 / n))
+        from scipy.special import betaincinv  # a fifth of a second, and only for pairs that unrelated ones surpass
 
-        k, n = sum(value >= self.value for value in self.values), len(self.values)
-        return 1.0 if k == n else float(beta.ppf(0.95, k + 1, n - k))
+        return float(betaincinv(k + 1, n - k, 0.95))
+
+    @property
+    def _n_as_high(self) -> int:
+        """Unrelated pairs that score as much as the value."""
+        return bisect_right(self.values, -self.value, key=float.__neg__)
 
     def to_dict(self) -> dict[str, Any]:
         """The `background` of a comparison."""
@@ -137,33 +203,44 @@ class Background:
             "p_value": self.p_value,
             "rate_bound": self.rate_bound,
             "matched": self.matched,
+            "n_tried": self.n_tried,
+            "p_chance": self.p_chance,
             "calibration": self.version,
             "values": list(self.values),
         }
 
 
-def background_of(calibration: Calibration, score: str, value: float, *, same_vocabulary: bool) -> Background | None:
+def background_of(
+    calibration: Calibration,
+    score: str,
+    value: float,
+    *,
+    same_vocabulary: bool,
+    frame: str = "",
+    n_tried: int = 1,
+) -> Background | None:
     """The unrelated pairs that resemble a pair at hand; None where there are none.
+
+    Args:
+        frame: of an agreement, where it was found; unrelated pairs are taken in the same frame.
+        n_tried: frames that it was chosen of.
 
     A pair of one vocabulary is held against pairs of one vocabulary, the harder ones; any other pair, and every pair
     where those are fewer than 99, against all.
     """
-    usable = [pair for pair in calibration.pairs if pair.scores.get(score) is not None]
-    alike = [pair for pair in usable if pair.same_vocabulary]
-    is_matched = same_vocabulary and len(alike) >= _FEWEST
-    chosen = alike if is_matched else usable
-    if not chosen:
+    name = score if not frame else IN_FRAME + ("tokens" if frame == "shared tokens" else frame)
+    chosen = calibration.chosen(name, score, same_vocabulary=same_vocabulary)
+    if chosen is None:
         return None
-    ordered = sorted(chosen, key=lambda pair: -float(pair.scores[score] or 0.0))
-    first = ordered[0]
     return Background(
         score=score,
         value=value,
-        values=tuple(float(pair.scores[score] or 0.0) for pair in ordered),
-        nearest={"a": first.a, "b": first.b, "score": first.scores[score], "twins": first.twins},
-        n_bases=len({base for pair in chosen for base in pair.bases}),
-        matched="pairs of one vocabulary" if is_matched else "all unrelated pairs",
+        values=chosen.values,
+        nearest=chosen.nearest,
+        n_bases=chosen.n_bases,
+        matched=chosen.matched,
         version=calibration.version,
+        n_tried=n_tried,
     )
 
 
@@ -234,11 +311,15 @@ def _pair(path: Path, entry: Any) -> UnrelatedPair:
         and all(isinstance(text, str) for text in texts)
         and all(isinstance(flag, bool) for flag in flags)
         and isinstance(scores, dict)
-        and all(name in SCORES and (value is None or _is_score(value)) for name, value in scores.items())
+        and all(_is_name(name) and (value is None or _is_score(value)) for name, value in scores.items())
     )
     if not is_right:
         raise _corrupt(path, expected, str(entry)[:80])
     return UnrelatedPair(entry["a"], entry["b"], flags[0], flags[1], (texts[2], texts[3]), scores)
+
+
+def _is_name(name: str) -> bool:
+    return name in SCORES or name.removeprefix(IN_FRAME) in FRAMES
 
 
 def _is_score(value: Any) -> bool:

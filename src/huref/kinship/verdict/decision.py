@@ -3,9 +3,10 @@
 The rule, in order:
 
     identical, requantised   the stored weights say so themselves
-    derived                  pairing agreement of at least `ACCUSED_FROM`, and a p-value of at most 1 %
-    independent              agreement and aligned score no higher than of unrelated pairs, though alignment was given
-                             every chance
+    derived                  pairing agreement of at least what the frame asks for, a p-value of at most 1 %, and more
+                             neurons than chance explains
+    independent              agreement and aligned score no higher than of unrelated pairs, in no layer either, though
+                             every frame was given a chance
     inconclusive             everything else
 
 Similar behaviour, similar token statistics and a high ICS accuse nobody: models that learned from the same text share
@@ -20,8 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from huref.kinship.record import LayerMatch
-from huref.kinship.verdict.calibration import ACCUSED_FROM, FALSE_ACCUSATION_RATE, Background
+from huref.kinship.record import FRAMES, LayerMatch
+from huref.kinship.verdict.calibration import FALSE_ACCUSATION_RATE, Background
+from huref.kinship.verdict.chance import Count
+
+BEYOND_CHANCE, CHANCE = 1e-6, 0.01
+"""Probability of the neurons that agree, up to which chance does not explain them, and from which on it does: fewer
+neurons than any model of the background has meet by chance more often than its pairs do."""
 
 SEVERAL = 1.5
 """Copies of a neuron among experts, in the mean, from which on they are no accident of one expert being held."""
@@ -29,9 +35,9 @@ SEVERAL = 1.5
 WHOLE, PART = 0.5, 0.25
 """Agreement from which on a layer has a partner, and below which it has none."""
 
-FIRST_WEIGHTS = 0.9
-"""Below this, first weights in common would explain the agreement: trainings from the same random weights, with other
-text or in another order, kept 0.67 to 0.84 (docs/explanation/verdict.md)."""
+LIGHT, MODERATE = 0.9, 0.5
+"""Aligned scores from which on the weights have moved little, or not far: light fine-tunes kept 0.99, heavy ones 0.64
+to 0.8, training for as many tokens as the base had seen 0.21 to 0.38."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,22 @@ class Facts:
     Attributes:
         a, b: the two models.
         parameters: `identical`, `requantised` or empty: what the stored weights say.
+        frame: where neurons were compared, one of `FRAMES`.
+        count: the neurons that agree, beside chance; None where nothing was compared.
         layers: matched layers.
         table: (L_a, L_b) agreement by which layers were matched.
         aligned: aligned score, or None.
         pcs: parameters' cosine similarity, or None.
-        method: how the residual map was found.
+        is_turned: neurons agree in a frame that turns with the stream, and not dimension by dimension.
         background: where the agreement stands; None without agreement.
         most_aligned: the highest aligned score of an unrelated pair, or None.
-        has_alignment: the vocabularies share enough tokens for the embeddings to show the map.
+        has_alignment: the vocabularies share enough tokens for a frame of them.
         missing: why there is no agreement.
         shares_vocabulary: `same`, `extended` (B's holds all of A's), `reduced` or `other`.
         added_rows: what the embedding rows of the tokens that one has more are: `zero`, `average` (near the mean row)
             or empty.
+        unseen: why agreement at chance would not show independence; empty where it would.
+        is_resized: every stored weight is equal, but for the number of embedding rows.
         silent: of A and of B: the share of feed-forward neurons that are zero.
         copies: how often the mixture of a pair holds each neuron of the dense one; None where both are of one sort.
     """
@@ -79,17 +89,21 @@ class Facts:
     a: Side
     b: Side
     parameters: str = ""
+    frame: str = "tokens"
+    count: Count | None = None
     layers: tuple[LayerMatch, ...] = ()
     table: np.ndarray | None = None
     aligned: float | None = None
     pcs: float | None = None
-    method: str = ""
+    is_turned: bool = False
     background: Background | None = None
     most_aligned: float | None = None
     has_alignment: bool = True
     missing: str = ""
     shares_vocabulary: str = "same"
     added_rows: str = ""
+    unseen: str = ""
+    is_resized: bool = False
     silent: tuple[float, float] = (0.0, 0.0)
     copies: float | None = None
 
@@ -139,27 +153,56 @@ def decide(facts: Facts) -> Decision:
     told = (
         f"pairing agreement {agreement:.3f}; {len(background.values)} unrelated pairs ({background.matched}) reach "
         f"{max(background.values):.3f} at most, p {background.p_value:.2g}",
+        *_counted(facts.count),
     )
-    if agreement >= ACCUSED_FROM and background.p_value <= FALSE_ACCUSATION_RATE:
+    needed = FRAMES[facts.frame].accused_from
+    is_beyond_chance = facts.count is None or facts.count.p_value <= BEYOND_CHANCE
+    if agreement >= needed and background.p_value <= FALSE_ACCUSATION_RATE and is_beyond_chance:
         return _derived(facts, told)
-    if agreement > max(background.values):
-        return Decision("inconclusive", reasons=(*told, f"more than chance, less than the {ACCUSED_FROM} asked for"))
+    is_chance = facts.count is not None and facts.count.p_value > CHANCE
+    if agreement > max(background.values) and not is_chance:
+        reason = (
+            f"more than unrelated models show, less than the {needed} asked for"
+            if agreement < needed
+            else "too few neurons, or too few unrelated pairs, to exclude chance"
+        )
+        return Decision("inconclusive", reasons=(*told, reason))
     doubt = _doubt(facts)
     if doubt:
         return Decision("inconclusive", reasons=(*told, doubt))
     return Decision("independent", "independent", reasons=(*told, "no more than unrelated models have in common"))
 
 
+def _counted(count: Count | None) -> tuple[str, ...]:
+    if count is None:
+        return ()
+    by_chance = f"{count.by_chance:.0f}" if count.by_chance >= 10 else f"{count.by_chance:.1f}"
+    return (f"{count.agreeing:,} of {count.neurons:,} neurons have one partner, {by_chance} would by chance",)
+
+
 def _doubt(facts: Facts) -> str:
     """Why agreement at chance does not show independence here, or nothing."""
+    found = max(facts.layers, key=_highest, default=None)
+    if found is not None and _highest(found) >= PART:
+        return (
+            f"layer {found.layer_a} of {facts.a.name} and layer {found.layer_b} of {facts.b.name} have partners for "
+            f"{100 * _highest(found):.0f} % of their neurons: part of one may be from the other"
+        )
     if facts.aligned is not None and facts.most_aligned is not None and facts.aligned > facts.most_aligned:
         return (
             f"aligned, the weights resemble each other more ({facts.aligned:.2f}) than those of any unrelated pair "
             f"({facts.most_aligned:.2f}): the pairing may have been trained away"
         )
+    if facts.unseen:
+        return facts.unseen
     if not facts.has_alignment:
-        return "too few shared tokens to find a map by the embeddings, and the weights alone showed none"
+        return "too few shared tokens to compare neurons by, and the weights alone showed no map"
     return ""
+
+
+def _highest(layer: LayerMatch) -> float:
+    """Agreement of a layer by the witness that speaks most."""
+    return max([layer.agreement, *layer.witnesses.values()])
 
 
 def _copies(facts: Facts) -> Decision:
@@ -222,13 +265,16 @@ def _from(facts: Facts, child: Side) -> str:
 
 def _in_one_shape(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
     """Class and direction of two models of the same sizes."""
+    if facts.is_resized:
+        _, direction, told = _vocabulary(facts)
+        return "vocabulary-changed", direction, ("every weight is equal but for the number of embedding rows", *told)
     lonely = [layer for layer in facts.layers if layer.agreement < PART]
     if lonely and len(lonely) < len(facts.layers):
         why = (
             f"{len(lonely)} of {len(facts.layers)} layers have no partner: they come from elsewhere or were made anew"
         )
         return "partly replaced", "unknown", (why,)
-    if (facts.agreement or 0.0) < FIRST_WEIGHTS:
+    if (facts.agreement or 0.0) < FRAMES[facts.frame].first_weights:
         why = "two trainings from the same random weights share as much: first weights in common would explain it"
         return "common origin", "unknown", (why,)
     if facts.shares_vocabulary in ("extended", "reduced"):
@@ -243,6 +289,8 @@ def _vocabulary(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
         found = "zero" if facts.added_rows == "zero" else "the mean of all"
         why = f"the rows of the tokens that {longer.name} has more than {shorter.name} are {found}: they were added"
         return "fine-tuned", _from(facts, longer), (why,)
+    if facts.shares_vocabulary not in ("extended", "reduced"):
+        return "fine-tuned", "unknown", ()
     why = (
         f"the vocabulary of {longer.name} is that of {shorter.name}, and more: either it was extended, or that of "
         f"{shorter.name} was trimmed"
@@ -271,15 +319,14 @@ def _duplicates(table: np.ndarray | None) -> int:
 def _strength(facts: Facts) -> str:
     if facts.aligned is None:
         return ""
-    return "light" if facts.aligned >= 0.95 else "moderate" if facts.aligned >= 0.7 else "heavy"
+    return "light" if facts.aligned >= LIGHT else "moderate" if facts.aligned >= MODERATE else "heavy"
 
 
 def _how_moved(facts: Facts) -> tuple[str, ...]:
     """Whether parts were rearranged."""
     notes = []
-    if facts.method not in ("identity", "") and facts.a.d_model == facts.b.d_model:
-        found = "the embeddings" if facts.method == "embeddings" else "the weights alone"
-        notes.append(f"the residual stream of one was rotated or permuted: the map was found by {found}")
+    if facts.is_turned:
+        notes.append("the residual stream of one was rotated or permuted")
     places = [layer.in_place for layer in facts.layers if layer.agreement >= WHOLE and layer.in_place is not None]
     if places and float(np.mean(places)) < WHOLE and facts.a.d_ff == facts.b.d_ff:
         notes.append("feed-forward neurons stand in another order")

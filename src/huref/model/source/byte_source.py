@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from huref.model.source.place import missing_file
 
 Piece = tuple[int, memoryview]
 """An offset in the file and the caller's buffer to fill from there."""
+
+_counting = threading.Lock()
+"""Two threads may read one file."""
 
 FETCH_AGAIN = "fetch the file again and compare its size and checksum with the publisher's"
 
@@ -45,7 +49,8 @@ class ByteSource(abc.ABC):
             if offset < 0 or offset + length > self.size:
                 raise _beyond_the_end(self, offset, length)
             self._fill(offset, buffer)
-            self.bytes_read += length
+            with _counting:
+                self.bytes_read += length
 
     def read(self, offset: int, length: int) -> bytes:
         """Read `length` bytes; nothing is allocated before the range is checked.
@@ -90,8 +95,9 @@ class LocalFile(ByteSource):
 
     def _read_at(self, offset: int, buffer: memoryview) -> int:
         if sys.platform == "win32":
-            self._file.seek(offset)
-            return self._file.readinto(buffer) or 0
+            with _counting:
+                self._file.seek(offset)
+                return self._file.readinto(buffer) or 0
         return os.preadv(self._descriptor, (buffer,), offset)
 
     def close(self) -> None:

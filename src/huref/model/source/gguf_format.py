@@ -26,6 +26,9 @@ NAME = "gguf"
 PREFERENCE = 2
 EXTENSIONS = (".gguf",)
 
+_AT_ONCE = 1 << 18
+"""Values that are dequantised together: few enough for their intermediate results to stay in a cache."""
+
 
 class GgufCheckpoint(RangedCheckpoint):
     """Tensors of one GGUF file or of all its splits; `metadata` is the first file's key-values."""
@@ -52,9 +55,14 @@ class GgufCheckpoint(RangedCheckpoint):
         block, block_bytes = GGML_QUANT_SIZES[kind]
         if math.prod(shape) == 0:
             return np.empty(shape, np.float32)
+        blocks = raw.reshape(-1, block_bytes)
+        values = np.empty((len(blocks), block), np.float32)
+        step = max(1, _AT_ONCE // block)
         with np.errstate(all="ignore"):  # infinite scales are reported by whoever uses the values
-            values = quants.dequantize(raw.reshape(-1, shape[-1] // block * block_bytes), kind)
-        return np.ascontiguousarray(values, np.float32).reshape(shape)
+            for start in range(0, len(blocks), step):  # one long row each: it goes through rows 16 at a time
+                row = blocks[start : start + step].reshape(1, -1)
+                values[start : start + step] = quants.dequantize(row, kind).reshape(-1, block)
+        return values.reshape(shape)
 
 
 def find(folder: Path) -> FileSet | None:

@@ -3,6 +3,7 @@
     load_vocabulary(checkpoint)   -> Vocabulary        which bytes each id stands for
     read_ranking / rank_by_count  -> Ranking           from most to least frequent (count_tokens)
     rarest / sampled / shared     -> TokenSelection    the rows that enter the invariant terms
+    common                        -> TokenSelection    the rows that most vocabularies have, by a public list
 
 To add a format, add a module to `readers/`.
 """
@@ -10,7 +11,7 @@ To add a format, add a module to `readers/`.
 from huref.model.tokens.counting import CountOptions, TokenCounts, count_tokens
 from huref.model.tokens.loading import load_encoder, load_vocabulary
 from huref.model.tokens.ranking import Ranking, rank_by_count, read_ranking, write_ranking
-from huref.model.tokens.selection import MIN_TOKENS, TokenSelection, rarest, sampled, shared
+from huref.model.tokens.selection import MIN_TOKENS, TokenSelection, common, rarest, sampled, shared
 from huref.model.tokens.vocabulary import Vocabulary
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "TokenCounts",
     "TokenSelection",
     "Vocabulary",
+    "common",
     "count_tokens",
     "load_encoder",
     "load_vocabulary",

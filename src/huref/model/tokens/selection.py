@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from huref.errors import TokenizerError
+from huref.model.tokens.common_strings import common_strings
 from huref.model.tokens.ranking import Ranking
 from huref.model.tokens.vocabulary import Vocabulary
 
@@ -26,7 +27,7 @@ class TokenSelection:
     Attributes:
         ids: int64 (k,): rows of this model's embedding.
         strings: (k,) the tokens' spellings.
-        method: `rarest`, `rarest by own order`, `sampled` or `shared`.
+        method: `rarest`, `rarest by own order`, `sampled`, `common` or `shared`.
         requested: how many were asked for; k is smaller when the vocabulary has fewer.
         digest: sha256 (hex) over the spellings, in order, each with its length in front.
     """
@@ -42,6 +43,10 @@ class TokenSelection:
 
     def __len__(self) -> int:
         return len(self.strings)
+
+    def first(self, n: int) -> TokenSelection:
+        """The first n of the tokens, or all where there are no more."""
+        return self if len(self) <= n else TokenSelection(self.ids[:n], self.strings[:n], self.method, n)
 
 
 def rarest(vocabulary: Vocabulary, ranking: Ranking | None, k: int, n_rows: int | None = None) -> TokenSelection:
@@ -82,6 +87,29 @@ def sampled(vocabulary: Vocabulary, k: int, n_rows: int | None = None) -> TokenS
     return _select(vocabulary, [ids[token] for token in _smallest(ids, k)], "sampled", k)
 
 
+def common(vocabulary: Vocabulary, k: int, n_rows: int | None = None) -> TokenSelection:
+    """K strings that most vocabularies have: those of a public list by its order, then the rest as `sampled`.
+
+    Two vocabularies choose alike far beyond what they share by chance: the list holds 16,384 strings, the most widely
+    shared of 24 vocabularies first (docs/decisions/2026-11-29-common-tokens.md). A vocabulary that is extended keeps
+    all of its choice but what new strings of the list, or of a smaller hash among the rest, displace. Of two ids with
+    one string the higher counts: where bytes have tokens of their own, as a fallback, text has the later ones.
+
+    Args:
+        vocabulary: the model's.
+        k: how many.
+        n_rows: rows of the embedding; ids beyond are left out.
+
+    Raises:
+        TokenizerError: fewer than 256 usable tokens.
+    """
+    ids = _by_string(vocabulary, n_rows, is_last=True)
+    chosen = [token for token in common_strings() if token in ids][: max(k, 0)]
+    if len(chosen) < k:
+        chosen += _smallest(ids.keys() - set(chosen), k - len(chosen))
+    return _select(vocabulary, [ids[token] for token in chosen], "common", k)
+
+
 def shared(
     a: Vocabulary, b: Vocabulary, k: int, n_rows: tuple[int | None, int | None] = (None, None)
 ) -> tuple[TokenSelection, TokenSelection]:
@@ -110,10 +138,10 @@ def shared(
     )
 
 
-def _by_string(vocabulary: Vocabulary, n_rows: int | None) -> dict[bytes, int]:
-    """Id by spelling over the ordinary tokens; the lowest id where a spelling occurs twice."""
-    tokens = vocabulary.tokens
-    return {tokens[i] or b"": i for i in reversed(vocabulary.ordinary(n_rows))}
+def _by_string(vocabulary: Vocabulary, n_rows: int | None, *, is_last: bool = False) -> dict[bytes, int]:
+    """Id by spelling over the ordinary tokens; the lowest id where a spelling occurs twice, or the highest."""
+    tokens, ids = vocabulary.tokens, vocabulary.ordinary(n_rows)
+    return {tokens[i] or b"": i for i in (ids if is_last else reversed(ids))}
 
 
 def _smallest(strings: Iterable[bytes], k: int) -> list[bytes]:

@@ -90,7 +90,7 @@ def spell_byte_level(pieces: Sequence[str]) -> list[bytes]:
     ends = np.cumsum(np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces)))
     bounds = [0, *ends.tolist()]
     spellings = [text[a:b] for a, b in itertools.pairwise(bounds)]
-    for i in np.unique(np.searchsorted(ends, np.nonzero(values > 0xFF)[0], side="right")).tolist():
+    for i in set(np.searchsorted(ends, np.nonzero(values > 0xFF)[0], side="right").tolist()):
         spellings[i] = pieces[i].encode()
     return spellings
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from huref.errors import InconclusiveError, RejectedError, UsageError
+from huref.fingerprints.sketch import jackknife, mean_cosines
 from huref.proof.arithmetic.signs import FEWEST_TOKENS, pair_seed, shared_tokens
 from huref.proof.files.commitment import Commitment
 from huref.proof.files.layout import Layout
@@ -126,30 +127,6 @@ def _require_numbers(left: np.ndarray, right: np.ndarray) -> None:
             got="zeros: a cosine is not defined",
             next_step="a layer adds nothing, as inserted ones do: commit again with --layers, both owners alike",
         )
-
-
-def mean_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Of (terms, m, n) stacks, term by term: (terms,)."""
-    products, left_squares, right_squares = _moments(left, right)
-    cosines: np.ndarray = products.sum((1, 2)) / np.sqrt(left_squares.sum((1, 2)) * right_squares.sum((1, 2)))
-    return cosines
-
-
-def _moments(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return left * right, left**2, right**2
-
-
-def jackknife(left: np.ndarray, right: np.ndarray) -> float:
-    """Standard error of the mean cosine (Efron and Stein 1981); rows and columns are independent draws of signs."""
-    variance = 0.0
-    for axis in (1, 2):
-        totals = [moment.sum((1, 2)) for moment in _moments(left, right)]
-        lines = [moment.sum(3 - axis) for moment in _moments(left, right)]
-        product, a, b = (total[:, None] - line for total, line in zip(totals, lines, strict=True))
-        means = (product / np.sqrt(a * b)).mean(axis=0)
-        m = means.size
-        variance += (m - 1) / m * float(np.square(means - means.mean()).sum())
-    return float(np.sqrt(variance))
 
 
 def _partner(a: Layout, b: Layout, key: str) -> str | None:
