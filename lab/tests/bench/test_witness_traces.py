@@ -46,9 +46,7 @@ def test_the_tokens_frame_is_what_codes_project_to() -> None:
     projected = []
     for model in (child, base):
         rows = model.tensors["embedding"].numpy()
-        D = DualFrame.of(rows, CodeRecipe().ridge).seen_by(
-            np.eye(len(rows), dtype=np.float32)
-        )
+        D = DualFrame.of(rows, CodeRecipe().ridge).seen_by(np.eye(len(rows), dtype=np.float32))
         seen = traces.unit_rows(model.layer(1), "up").numpy() @ D.T
         projected.append(seen / np.linalg.norm(seen, axis=1, keepdims=True))
     up = (traces.unit_rows(model.layer(1), "up") for model in (child, base))
