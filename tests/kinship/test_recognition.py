@@ -312,7 +312,7 @@ def test_joint_signs_and_order_of_neurons_change_nothing(seed: int) -> None:
 
 
 def test_two_rows_that_are_one_in_both_models_are_one_criterion() -> None:
-    """A gate that is the up row in both, or down that is up: agreement of the two says nothing, and is not counted."""
+    """A gate that is the up row in both, or down that is up: agreement of the two is no news, and not counted."""
     x, y = _layer(64, 0), _layer(64, 1)
     one = [replace(layer, up=layer.gate) for layer in (x, y)]
     assert set(examine(*one, 64).agreements) == {"gate|down", "up|down"} and examine(*one, 64).best < 0.1
