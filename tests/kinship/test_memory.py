@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from huref.kinship.memory import Memory, size_of
 from huref.model.model import Model, open_model
 from huref.numerics import products
 from huref.numerics.products import product
+from huref.numerics.threads import in_two
 from kit.checkpoints import save_llama
 
 
@@ -93,3 +96,28 @@ def test_a_matrix_reads_each_model_once(models: list[Path], monkeypatch: pytest.
         return [(model.name, model.weights.checkpoint.bytes_read) for model in opened]
 
     assert len(read(models)) == 4 and read(models)[:2] == read(models[:2])
+
+
+def test_two_threads_that_want_one_value_make_it_once() -> None:
+    memory, made = Memory(), []
+
+    def make() -> np.ndarray:
+        made.append(threading.get_ident())
+        time.sleep(0.05)
+        return np.ones(3)
+
+    found = in_two(range(4), lambda _: memory.get("key", make))
+    assert len(made) == 1 and all(value is found[0] for value in found)
+
+
+def test_what_fails_in_one_thread_is_tried_in_the_other() -> None:
+    memory, tries = Memory(), iter([True, False])
+
+    def make() -> np.ndarray:
+        if next(tries):
+            raise ValueError("once")
+        return np.ones(3)
+
+    with pytest.raises(ValueError, match="once"):
+        memory.get("key", make)
+    assert memory.get("key", make).sum() == 3

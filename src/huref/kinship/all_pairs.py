@@ -16,6 +16,7 @@ from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.references import compare, require_options_of, require_use
 from huref.kinship.saved_pairs import SavedPairs
 from huref.model.name import model_name
+from huref.numerics.threads import alone, in_two
 from huref.progress import Progress, Report
 
 if TYPE_CHECKING:
@@ -112,12 +113,17 @@ def _compare_weights(
     """
     pairs = [(j, i) for i in range(len(models)) for j in range(i) if not (i in has_codes and j in has_codes)]
     is_asked = options.method in ("aligned", "agreement")
-    with _Opened(options) as opened:
-        for done, (j, i) in enumerate(pairs):
+    with _Opened(options) as opened, alone():
+        opened.open([model for i, model in enumerate(models) if i not in has_codes])
+        for done in range(0, len(pairs), 2):
             if report:
                 report(Progress("comparing pairs", done, len(pairs), "pair"))
-            has_verdict = has_codes.get(i, has_codes.get(j, is_asked))
-            table.put(j, i, opened.compare(models[j], models[i]), has_verdict=has_verdict)
+            two = pairs[done : done + 2]  # side by side
+            for (j, i), found in zip(
+                two, in_two(two, lambda pair: opened.compare(models[pair[0]], models[pair[1]])), strict=True
+            ):
+                has_verdict = has_codes.get(i, has_codes.get(j, is_asked))
+                table.put(j, i, found, has_verdict=has_verdict)
 
 
 def _name(model: str | Path) -> str:
@@ -182,6 +188,12 @@ class _Opened(contextlib.ExitStack):
         super().__init__()
         self.options = options
         self.models: OpenModels | None = None
+
+    def open(self, models: Sequence[str | Path]) -> None:
+        """Open models that will be compared from their weights, before threads ask for them."""
+        if not self.options.encoder_weights:
+            for model in models:
+                self._opened(model)
 
     def compare(self, a: str | Path, b: str | Path) -> Comparison:
         """`huref.kinship.references.compare`."""

@@ -35,6 +35,7 @@ class Memory:
         self.limit = LIMIT if limit is None else limit
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._lock = threading.Lock()
+        self._making: dict[Hashable, threading.RLock] = {}
 
     @property
     def size(self) -> int:
@@ -48,9 +49,13 @@ class Memory:
         """The value of a key, made where it is not there; in what it was computed is noted each time."""
         found = self._kept.get(key)
         if found is None:
-            with products.noted() as arithmetic:
-                value = make()
-            found = _Kept(value, size_of(value), arithmetic)
+            with self._lock:
+                making = self._making.setdefault(key, threading.RLock())
+            with making:  # whoever else wants it waits, and finds it
+                found = self._kept.get(key) or self._made(make)
+                with self._lock:
+                    self._kept[key] = found
+                    self._making.pop(key, None)
         with self._lock:
             self._kept[key] = found
             self._kept.move_to_end(key)
@@ -59,6 +64,11 @@ class Memory:
         products.note(found.arithmetic)
         value_of: T = found.value
         return value_of
+
+    def _made(self, make: Callable[[], T]) -> _Kept:
+        with products.noted() as arithmetic:
+            value = make()
+        return _Kept(value, size_of(value), arithmetic)
 
 
 def size_of(value: object) -> int:

@@ -41,6 +41,9 @@ _MATCHING = 64
 _TESTED, _FEWEST, _MOST = 4096, 128, 2048
 """Neurons tested of all matched layers together, and of one layer at least and at most."""
 
+_ENOUGH = 1536
+"""Neurons of all matched layers together that are enough: those that layers were matched by, of deep models."""
+
 _ALL_PAIRS, _FEW_ROWS = 64, 4
 """Pairs of layers that are all tried; layers that are tried with others where none stands in its place."""
 
@@ -165,8 +168,11 @@ def recognise(
     is_kin = table.best_half >= CLEAR
     if not is_kin:  # of strangers a few layers say enough, evenly spaced
         matched = _spread(matched, _STRANGERS)
-    most = int(np.clip((_TESTED if is_kin else _TESTED // 2) // len(matched), _FEWEST, _MOST))
-    found = in_two(matched, lambda pair: (*pair, examine(a.read(pair[0]), b.read(pair[1]), most)))
+    if len(matched) * _MATCHING >= _ENOUGH:
+        most, found = _MATCHING, [(i, j, table.said[i, j]) for i, j in matched]
+    else:
+        most = int(np.clip((_TESTED if is_kin else _TESTED // 2) // len(matched), _FEWEST, _MOST))
+        found = in_two(matched, lambda pair: (*pair, examine(a.read(pair[0]), b.read(pair[1]), most)))
     names = [name for name in found[0][2].agreements if all(name in said.agreements for _, _, said in found)]
     if not names:
         return None
@@ -191,6 +197,7 @@ class _Table:
 
     Attributes:
         values: (L_a, L_b) of the best witness, NaN where a pair was not tried.
+        said: by pair, what was heard.
         ranks: the same, and of equals those before others that more witnesses speak for: what layers are matched by.
     """
 
@@ -198,6 +205,7 @@ class _Table:
         self.a, self.b, self.method, self.report = a, b, method, report
         self.values = np.full((a.n_layers, b.n_layers), np.nan)
         self.ranks = self.values.copy()
+        self.said: dict[tuple[int, int], Testimony] = {}
         self.is_complete = False
 
     @property
@@ -244,6 +252,7 @@ class _Table:
                 self.report(Progress(f"pairing neurons, frame by {self.method}", start, len(left), "pair of layers"))
             block = left[start : start + _BLOCK]
             for (i, j), said in zip(block, in_two(block, self._examine), strict=True):
+                self.said[i, j] = said
                 self.values[i, j] = said.best
                 spoken = list(said.agreements.values())
                 self.ranks[i, j] = said.best + (1e-3 * float(np.mean(spoken)) if spoken else 0.0)
