@@ -23,7 +23,7 @@ from huref.fingerprints.coding import (
     plain_projection,
     whole_rows,
 )
-from huref.kinship.alignment import weights_map
+from huref.kinship.alignment import outstanding, weights_map
 from huref.kinship.prepared import Prepared
 from huref.kinship.recognition import (
     CLEAR,
@@ -36,6 +36,7 @@ from huref.kinship.recognition import (
     recognise,
 )
 from huref.kinship.witnesses import MIN_NEURONS, examine
+from huref.model.layers import Neurons, read_neurons
 from huref.model.tokens import TokenSelection, shared
 from huref.numerics.arrays import quietly
 from huref.numerics.threads import Started
@@ -195,9 +196,12 @@ class _Frames:
         """A map found by neurons that look alike among their own, of layers that stand near the same places."""
         fewest = min(side.model.weights.geometry.d_ff for side in self.sides)
         n = min(4, max(2, -(-_MAPPED_NEURONS // fewest)))
-        found = weights_map(
-            *self._both(lambda side: [side.neurons(layer) for layer in kept_layers(side.n_layers, n)])
-        )
+
+        def some(side: Prepared) -> list[Neurons]:  # of wide layers few neurons are kept, and not the layers
+            weights = side.model.weights
+            return [outstanding(read_neurons(weights, layer)) for layer in kept_layers(side.n_layers, n)]
+
+        found = weights_map(*self._both(some))
         if found is not None and found.R is not None:
             plain = plain_projection(found.R.shape[1], self.recipe)
             yield "weights", self._coded([Projection(plain.P @ found.R.T), plain], few=True)

@@ -13,7 +13,7 @@ from huref.kinship.alignment.layers import LayerPlan, plan_layers
 from huref.kinship.alignment.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers, pair_neurons
 from huref.kinship.alignment.relation import Relation, relate
 from huref.kinship.alignment.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
-from huref.kinship.alignment.weights_map import weights_map
+from huref.kinship.alignment.weights_map import outstanding, weights_map
 from huref.model.layers import Heads, Neurons, read_heads, read_neurons
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "aligned_scores",
     "identity_map",
     "operators",
+    "outstanding",
     "pair_heads",
     "pair_layers",
     "pair_neurons",

@@ -43,7 +43,7 @@ def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | Non
         b: layers of B. As many as of A are taken for partners in order; else each of A's is given the one of B
             whose neurons resemble its own most.
     """
-    a, b = ([_outstanding(layer) for layer in side] for side in (a, b))
+    a, b = ([outstanding(layer) for layer in side] for side in (a, b))
     is_gated = all(layer.ups is not None for layer in (*a, *b))
     found = _partners(*([_signatures(layer, is_gated) for layer in side] for side in (a, b)))
     pairs = [(a[i], b[j]) for i, j, _ in found]
@@ -69,7 +69,7 @@ def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | Non
     return ResidualMap(R, "weights", quality=best)
 
 
-def _outstanding(layer: Neurons) -> Neurons:
+def outstanding(layer: Neurons) -> Neurons:
     """Of a very wide layer the neurons that write most along what opens them: the same ones in kin, in any order."""
     if len(layer) <= _MOST_NEURONS:
         return layer
