@@ -165,6 +165,24 @@ def test_without_a_common_token_the_streams_own_dimensions_are_a_frame() -> None
     assert found.found.method == "identity" and found.found.agreement == 1.0 and found.shared_tokens == 0
 
 
+def test_a_handful_of_common_tokens_is_no_frame() -> None:
+    """Ten strings in common make no frame, and agreement at chance shows nothing then."""
+    other = stranger("llama", 7)
+    names = [f"new{i}".encode() if token and i >= 10 else token for i, token in enumerate(other.vocabulary.tokens)]
+    few = Model("b", other.weights, Vocabulary(tuple(names), frozenset(), "bpe", "test"))
+    base = model_of("llama", opened("llama")[1])
+    assert recognised(base, other).shared_tokens > 64 and recognised(base, few).shared_tokens == 0
+
+
+def test_a_frame_without_partners_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(*arguments: object) -> object:
+        return None if arguments[2] == "rows" else recognise(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("huref.kinship.frames.recognise", found)
+    told = recognised(model_of("llama", opened("llama")[1]), stranger("llama", 7))
+    assert {"tokens", "identity"} <= set(told.tried) and "rows" not in told.tried
+
+
 def test_a_tokenizer_that_chose_other_rows_is_compared_over_what_is_shared() -> None:
     """Most of B's strings are of its own; turned, so that its own dimensions tell nothing."""
     _, decoder = opened("llama")

@@ -76,15 +76,18 @@ def recognise_models(
         return f"fewer than {MIN_NEURONS} feed-forward neurons in a layer"
     frames = _Frames(a, b, CodeRecipe(), asked)
     tried: dict[str, Recognition] = {}
+    has_frame = False
     for method, sides in frames.each():
+        has_frame = True
         found = recognise(*sides, method, asked, report)
         if found is None:
-            return NO_PARTNERS
+            continue
         tried[method] = found
         if found.agreement >= CLEAR:
             break
     if not tried:
-        return "no frame for both models: other widths, too few tokens, no like neurons"
+        no_frame = "no frame for both models: other widths, too few tokens, no like neurons"
+        return NO_PARTNERS if has_frame else no_frame
     best = best_of(tried)
     return replace(best, shared_tokens=frames.n_shared, is_turned=frames.is_turned(best.found))
 
@@ -106,8 +109,8 @@ class _Frames:
         if widths[0] == widths[1]:
             yield "identity", self._coded([plain_projection(width, self.recipe) for width in widths], few=True)
         common = self._shared()
+        self.n_shared = 0 if common is None else max(self.n_shared, len(common[0]))
         if common is not None:
-            self.n_shared = max(self.n_shared, len(common[0]))
             if max(widths) <= _WIDE:
                 yield "rows", self._in_full(common)
             elif strings is None or self.n_shared < _ALIKE * min(map(len, strings)):

@@ -180,7 +180,8 @@ def _rotation_proof_scores(
 ) -> list[TermScore]:
     """The rotation-proof feed-forward term beside the others: shown, not averaged into the ICS.
 
-    Not linear in the rows, it takes products of all of them; a quarter of the tokens tell its correlation to 0.002.
+    Not linear in the rows, it takes products of all of them, so that it is of fewer tokens: of 1,024 it came within
+    0.021 of its value over 4,096 in six layers of three pairs.
     """
     if not all(side.model.weights.architecture.gated for side in (a, b)):
         return []

@@ -10,14 +10,13 @@ which only its first weights decide (docs/explanation/method.md).
 
 from huref.kinship.alignment.aligned import aligned_scores, operators, rotation_deviation
 from huref.kinship.alignment.layers import LayerPlan, plan_layers
-from huref.kinship.alignment.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers, pair_neurons
+from huref.kinship.alignment.pairing import Pairing, Stack, pair_heads, pair_layers, pair_neurons
 from huref.kinship.alignment.relation import Relation, relate
 from huref.kinship.alignment.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
 from huref.kinship.alignment.weights_map import outstanding, weights_map
 from huref.model.layers import Heads, Neurons, read_heads, read_neurons
 
 __all__ = [
-    "MIN_NEURONS",
     "Heads",
     "LayerPlan",
     "Neurons",

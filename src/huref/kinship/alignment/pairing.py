@@ -24,9 +24,6 @@ from huref.numerics.products import product
 Criterion = tuple[Array, ...]
 """Matrices (n, d) whose rows belong to the same neurons: likeness is the product of the rows' cosines."""
 
-MIN_NEURONS = 32
-"""Fewer neurons than this say nothing."""
-
 
 @dataclass(frozen=True)
 class Pairing:

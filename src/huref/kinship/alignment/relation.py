@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from huref.kinship.alignment.aligned import AVERAGED, aligned_scores, operators, rotation_deviation
 from huref.kinship.alignment.layers import LayerPlan, plan_layers
-from huref.kinship.alignment.pairing import MIN_NEURONS, Pairing, Stack, pair_heads, pair_layers
+from huref.kinship.alignment.pairing import Pairing, Stack, pair_heads, pair_layers
 from huref.kinship.alignment.residual_map import ResidualMap, SharedRows, identity_map, procrustes_map, shared_rows
 from huref.kinship.alignment.weights_map import weights_map
 from huref.kinship.partners import match_layers
 from huref.kinship.record import LayerMatch
+from huref.kinship.witnesses import MIN_NEURONS, sampled_rows
 from huref.model.layers import Heads, Neurons, read_heads, read_neurons
 from huref.model.model import Model
 from huref.model.tokens import MIN_TOKENS
@@ -164,7 +165,7 @@ class _Pair:
         paired = _both_ways(x, y, where)
         scores = aligned_scores(operators(x, heads[0]), operators(y, heads[1]), where)
         of_heads = _pair_heads(heads[0], heads[1], where)
-        place = _in_place(paired, _sampled_rows(len(y if paired.is_back else x), _TESTED))
+        place = _in_place(paired, sampled_rows(len(y if paired.is_back else x), _TESTED))
         return LayerMatch(i, j, paired.agreement, paired.chance, len(paired.first), of_heads, place, scores)
 
     def silent(self, layers: Sequence[LayerMatch]) -> tuple[float, float]:
@@ -298,15 +299,7 @@ def _pair_heads(x: Heads, y: Heads, where: ResidualMap) -> float | None:
 
 def _sample(layer: Neurons, n: int) -> Neurons:
     """At most n neurons, always the same ones for a layer of one size."""
-    return layer if len(layer) <= n else layer.take(_sampled_rows(len(layer), n))
-
-
-def _sampled_rows(size: int, n: int) -> NDArray[np.int64]:
-    """At most n of `size` row numbers, ascending."""
-    if size <= n:
-        return np.arange(size)
-    dice = np.random.Generator(np.random.Philox(key=size))
-    return np.sort(dice.choice(size, n, replace=False))
+    return layer if len(layer) <= n else layer.take(sampled_rows(len(layer), n))
 
 
 def _best_half(table: np.ndarray) -> float:

@@ -37,7 +37,7 @@ WHOLE, PART = 0.5, 0.25
 
 LIGHT, MODERATE = 0.9, 0.5
 """Aligned scores from which on the weights have moved little, or not far: light fine-tunes kept 0.99, heavy ones 0.64
-to 0.8, training for as many tokens as the base had seen 0.21 to 0.38."""
+and more, training for as many tokens as the base had seen 0.21 to 0.38."""
 
 
 @dataclass(frozen=True)
