@@ -240,6 +240,7 @@ def test_a_layer_that_adds_nothing_is_like_no_other(tmp_path: Path) -> None:
     assert not huref.fingerprint(base, huref.Recipe(layers="all", n_tokens=256)).notes
     found = huref.compare(base, tmp_path / "deeper", CompareOptions(method="ics", layers="all", n_tokens=256))
     assert found.ics_canonical == pytest.approx(1.0, abs=1e-3)
+    assert any(note.startswith("deeper: terms of layer") for note in found.notes)
     pairs = {(term.layer_a, term.layer_b) for term in found.terms}
     assert [i for i, _ in sorted(pairs)] == list(range(len(pairs)))
 

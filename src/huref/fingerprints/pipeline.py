@@ -106,7 +106,7 @@ def fingerprint(
                 "bytes_read": checkpoint.bytes_read,
                 "bytes_total": checkpoint.bytes_total,
             },
-            notes=(*token_notes(tokens), *_encoder_notes(weights, len(tokens)), *_silent_notes(sketches)),
+            notes=(*token_notes(tokens), *_encoder_notes(weights, len(tokens)), *silent_notes(sketches)),
             version=__version__,
             codes=coded,
         )
@@ -156,7 +156,7 @@ def token_notes(tokens: TokenSelection) -> tuple[str, ...]:
     return (f"{len(tokens)} tokens used of {tokens.requested} asked for: {why}",)
 
 
-def _silent_notes(sketches: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def silent_notes(sketches: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """Which layers' terms are zero: inserted ones that add nothing, as block expansion (LLaMA Pro) leaves them."""
     silent = sorted({split_key(key)[0] for key, sketch in sketches.items() if not sketch.any()})
     if not silent:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from huref.errors import TokenizerError
-from huref.fingerprints.pipeline import choose_tokens, token_notes
+from huref.fingerprints.pipeline import choose_tokens, silent_notes, token_notes
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import jackknife, mean_cosine, mean_cosines, project, split_key
 from huref.fingerprints.terms import kinds_of
@@ -57,6 +57,8 @@ def with_invariants(
     result = replace(result, notes=(*result.notes, *told))
     rare = _paper_tokens(a.model, b.model, paper, options, sample)
     sketches = [m.sketches(t, canonical, report) for m, t in zip((a, b), sample, strict=True)]
+    silent = [f"{m.model.name}: {note}" for m, s in zip((a, b), sketches, strict=True) for note in silent_notes(s)]
+    result = replace(result, notes=(*result.notes, *silent))
     pairs = _layer_pairs(sketches[0], sketches[1], a.model, b.model)
     vectors = cosine(*(project(s, m.n_layers, canonical.seed) for s, m in zip(sketches, (a, b), strict=True)))
     is_sketched = not options.is_exact and any(_is_wide(side, canonical) for side in (a, b))
