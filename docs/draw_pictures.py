@@ -12,10 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from huref import api
-from huref.fingerprints.pipeline import choose_tokens, sketch_model
+from huref.fingerprints.pipeline import choose_tokens
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
-from huref.fingerprints.sketch import project
+from huref.fingerprints.sketch import project, slots_of
+from huref.fingerprints.sketching import sketch_model
 from huref.model.model import open_model
 from huref.portraits.drawing import PictureOptions
 from huref_lab.encoder_study.offspring import Noise
@@ -61,8 +62,9 @@ def family(path: Path) -> list[Fingerprint]:
         noise = Noise(checkpoint)
         for sigma in NOISE:
             copy = changed(model, noise.at(sigma))
-            sketches = sketch_model(copy, choose_tokens(copy, recipe), recipe)
-            vector = project(sketches, copy.weights.geometry.n_layers, recipe.seed)
+            sketches = sketch_model(copy, choose_tokens(copy, recipe), recipe).terms
+            slots = slots_of(sketches, copy.weights.geometry.n_layers, is_dual=recipe.is_dual)
+            vector = project(sketches, slots, recipe.seed)
             found.append(replace(base, model=f"noise {sigma:g}", sketches=sketches, vector=vector))
     return found
 

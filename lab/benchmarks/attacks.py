@@ -25,7 +25,7 @@ from measure import machine
 SCORES = {
     "pcs": "PCS",
     "ics": "ICS paper",
-    "ics_canonical": "ICS canonical",
+    "ics_canonical_2": "ICS canonical-2",
     "vectors": "fingerprint",
     "aligned": "aligned",
     "agreement": "agreement",

@@ -40,9 +40,10 @@ from huref.fingerprints.coding import (
     encode_layer,
     plain_projection,
 )
-from huref.fingerprints.pipeline import choose_tokens, sketch_model
+from huref.fingerprints.pipeline import choose_tokens
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
+from huref.fingerprints.sketching import sketch_model
 from huref.fingerprints.terms import layer_terms, scaled
 from huref.forward.checkpoint_writer import tokenizer_files
 from huref.forward.decoder import Decoder, load_decoder
@@ -414,7 +415,7 @@ def _real_change(base: Opened, child: Opened, layers: Sequence[int] | range) -> 
 
 def sketches_section(side: Opened) -> None:
     """Operators of the last layer: from 64 x 64 sketches of codes, of a fingerprint, from signs of heads."""
-    layer, recipe, model = side.n_layers - 1, Recipe(), side.model
+    layer, recipe, model = side.n_layers - 1, Recipe("canonical"), side.model
     P = _frame(model, "dual", 256).P
     codes = encode_layer(model.weights, layer, _frame(model, "dual", 256), CodeRecipe())
     tokens = choose_tokens(model, recipe)
@@ -422,7 +423,7 @@ def sketches_section(side: Opened) -> None:
     X = X - X.mean(axis=0)
     S = np.concatenate(token_signs(tokens.strings, recipe.sketch_rows, recipe.seed))
     S1X, S2X = np.split((S - S.mean(axis=1, keepdims=True)) @ X, 2)
-    prints = sketch_model(model, tokens, recipe)
+    prints = sketch_model(model, tokens, recipe).terms
     half = len(P) // 2
     root = float32(np.linalg.cholesky((X.T @ X).astype(np.float64) + 1e-6 * np.eye(X.shape[1])))
     for term in layer_terms(model.weights, layer, recipe):

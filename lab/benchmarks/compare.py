@@ -149,7 +149,7 @@ def many(work: Path, base: Path, options: argparse.Namespace) -> bool:
         if not folder.is_dir():
             subprocess.run([sys.executable, SCRIPT, "small", str(folder), "permute_neurons", str(seed)], check=True)
         models.append(folder)
-    run = huref("matrix", *map(str, models), "--score", "ics_canonical")
+    run = huref("matrix", *map(str, models), "--score", "ics_canonical_2")
     print(f"matrix of {len(models)}, canonical ICS: {run.wall:.1f} s, {run.cpu:.1f} CPU s, {run.peak:.0f} MiB")
     pairing = huref("matrix", *map(str, models), "--score", "agreement")
     print(

@@ -105,10 +105,15 @@ def encoders(cnn: Path | None) -> dict[str, Encode]:
         weights = load_encoder(cnn)
         side = weights.side or N_TOKENS
         trained = weights.encoder
-        for name, recipe in (("cnn", Recipe(n_tokens=side)), ("cnn-paper", Recipe(name="paper", n_tokens=side))):
+        for name, recipe in (
+            ("cnn", Recipe("canonical", n_tokens=side)),
+            ("cnn-paper", Recipe(name="paper", n_tokens=side)),
+        ):
             found[name] = by_terms(recipe, lambda terms: encode(terms.numpy(), trained))
     untrained = EncoderCNN(seed=0).encoding()
-    found["cnn-untrained"] = by_terms(Recipe(n_tokens=side), lambda terms: encode(terms.numpy(), untrained))
+    found["cnn-untrained"] = by_terms(
+        Recipe("canonical", n_tokens=side), lambda terms: encode(terms.numpy(), untrained)
+    )
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from huref.fingerprints.sketch import project, token_signs, unit_rms
+from huref.fingerprints.sketch import project, slots_of, token_signs, unit_rms
 from huref.numerics.cosine import cosine
 
 SIDE = 256
@@ -25,7 +25,7 @@ def by_sketch(matrices: np.ndarray) -> np.ndarray:
     S1, S2 = token_signs([str(i).encode() for i in range(matrices.shape[1])], 64, "huref/1")
     kinds = ("qk", "vo", "gate_down")
     sketches = {f"{i // 3}.{kinds[i % 3]}": unit_rms(S1 @ M @ S2.T) for i, M in enumerate(matrices)}
-    return project(sketches, 2, "huref/1")
+    return project(sketches, slots_of(sketches, 2, is_dual=False), "huref/1")
 
 
 def by_mean_pooling(matrices: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ def child(step: str, shape: str, folder: Path) -> None:
     elif step == "commit":
         from huref.demo.bundled import bundled_model
 
-        notes["integers"] = _integers(commit_model(bundled_model(), folder, Recipe(), CommitOptions()))
+        notes["integers"] = _integers(commit_model(bundled_model(), folder, Recipe("canonical"), CommitOptions()))
     elif step == "prove":
         (folder / "proof").write_bytes(prove_fingerprint(folder).to_bytes())
     else:
@@ -105,7 +105,9 @@ def _synthetic(shape: str) -> Any:
         block = rows[start : start + 4096]
         block[:] = np.clip(rng.standard_normal(block.shape, np.float32) * 2500, -32767, 32767)
     strings = tuple(f"token {i}".encode() for i in range(4096))
-    layout = Layout(shape, "llama", Recipe(), 32, width, 16, column_norm(rows), tuple(matrices), tuple(terms))
+    layout = Layout(
+        shape, "llama", Recipe("canonical"), 32, width, 16, column_norm(rows), tuple(matrices), tuple(terms)
+    )
     if not layout.is_free_of_wraps():
         raise SystemExit(f"{shape}: 16 bits would wrap around")
     return Quantised(layout, strings, rows)

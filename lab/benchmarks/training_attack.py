@@ -182,7 +182,7 @@ def said_of(a: str, b: str) -> dict[str, Any]:
     heads = [layer.heads for layer in found.layers if layer.heads is not None]
     return {
         "pcs": found.pcs,
-        "ics_canonical": found.ics_canonical,
+        "ics_canonical_2": found.ics_canonical_2,
         "aligned": found.aligned,
         "agreement": found.agreement,
         "witnesses": dict(found.witnesses),
@@ -219,7 +219,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines.append("|---" * len(COLUMNS) + "|")
     for one in rows:
         excess = one["loss"] - alone[one["steps"]] if one["steps"] in alone else None
-        shown = [one[name] for name in ("pcs", "ics_canonical", "aligned")]
+        shown = [one[name] for name in ("pcs", "ics_canonical_2", "aligned")]
         shown += [*(one["witnesses"].get(name) for name in GATED), one["highest_layer"], one.get("heads")]
         cells = [one["attack"], str(one["steps"]), f"{one['weight']:g}", f"{one['loss']:.2f}"]
         cells += ["-" if excess is None else f"{excess:+.2f}", *("-" if v is None else f"{v:.3f}" for v in shown)]

@@ -280,7 +280,7 @@ def test_two_models_with_nothing_in_common_are_inconclusive(cli: Cli, tmp_path: 
     assert "nothing comparable" in done.out and "share too few tokens" in done.out
     if style:
         document = done.document
-        assert document["pcs"] is document["ics"] is document["ics_canonical"] is None
+        assert document["pcs"] is document["ics"] is document["ics_canonical_2"] is None
         assert document["verdict"] == "inconclusive"
 
 

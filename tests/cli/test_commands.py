@@ -52,7 +52,7 @@ COMPARE_KEYS = {
     "b",
     "pcs",
     "ics",
-    "ics_canonical",
+    "ics_canonical_2",
     "aligned",
     "agreement",
     "terms",
@@ -199,7 +199,7 @@ def test_equal_copies_are_identical(cli: Cli, models: dict[str, Path]) -> None:
 def test_rounded_copies_are_requantised(cli: Cli, models: dict[str, Path]) -> None:
     done = cli("compare", models["base"], models["rounded"], "--json")
     assert (done.code, done.document["verdict"]) == (0, "requantised")
-    assert done.document["ics_canonical"] > 0.999
+    assert done.document["ics_canonical_2"] > 0.999
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_kin_are_derived_and_strangers_independent(
     done = cli("compare", models["base"], models[other], "--json")
     document = done.document
     assert (done.code, document["verdict"]) == (0, verdict)
-    assert least < document["ics_canonical"] < most
+    assert least < document["ics_canonical_2"] < most
     assert document["background"]["n"] >= 99 and document["background"]["calibration"]
     assert (document["p_value"] <= 0.01) == (verdict == "derived")
     text = cli("compare", models["base"], models[other])
@@ -224,14 +224,14 @@ def test_compare_json_has_every_promised_key(cli: Cli, models: dict[str, Path], 
     for pair in (models, prints):
         document = cli("compare", pair["base"], pair["child"], "--json").document
         assert document.keys() >= COMPARE_KEYS
-        assert document["schema_version"] == "huref.comparison/1.3"
+        assert document["schema_version"] == "huref.comparison/1.4"
         assert (document["a"], document["b"]) == ("base", "child")
         assert document["verdict"] in VERDICTS
         assert all(term.keys() == {"layer_a", "layer_b", "term", "score"} for term in document["terms"])
         scores = [
             document["pcs"],
             document["ics"],
-            document["ics_canonical"],
+            document["ics_canonical_2"],
             *(t["score"] for t in document["terms"]),
         ]
         assert document["terms"] and all(-1 <= score <= 1 for score in scores if score is not None)
@@ -263,12 +263,12 @@ def test_an_expectation_is_met_or_contradicted(
     assert done.code == code and done.document["verdict"] in VERDICTS
 
 
-@pytest.mark.parametrize(("method", "null"), [("pcs", ("ics", "ics_canonical")), ("ics", ("pcs",))])
+@pytest.mark.parametrize(("method", "null"), [("pcs", ("ics", "ics_canonical_2")), ("ics", ("pcs",))])
 def test_a_method_leaves_the_other_scores_out(
     cli: Cli, models: dict[str, Path], method: str, null: tuple[str, ...]
 ) -> None:
     document = cli("compare", models["base"], models["child"], "--method", method, "--json").document
-    assert all((document[key] is None) == (key in null) for key in ("pcs", "ics", "ics_canonical"))
+    assert all((document[key] is None) == (key in null) for key in ("pcs", "ics", "ics_canonical_2"))
 
 
 def test_saved_fingerprints_compare_among_themselves_and_with_models(
@@ -276,11 +276,13 @@ def test_saved_fingerprints_compare_among_themselves_and_with_models(
 ) -> None:
     for b in (prints["child"], models["child"]):
         document = cli("compare", prints["base"], b, "--json").document
-        assert document["ics_canonical"] > 0.9
+        assert document["ics_canonical_2"] > 0.9
         assert document["pcs"] is None and any(note.startswith("pcs is null") for note in document["notes"])
-        assert document["ics"] is None and any(note.startswith("ics is null") for note in document["notes"])
+        assert document["ics"] is None and any(
+            note.startswith("ics and ics_canonical are null") for note in document["notes"]
+        )
     stranger = cli("compare", models["stranger"], prints["base"], "--json").document
-    assert stranger["a"] == "stranger" and abs(stranger["ics_canonical"]) < 0.5
+    assert stranger["a"] == "stranger" and abs(stranger["ics_canonical_2"]) < 0.5
 
 
 def test_sketches_of_the_paper_recipe_are_not_passed_off_as_its_ics(
@@ -289,7 +291,7 @@ def test_sketches_of_the_paper_recipe_are_not_passed_off_as_its_ics(
     for name in ("base", "child"):
         cli("fingerprint", models[name], "--recipe", "paper", "--out", tmp_path)
     document = cli("compare", tmp_path / f"base{SUFFIX}", tmp_path / f"child{SUFFIX}", "--json").document
-    assert document["ics"] is document["ics_canonical"] is None
+    assert document["ics"] is document["ics_canonical_2"] is None
     assert document["vectors"] > 0.9 and min(term["score"] for term in document["terms"]) > 0.9
     assert any("centred terms, which the paper's are not" in note for note in document["notes"])
 
@@ -298,7 +300,7 @@ def test_mean_fingerprints_have_only_their_vectors(cli: Cli, models: dict[str, P
     for name in ("base", "child"):
         cli("fingerprint", models[name], "--recipe", "paper", "--encoder", "mean", "--out", tmp_path)
     document = cli("compare", tmp_path / f"base{SUFFIX}", tmp_path / f"child{SUFFIX}", "--json").document
-    assert document["ics"] is document["ics_canonical"] is None and document["vectors"] > 0.9
+    assert document["ics"] is document["ics_canonical_2"] is None and document["vectors"] > 0.9
     assert any("mean pooling keeps no terms" in note for note in document["notes"])
 
 
@@ -318,7 +320,7 @@ def test_matrix_formats_agree(cli: Cli, models: dict[str, Path]) -> None:
     np.testing.assert_allclose(np.array([row[1:] for row in table[1:4]], float), values, atol=1e-6)
     text, latex = (cli("matrix", *trio, "--format", style).out for style in ("text", "latex"))
     assert f"{100 * values[0, 1]:.2f}" in text and f"{100 * values[0, 1]:.2f}" in latex
-    assert latex.startswith(r"\begin{tabular}{lrrr}") and r"ics\_canonical (\%)" in latex
+    assert latex.startswith(r"\begin{tabular}{lrrr}") and r"ics\_canonical\_2 (\%)" in latex
 
 
 def test_matrix_draws_a_heat_map_and_takes_saved_fingerprints(

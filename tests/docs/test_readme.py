@@ -64,5 +64,5 @@ def test_the_demo_output_is_one_that_huref_prints() -> None:
     from huref.demo.result import LEGEND
 
     (block,) = re.findall(r"```text\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
-    for word in ("rearranged", "fine-tuned", "stranger", "canonical", "portrait", "verdict", *LEGEND[:2]):
+    for word in ("rearranged", "fine-tuned", "stranger", "paper", "portrait", "verdict", *LEGEND[:2]):
         assert word in block

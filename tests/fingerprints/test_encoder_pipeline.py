@@ -30,7 +30,7 @@ from kit.dense_terms import dense
 from kit.hostile_files import assert_complete
 from kit.tiny_encoders import save_small
 
-CNN = Recipe(encoder="cnn", n_tokens=256)
+CNN = Recipe("canonical", "cnn", n_tokens=256)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_saved_fingerprints_compare_by_their_vectors(model: Path, weights: Path,
     a, b = made(model, weights), made(save_llama(tmp_path / "other", seed=2), weights)
     found = compare_fingerprints(a, b)
     assert found.vectors == pytest.approx(cosine(a.vector, b.vector)) and found.terms == ()
-    assert found.pcs is found.ics is found.ics_canonical is None
+    assert found.pcs is found.ics is found.ics_canonical_2 is None
     assert "ics and ics_canonical are null: the CNN encoder keeps no terms" in found.notes
     assert compare_fingerprints(a, a).vectors == pytest.approx(1.0)
     moved = replace(b, tokens={**b.tokens, "digest": "0" * 64})

@@ -24,7 +24,7 @@ def test_safetensors_and_pickle_give_one_fingerprint(tmp_path: Path) -> None:
     a = fingerprint(save_llama(tmp_path / "a", seed=1), SMALL)
     b = fingerprint(save_llama(tmp_path / "b", seed=1, file_format="bin"), SMALL)
     assert np.array_equal(a.vector, b.vector)
-    assert sorted(a.sketches) == ["0.gate_down", "0.qk", "0.vo", "1.gate_down", "1.qk", "1.vo"]
+    assert sorted(a.sketches) == ["0.qk", "0.up_down", "0.vo", "1.qk", "1.up_down", "1.vo"]
     assert a.vector.shape == (512,) and np.mean(a.vector.astype(float) ** 2) == pytest.approx(1.0, abs=1e-5)
 
 

@@ -11,12 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.residual import Frame, ResidualTerm, RotationProofTerm
+from huref.fingerprints.residual import Frame, ResidualTerm
 from huref.fingerprints.terms import Bilinear
 from huref.numerics import products
-from kit.dense_terms import correlation, dense, directions, rotation_proof, stood_for
-from kit.symmetries import random_weights
+from kit.dense_terms import correlation, dense, directions, stood_for
 
 many = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -223,31 +221,3 @@ def test_error_of_bfloat16_products(make: object, K: int, d: int, r: int, is_cen
         copy = replace(a, term=replace(a.term, left=left))
         for other in (copy, rotated(copy, dice)):
             assert found(a, other) == pytest.approx(correlation(a.dense, other.dense), abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("arithmetic", "bound"), [("float32", 1e-5), ("bfloat16", 1e-4)], ids=["float32", "bfloat16"]
-)
-@pytest.mark.parametrize("norm", ["rms", "layer"])
-@pytest.mark.parametrize("n_tokens", [12, 24, 300])
-def test_the_rotation_proof_term_is_its_definition(
-    arithmetic: str, bound: float, norm: str, n_tokens: int, request: pytest.FixtureRequest
-) -> None:
-    request.getfixturevalue(arithmetic)
-    dice, recipe, sides = np.random.default_rng(0), Recipe(), []
-    original = random_weights(1, norm=norm)
-    noise = torch.from_numpy(0.05 * dice.standard_normal((40, 24)))
-    for weights in (original, original.map_layers(lambda w: {"up": w["up"] + noise}), random_weights(2, norm=norm)):
-        X = np.float32(weights.embedding(np.arange(n_tokens)))
-        X = X - X.mean(1, keepdims=True) if norm == "layer" else X
-        w = {key: weights.read(f"layers.1.{key}") for key in ("feed_forward_norm", "gate", "up", "down")}
-        M = rotation_proof(X, *w.values())
-        frame = Frame.of(X, is_centred=True)
-        term = RotationProofTerm.of(weights, 1, X, frame, recipe)
-        assert (
-            np.abs(stood_for(term, frame) - M).max() < (2e-6 if arithmetic == "float32" else 2e-2) * np.abs(M).max()
-        )
-        sides.append((term, frame, M))
-    (a, frame_a, M_a), others = sides[0], sides
-    for (b, frame_b, M_b), worst in zip(others, (1, 1, 20), strict=True):  # of strangers, as their bound is
-        assert a.correlation(b, frame_a.cosines(frame_b)) == pytest.approx(correlation(M_a, M_b), abs=worst * bound)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huref.fingerprints.sketch import mean_cosine, project, slot_projection, token_signs, unit_rms
+from huref.fingerprints.sketch import mean_cosine, project, slot_projection, slots_of, token_signs, unit_rms
 from huref.numerics.cosine import cosine
 
 
@@ -45,11 +45,15 @@ def test_slot_projection_follows_the_format_page(seed: int, n: int) -> None:
     np.testing.assert_allclose(slot_projection(flat, "vo/-2", "s"), signs @ flat, atol=1e-9 * n)
 
 
+def project_last(sketches: dict[str, np.ndarray], n_layers: int, seed: str) -> np.ndarray:
+    return project(sketches, slots_of(sketches, n_layers, is_dual=False), seed)
+
+
 def test_golden_vector() -> None:
     """Two made-up sketches in, 512 numbers out."""
     grid = np.arange(4096, dtype=np.float64).reshape(64, 64)
     sketches = {"3.qk": unit_rms(np.sin(grid)), "2.vo": unit_rms(np.cos(grid / 7))}
-    vector = project(sketches, 4, "huref/1")
+    vector = project_last(sketches, 4, "huref/1")
     assert vector.shape == (512,)
     np.testing.assert_allclose(vector[:6], GOLDEN_VECTOR, rtol=0, atol=2e-6)
 
@@ -101,25 +105,25 @@ def test_the_vectors_cosine_is_the_mean_over_terms(rho: float) -> None:
         }
         noise = {key: unit_rms(dice.normal(size=(64, 64))) for key in a}
         b = {key: unit_rms(rho * a[key] + np.sqrt(1 - rho**2) * noise[key]) for key in a}
-        found.append(cosine(project(a, 4, "huref/1"), project(b, 4, "huref/1")))
+        found.append(cosine(project_last(a, 4, "huref/1"), project_last(b, 4, "huref/1")))
     assert np.mean(found) == pytest.approx(rho, abs=4 * (1 - rho**2 + 0.02) / np.sqrt(512 * 6))
 
 
 def test_terms_of_other_slots_do_not_leak() -> None:
     Y = unit_rms(np.random.default_rng(0).normal(size=(64, 64)))
-    as_qk, as_vo = project({"3.qk": Y}, 4, "huref/1"), project({"3.vo": Y}, 4, "huref/1")
+    as_qk, as_vo = project_last({"3.qk": Y}, 4, "huref/1"), project_last({"3.vo": Y}, 4, "huref/1")
     assert abs(cosine(as_qk, as_vo)) < 5 / np.sqrt(512)
 
 
 def test_slots_count_from_the_last_layer() -> None:
     Y = unit_rms(np.random.default_rng(1).normal(size=(64, 64)))
-    assert np.array_equal(project({"3.qk": Y}, 4, "s"), project({"29.qk": Y}, 30, "s"))
+    assert np.array_equal(project_last({"3.qk": Y}, 4, "s"), project_last({"29.qk": Y}, 30, "s"))
 
 
 def test_vectors_are_gaussian() -> None:
     """The 512 numbers of a fingerprint, for sketches far from Gaussian: moments of N(0, 1)."""
     Y = np.sign(np.random.default_rng(2).normal(size=(64, 64))) ** 3
-    v = project({"1.qk": unit_rms(Y)}, 2, "huref/1").astype(np.float64)
+    v = project_last({"1.qk": unit_rms(Y)}, 2, "huref/1").astype(np.float64)
     assert abs(v.mean()) < 4 / np.sqrt(512)
     assert np.mean(v**4) == pytest.approx(3, abs=4 * np.sqrt(24 / 512))
 

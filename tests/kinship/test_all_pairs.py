@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import huref
-from huref.errors import CorruptFileError, InconclusiveError, UsageError
+from huref.errors import CorruptFileError
 from huref.fingerprints.codes import Codes, LayerCodes, Packed, packed
 from huref.fingerprints.file import SUFFIX, load_fingerprint, save_fingerprint
 from huref.kinship import screening
@@ -78,7 +78,7 @@ def test_the_order_of_the_files_changes_only_the_order_of_the_answer(family: lis
         assert other.values[i, j] == pytest.approx(table.values[order[i], order[j]], abs=1e-12)
 
 
-@pytest.mark.parametrize("score", ["ics_canonical", "vectors"])
+@pytest.mark.parametrize("score", ["ics_canonical_2", "vectors"])
 def test_a_score_that_is_asked_for_is_the_one_given(family: list[Path], score: str) -> None:
     table = huref.matrix(family, score)
     assert table.score == score and [set(cluster) for cluster in table.clusters] == KIN
@@ -90,7 +90,7 @@ def test_files_without_codes_have_scores_and_are_named(family: list[Path], tmp_p
     plain = tmp_path / f"plain{SUFFIX}"
     save_fingerprint(replace(load_fingerprint(family[0]), codes=None), plain)
     table = huref.matrix([*family, plain])
-    assert table.score == "ics_canonical" and table.values[0, -1] == pytest.approx(1)
+    assert table.score == "ics_canonical_2" and table.values[0, -1] == pytest.approx(1)
     assert table.verdicts[-1][:-1] == (None,) * len(family) and not np.isnan(table.values).any()
     assert any("without neuron codes" in note and "plain" in note for note in table.notes)
     assert [set(cluster) for cluster in table.clusters] == KIN
@@ -106,12 +106,13 @@ def test_codes_of_another_recipe_are_inconclusive(family: list[Path], tmp_path: 
     assert [set(cluster) for cluster in table.clusters] == KIN
 
 
-def test_fingerprints_of_different_recipes_are_refused(family: list[Path], tmp_path: Path) -> None:
+def test_fingerprints_of_different_recipes_have_no_score(family: list[Path], tmp_path: Path) -> None:
     made = load_fingerprint(family[0])
     other = tmp_path / f"other{SUFFIX}"
-    save_fingerprint(replace(made, recipe=replace(made.recipe, layers="last1")), other)
-    with pytest.raises((InconclusiveError, UsageError)):
-        huref.matrix([family[1], other])
+    save_fingerprint(replace(made, recipe=replace(made.recipe, layers="-1")), other)
+    found = huref.matrix([family[1], other, family[2]])
+    assert np.isnan(found.values[0, 1]) and np.isnan(found.values[1, 2]) and np.isfinite(found.values[0, 2])
+    assert any("different recipes do not compare" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("lie", [{"n_layers": 10**9}, {"d_ff": "many"}, {"n_layers": 2}])

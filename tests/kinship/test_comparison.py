@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import huref
 from huref.attacks import AttackOptions, attack
@@ -29,7 +30,7 @@ def test_a_copy_is_identical(tmp_path: Path) -> None:
     a, b = save_llama(tmp_path / "a", seed=1), save_llama(tmp_path / "b", seed=1, file_format="bin")
     found = huref.compare(a, b, SMALL)
     assert found.verdict == "identical" and found.pcs == pytest.approx(1.0)
-    assert found.ics == pytest.approx(1.0, abs=1e-4) and found.ics_canonical == pytest.approx(1.0, abs=1e-4)
+    assert found.ics == pytest.approx(1.0, abs=1e-4) and found.ics_canonical_2 == pytest.approx(1.0, abs=1e-4)
     assert found.vectors == pytest.approx(1.0, abs=1e-6)
 
 
@@ -37,7 +38,7 @@ def test_a_bfloat16_copy_is_requantised(tmp_path: Path) -> None:
     state = llama_state(1)
     rounded = {name: t.bfloat16() for name, t in state.items()}
     found = huref.compare(save_llama(tmp_path / "a", state=state), save_llama(tmp_path / "b", state=rounded), SMALL)
-    assert found.verdict == "requantised" and found.ics_canonical > 0.9999
+    assert found.verdict == "requantised" and found.ics_canonical_2 > 0.9999
 
 
 def test_an_offspring_is_derived_and_a_stranger_independent(tmp_path: Path) -> None:
@@ -49,14 +50,14 @@ def test_an_offspring_is_derived_and_a_stranger_independent(tmp_path: Path) -> N
     assert strangers.agreement < 0.15 and strangers.p_value > 0.01 and abs(strangers.aligned) < 0.25
     assert kin.derivation["kind"] == "fine-tuned" and kin.derivation["direction"] == "unknown"
     assert kin.background["nearest"]["score"] == kin.background["max"] < 0.2
-    assert min(kin.pcs, kin.ics, kin.ics_canonical, kin.vectors) > 0.95
-    assert max(abs(x) for x in (strangers.pcs, strangers.ics_canonical, strangers.vectors)) < 0.3
+    assert min(kin.pcs, kin.ics, kin.ics_canonical_2, kin.vectors) > 0.95
+    assert max(abs(x) for x in (strangers.pcs, strangers.ics_canonical_2, strangers.vectors)) < 0.3
 
 
 def test_every_term_is_reported_with_its_layers(tmp_path: Path) -> None:
     a, b = save_llama(tmp_path / "a", seed=1), save_llama(tmp_path / "b", state=noisy(llama_state(1), 0.2))
     terms = huref.compare(a, b, SMALL).terms
-    kinds = ["qk", "vo", "gate_down", "ffn_exact", "paper/qk", "paper/vo", "paper/ffn"]
+    kinds = ["qk", "vo", "up_down", "paper/qk", "paper/vo", "paper/ffn"]
     assert sorted((t.layer_a, t.term) for t in terms) == sorted((i, kind) for i in (0, 1) for kind in kinds)
 
 
@@ -72,7 +73,7 @@ def test_models_of_other_depth_are_matched_by_assignment(tmp_path: Path) -> None
     b = save_llama(tmp_path / "b", n_layers=3, state=shallow)
     found = huref.compare(a, b, CompareOptions(n_tokens=256, layers="all"))
     assert {(t.layer_a, t.layer_b) for t in found.terms} == {(0, 0), (2, 1), (3, 2)}
-    assert found.ics_canonical == pytest.approx(1.0, abs=1e-4)
+    assert found.ics_canonical_2 == pytest.approx(1.0, abs=1e-4)
     assert any("PCS skips" in note for note in found.notes) and found.verdict == "derived"
     assert [(x.layer_a, x.layer_b) for x in found.layers] == [(0, 0), (2, 1), (3, 2)]
     assert found.derivation["kind"] == "depth-changed"
@@ -83,7 +84,7 @@ def test_an_extended_vocabulary_is_compared_over_what_is_shared(tmp_path: Path) 
     order = [*range(1, VOCAB), 0]
     a, b = save_llama(tmp_path / "a", state=state), save_llama(tmp_path / "b", state=state, vocabulary_order=order)
     found = huref.compare(a, b, SMALL)
-    assert found.ics_canonical == pytest.approx(1.0, abs=1e-4) and found.ics == pytest.approx(1.0, abs=1e-4)
+    assert found.ics_canonical_2 == pytest.approx(1.0, abs=1e-4) and found.ics == pytest.approx(1.0, abs=1e-4)
     assert found.verdict == "derived" and found.pcs < 1
     assert any("vocabularies differ" in note and "256 token strings" in note for note in found.notes)
     ranking = tmp_path / "ranking.txt"
@@ -101,7 +102,7 @@ def test_saved_fingerprints_compare_without_weights(tmp_path: Path) -> None:
         files.append(tmp_path / f"{model.name}.huref.safetensors")
         huref.save_fingerprint(huref.fingerprint(model, recipe), files[-1])
     exact, saved, mixed = (huref.compare(*pair, SMALL) for pair in ((base, child), files, (base, files[1])))
-    assert saved.ics_canonical == pytest.approx(exact.ics_canonical, abs=0.03)
+    assert saved.ics_canonical_2 == pytest.approx(exact.ics_canonical_2, abs=0.03)
     assert saved.vectors == pytest.approx(exact.vectors, abs=1e-5) and mixed.vectors == pytest.approx(saved.vectors)
     assert saved.pcs is None and saved.verdict == "inconclusive"
 
@@ -117,13 +118,13 @@ def test_fingerprints_of_two_recipes_do_not_compare(tmp_path: Path) -> None:
 
 def test_matrix_is_symmetric_and_agrees_with_compare(tmp_path: Path) -> None:
     models = [save_llama(tmp_path / str(seed), seed=seed) for seed in (1, 2, 3)]
-    table = huref.matrix(models, "ics_canonical", SMALL)
+    table = huref.matrix(models, "ics_canonical_2", SMALL)
     assert (table.values == table.values.T).all() and table.values.diagonal().tolist() == [1, 1, 1]
-    assert table.values[0, 2] == pytest.approx(huref.compare(models[0], models[2], SMALL).ics_canonical)
+    assert table.values[0, 2] == pytest.approx(huref.compare(models[0], models[2], SMALL).ics_canonical_2)
 
 
 def test_comparison_document_has_the_contracts_keys() -> None:
-    keys = "schema_version a b pcs ics ics_canonical aligned agreement terms background z p_value verdict notes"
+    keys = "schema_version a b pcs ics ics_canonical_2 aligned agreement terms background z p_value verdict notes"
     document = Comparison("a", "b", None, None, None, None, (), "inconclusive", ()).to_dict()
     assert set(keys.split()) <= set(document)
 
@@ -182,7 +183,7 @@ def test_a_tiny_vocabulary_and_another_width_leave_nothing_to_align(tmp_path: Pa
     a = reshaped(tmp_path / "a", 1, vocab_size=100)
     b = reshaped(tmp_path / "b", 2, vocab_size=100, hidden_size=48)
     found = huref.compare(a, b, SMALL)
-    assert found.verdict == "inconclusive" and found.ics is None and found.ics_canonical is None
+    assert found.verdict == "inconclusive" and found.ics is None and found.ics_canonical_2 is None
     assert any("share too few tokens" in note for note in found.notes)
     assert found.agreement is None or (found.alignment or {})["method"] == "weights"
 
@@ -201,7 +202,10 @@ def test_untrained_weights_that_are_all_alike_accuse_nobody(tmp_path: Path) -> N
     dice = torch.Generator().manual_seed(0)
     other["model.embed_tokens.weight"] = torch.randn(VOCAB, 32, generator=dice)
     a, b = save_llama(tmp_path / "a", state=state), save_llama(tmp_path / "b", state=other)
-    found = huref.compare(a, b, SMALL)
+    with pytest.raises(CorruptFileError, match="all tokens have one embedding"):
+        huref.compare(a, b, SMALL)
+    state["model.embed_tokens.weight"] = torch.randn(VOCAB, 32, generator=dice)
+    found = huref.compare(save_llama(tmp_path / "distinct", state=state), b, SMALL)
     assert found.verdict in ("independent", "inconclusive") and (found.agreement or 0) < 0.1
 
 
@@ -235,14 +239,45 @@ def test_a_layer_that_adds_nothing_is_like_no_other(tmp_path: Path) -> None:
     """Inserted by an attack, its sketches are zeros: the others still find their partners."""
     base = save_llama(tmp_path / "base", 1)
     attack(base, tmp_path / "deeper", AttackOptions(("insert_layers",), 1, "float32", None))
-    told = huref.fingerprint(tmp_path / "deeper", huref.Recipe(layers="all", n_tokens=256)).notes
-    assert any("are zero: such layers add nothing" in note for note in told)
-    assert not huref.fingerprint(base, huref.Recipe(layers="all", n_tokens=256)).notes
-    found = huref.compare(base, tmp_path / "deeper", CompareOptions(method="ics", layers="all", n_tokens=256))
-    assert found.ics_canonical == pytest.approx(1.0, abs=1e-3)
-    assert any(note.startswith("deeper: terms of layer") for note in found.notes)
+    for recipe, told in (("canonical-2", "passed over"), ("canonical", "are zero: such layers add nothing")):
+        asked = huref.Recipe(recipe, layers="all", n_tokens=256)
+        assert any(told in note for note in huref.fingerprint(tmp_path / "deeper", asked).notes)
+        assert not huref.fingerprint(base, asked).notes
+        options = CompareOptions(method="ics", layers="all", n_tokens=256, recipe=recipe)
+        found = huref.compare(base, tmp_path / "deeper", options)
+        assert found.invariant_ics == pytest.approx(1.0, abs=1e-3)
+        assert any(note.startswith("deeper: ") and told in note for note in found.notes)
     pairs = {(term.layer_a, term.layer_b) for term in found.terms}
     assert [i for i, _ in sorted(pairs)] == list(range(len(pairs)))
+
+
+@pytest.mark.parametrize("is_equal", [True, False])
+def test_an_unembedding_that_the_configuration_ties_is_no_part_of_the_model(tmp_path: Path, is_equal: bool) -> None:
+    """Added by a merge tool; transformers does not read it."""
+    state = llama_state(1)
+    head = state["model.embed_tokens.weight"].clone() if is_equal else torch.randn(VOCAB, 32)
+    a, b = (
+        save_llama(tmp_path / "a", state=state),
+        save_llama(tmp_path / "b", state={**state, "lm_head.weight": head}),
+    )
+    for folder in (a, b):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    found = huref.compare(a, b, SMALL)
+    assert found.verdict == "identical"
+    assert any("b: the configuration ties the unembedding" in note for note in found.notes) != is_equal
+
+
+@pytest.mark.parametrize(("n", "is_told"), [(20, False), (200, True)])
+def test_a_tokenizer_with_fewer_tokens_than_rows_is_told(tmp_path: Path, n: int, is_told: bool) -> None:
+    """A few are padding."""
+    folder, state = save_llama(tmp_path / "a"), llama_state(0)
+    state["model.embed_tokens.weight"] = torch.cat([state["model.embed_tokens.weight"], torch.randn(n, 32)])
+    save_file(state, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": VOCAB + n}))
+    notes = huref.fingerprint(folder, huref.Recipe(n_tokens=256)).notes
+    assert any(f"tokens for {VOCAB + n} embedding rows" in note for note in notes) == is_told
 
 
 def test_a_tokenizer_that_does_not_belong_to_the_rows_is_told(tmp_path: Path) -> None:
@@ -253,9 +288,9 @@ def test_a_tokenizer_that_does_not_belong_to_the_rows_is_told(tmp_path: Path) ->
     document["model"]["vocab"] = dict(zip(document["model"]["vocab"], ids, strict=True))
     (b / "tokenizer.json").write_text(json.dumps(document))
     found = huref.compare(a, b)
-    assert found.pcs == 1.0 and found.ics_canonical is not None and found.ics_canonical < 0.5
+    assert found.pcs == 1.0 and found.ics_canonical_2 is not None and found.ics_canonical_2 < 0.5
     told = " / ".join(found.notes)
-    assert "the tokenizer of b has 450 tokens for 400 embedding rows" in told
+    assert "b: the tokenizer has 450 tokens for 400 embedding rows" in told
     assert "the weights agree and the ICS do not" in told and "no more are in both vocabularies" in told
     same = " / ".join(huref.compare(a, TinyLlama(noise=0.001).save(tmp_path / "c")).notes)
     assert "tokenizer of" not in same and "the ICS do not" not in same

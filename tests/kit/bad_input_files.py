@@ -305,7 +305,7 @@ def nan_in_the_embedding(place: Path) -> list[Any]:
     return fingerprinted(with_tensor(place, "model.embed_tokens.weight", float("nan")), place, "--n-tokens", 398)
 
 
-@case(4, "NotFiniteError", "NaN or infinity", "layer 2, gate_down")
+@case(4, "NotFiniteError", "NaN or infinity", "layer 2, up_down")
 def infinity_in_the_last_layer(place: Path) -> list[Any]:
     return fingerprinted(with_tensor(place, "model.layers.2.mlp.down_proj.weight", float("inf")), place)
 
@@ -327,8 +327,8 @@ def nan_that_only_a_comparison_meets(place: Path) -> list[Any]:
     return ["compare", bad, TinyLlama().save(place / "good")]
 
 
-@case(4, "NotFiniteError", "NaN or infinity", "layer 2, ffn_exact")
-def nan_that_only_the_rotation_proof_term_meets(place: Path) -> list[Any]:
+@case(4, "NotFiniteError", "NaN or infinity", "layer 2, up_down")
+def nan_that_only_the_up_rows_have(place: Path) -> list[Any]:
     bad = with_tensor(place, "model.layers.2.mlp.up_proj.weight", float("nan"))
     return ["compare", bad, TinyLlama().save(place / "good"), "--method", "ics"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.residual import Frame, ResidualTerm, RotationProofTerm
-from huref.fingerprints.terms import Bilinear, bilinear, token_embeddings
+from huref.fingerprints.dual_terms import see
+from huref.fingerprints.recipe import RIDGE, Recipe
+from huref.fingerprints.residual import Frame, ResidualTerm
+from huref.fingerprints.terms import ATTENTION_KINDS, Bilinear, bilinear, token_embeddings
 
 
 def dense(term: Bilinear, X: np.ndarray) -> np.ndarray:
@@ -17,12 +18,13 @@ def dense(term: Bilinear, X: np.ndarray) -> np.ndarray:
     return _times(U, term.inner) @ V.T
 
 
-def rotation_proof(X: np.ndarray, gain: np.ndarray | None, *parts: np.ndarray) -> np.ndarray:
-    """`(((X g) gate^T) * ((X g) up^T)) down^T X^T` with rows and columns of mean zero, of gate, up, down: (K, K)."""
+def dual(X: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
+    """`D = X (X^T X + lambda I)^-1` of the centred rows: (K, d) float64."""
     rows = X.astype(np.float64)
-    gate, up, down = (part.astype(np.float64) for part in parts)
-    U = (_times(rows, gain) @ gate.T) * (_times(rows, gain) @ up.T)
-    return doubly_centred(U @ down.T @ rows.T)
+    rows = rows - rows.mean(0)
+    G = rows.T @ rows
+    D: np.ndarray = np.linalg.solve(G + ridge * np.trace(G) / len(G) * np.eye(len(G)), rows.T).T
+    return D
 
 
 def doubly_centred(M: np.ndarray) -> np.ndarray:
@@ -41,23 +43,21 @@ def directions(frame: Frame) -> np.ndarray:
     return span if frame.inverse is None else span @ frame.inverse
 
 
-def stood_for(term: ResidualTerm | RotationProofTerm, frame: Frame) -> np.ndarray:
+def stood_for(term: ResidualTerm, frame: Frame) -> np.ndarray:
     """The matrix that a compact term stands for, less the mean of its entries: (K, K) float64."""
     Q = directions(frame)
-    if isinstance(term, RotationProofTerm):
-        return term.W.astype(np.float64) @ Q.T
     T = term.U.astype(np.float64) if term.V is None else term.U.astype(np.float64) @ term.V.astype(np.float64).T
     return Q @ T @ Q.T + (Q @ term.a)[:, None] + Q @ term.b
 
 
-def compact(
-    weights: object, layer: int, kind: str, ids: np.ndarray, recipe: Recipe
-) -> tuple[ResidualTerm | RotationProofTerm, Frame]:
+def compact(weights: object, layer: int, kind: str, ids: np.ndarray, recipe: Recipe) -> tuple[ResidualTerm, Frame]:
     """One term of a model as huref compares it, and the frame it is seen from."""
     X = token_embeddings(weights, ids, recipe)  # type: ignore[arg-type]
-    frame = Frame.of(X, is_centred=recipe.is_canonical)
-    if kind == "ffn_exact":
-        return RotationProofTerm.of(weights, layer, X, frame, recipe), frame  # type: ignore[arg-type]
+    frame = Frame.of(X, is_centred=recipe.is_canonical, ridge=RIDGE if recipe.is_dual else None)
+    if recipe.is_dual:
+        part = "attention" if kind in ATTENTION_KINDS else "feed_forward"
+        U, V = see(weights, layer, part, frame.R, frame.R).terms[kind]  # type: ignore[arg-type]
+        return ResidualTerm.of_sides(U, V, frame.n_tokens), frame
     return ResidualTerm.of(bilinear(weights, layer, kind, recipe), frame), frame  # type: ignore[arg-type]
 
 
@@ -74,7 +74,7 @@ def correlation_of_factors(*sides: tuple[np.ndarray, np.ndarray]) -> float:
 def likeness(a: object, b: object, layer: int, kind: str, ids: np.ndarray, recipe: Recipe) -> float:
     """What huref says of one term of two models."""
     (left, frame), (right, other) = (compact(weights, layer, kind, ids, recipe) for weights in (a, b))
-    return left.correlation(right, frame.cosines(other))  # type: ignore[arg-type]
+    return left.correlation(right, frame.cosines(other))
 
 
 def _times(rows: np.ndarray, gain: np.ndarray | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
 from huref.fingerprints.sketch import unit_rms
 
-KINDS = ("qk", "vo", "gate_down")
+KINDS = ("qk", "vo", "up_down")
 
 
 def made(name: str = "base", **changes: Any) -> Fingerprint:

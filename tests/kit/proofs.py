@@ -117,7 +117,7 @@ def _owner(name: str, groups: tuple[int, int], n_layers: int) -> Opening:
     layout = Layout(
         model=name,
         architecture="llama",
-        recipe=Recipe(layers=str(last), n_tokens=256, sketch_rows=ROWS_FINGERPRINT),
+        recipe=Recipe("canonical", layers=str(last), n_tokens=256, sketch_rows=ROWS_FINGERPRINT),
         n_layers=n_layers,
         width=WIDTH,
         bits=BITS,
@@ -158,7 +158,7 @@ def smallest() -> Opening:
     layout = Layout(
         model="t",
         architecture="l",
-        recipe=Recipe(layers="0", n_tokens=256, sketch_rows=8),
+        recipe=Recipe("canonical", layers="0", n_tokens=256, sketch_rows=8),
         n_layers=1,
         width=1,
         bits=12,

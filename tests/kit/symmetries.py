@@ -54,14 +54,14 @@ class ArrayWeights:
         return Attention(w["Wq"], w["Wk"], w["Wv"], w["Wo"], w["attention_gain"], w["q_gain"], w["k_gain"])
 
     def __contains__(self, name: str) -> bool:
-        return self._get(name) is not None
+        return name.startswith("layers.") and self._get(name) is not None
 
     def read(self, name: str, rows: object = None) -> np.ndarray:
         return self._get(name).numpy()
 
     def _get(self, name: str) -> Tensor | None:
         _, layer, part = name.split(".")
-        return self.layers[int(layer)][{"feed_forward_norm": "ffn_gain"}.get(part, part)]
+        return self.layers[int(layer)].get({"feed_forward_norm": "ffn_gain"}.get(part, part))
 
     def map_layers(self, change: Callable[[Layer], Layer]) -> ArrayWeights:
         return replace(self, layers=tuple({**layer, **change(layer)} for layer in self.layers))

@@ -20,13 +20,13 @@ from huref.cli.app import app, main
 from huref.demo.tensors import as_tensor
 from huref.errors import ArchitectureError, MissingTensorError
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.residual import Frame, ResidualTerm, RotationProofTerm
+from huref.fingerprints.residual import Frame, ResidualTerm
 from huref.fingerprints.terms import bilinear
 from huref.model.arch import CanonicalWeights, open_weights
 from huref.model.arch.schema import DATA, load_family
 from huref.model.source import open_checkpoint
 from kit.checkpoints import VOCAB, write_tokenizer
-from kit.dense_terms import stood_for
+from kit.dense_terms import compact, dual, stood_for
 from kit.gguf_export import write_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import saved, state_of
@@ -83,26 +83,25 @@ def test_a_shared_expert_comes_last_and_a_dense_layer_is_itself() -> None:
 
 def test_terms_of_the_union_are_sums_over_the_experts() -> None:
     """What makes invariants of the union those of the model: `sum_e X A_e^T B_e X^T`."""
-    weights, recipe = open_weights(MemoryCheckpoint(*state_of("qwen2-moe"))), Recipe()
+    weights = open_weights(MemoryCheckpoint(*state_of("qwen2-moe")))
     X = weights.embedding(np.arange(60))
     x = torch.from_numpy(X).double()
     front = x * as_tensor(weights.read("layers.1.feed_forward_norm")).double()
     gate, up, down = (as_tensor(weights.read(f"layers.1.{role}")).double() for role in ("gate", "up", "down"))
+    dual_rows = torch.from_numpy(dual(X))
+    dual_front = dual_rows * as_tensor(weights.read("layers.1.feed_forward_norm")).double()
     bounds = [*range(0, 81, 16), 104]
-    pairs, exact = torch.zeros(60, 60).double(), torch.zeros(60, 60).double()
+    pairs, weighted = torch.zeros(60, 60).double(), torch.zeros(60, 60).double()
     for start, stop in itertools.pairwise(bounds):
         G, U, D = gate[start:stop], up[start:stop], down[:, start:stop]
         pairs += front @ G.T @ (D / D.norm(dim=0)).T @ x.T
-        exact += ((front @ G.T) * (front @ U.T)) @ (x @ D).T
-    centre = torch.eye(60).double() - 1 / 60
+        weighted += dual_front @ (U.T * (dual_front @ G.T).norm(dim=0)) @ D.T @ dual_rows.T
     frame = Frame.of(X)
-    terms = {
-        "gate_down": (ResidualTerm.of(bilinear(weights, 1, "gate_down", recipe), frame), pairs - pairs.mean()),
-        "ffn_exact": (RotationProofTerm.of(weights, 1, X, frame, recipe), centre @ exact @ centre),
-    }
-    for kind, (term, expected) in terms.items():
-        got = torch.from_numpy(stood_for(term, frame))
-        assert torch.allclose(got, expected, atol=1e-5 * float(expected.abs().max())), kind
+    term = ResidualTerm.of(bilinear(weights, 1, "gate_down", Recipe("canonical")), frame)
+    seen = stood_for(*compact(weights, 1, "up_down", np.arange(60), Recipe()))
+    for got, expected in ((stood_for(term, frame), pairs - pairs.mean()), (seen, weighted)):
+        unit, wanted = torch.from_numpy(got) / np.linalg.norm(got), expected / expected.norm()
+        assert torch.allclose(unit, wanted, atol=1e-5 * float(wanted.abs().max()))
 
 
 ROWS = [

@@ -258,7 +258,7 @@ def test_a_badge_holds_the_picture_the_score_and_the_hash(cli: Cli, prints: list
     text = "\n".join(root.itertext())
     item = load_fingerprint(prints[2])
     assert f"sha256 {fingerprint_digest(item)[:12]}" in text and "ICS 97.0 %" in text and "to base" in text
-    assert "canonical recipe, sketch, layers last2, 400 tokens" in text
+    assert "canonical-2 recipe, sketch, layers last2, 400 tokens" in text
     href = next(root.iter(f"{SVG}image")).get("href") or ""
     with Image.open(io.BytesIO(base64.b64decode(href.partition(",")[2]))) as picture:
         assert np.array_equal(np.asarray(picture), resize(render(item.vector)[0], 100))

@@ -42,7 +42,7 @@ def sealed(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """Folders of commitments, read-only: to the base, a noisy child of it, and a stranger."""
     home = tmp_path_factory.mktemp("sealed")
     for name in ("base", "child", "stranger"):
-        api.commit(models[name], home / name, Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
+        api.commit(models[name], home / name, Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1))
     return {name: home / name for name in ("base", "child", "stranger")}
 
 
@@ -166,7 +166,7 @@ def test_encoders_that_are_not_linear_are_refused_before_any_work(models: dict[s
     from huref.errors import UsageError
 
     with pytest.raises(UsageError, match="only sketches can be proved"):
-        api.commit(models["base"], tmp_path / "x", Recipe(encoder="cnn", n_tokens=256))
+        api.commit(models["base"], tmp_path / "x", Recipe("canonical", "cnn", n_tokens=256))
 
 
 # What was published
@@ -177,7 +177,7 @@ def test_a_published_fingerprint_and_portrait_are_held_against_the_proof(
 ) -> None:
     published = {}
     for name in ("base", "stranger"):
-        made = api.fingerprint(models[name], Recipe(layers="2", n_tokens=256))
+        made = api.fingerprint(models[name], Recipe("canonical", layers="2", n_tokens=256))
         published[name] = api.write(made, tmp_path / name)
     verify = ("verify", proof, "--commitment", sealed["base"], "--json")
     file, picture = published["base"]
@@ -189,7 +189,7 @@ def test_a_published_fingerprint_and_portrait_are_held_against_the_proof(
         refused = cli(*verify, option, path)
         assert refused.code == 1
         assert "is not the proof's" in refused.err
-    other = api.fingerprint(models["base"], Recipe(layers="1", n_tokens=256))
+    other = api.fingerprint(models["base"], Recipe("canonical", layers="1", n_tokens=256))
     save_fingerprint(other, tmp_path / "other.huref.safetensors")
     assert cli(*verify, "--fingerprint", tmp_path / "other.huref.safetensors").code == 1
     assert cli(*verify, "--image", file).code == 4
@@ -205,8 +205,8 @@ def test_a_fingerprint_or_a_portrait_that_was_doctored_in_part(
     """The right vector over other sketches, and a corner painted over: most of it is right, and it is refused."""
     from PIL import Image
 
-    made = api.fingerprint(models["base"], Recipe(layers="2", n_tokens=256))
-    other = api.fingerprint(models["stranger"], Recipe(layers="2", n_tokens=256))
+    made = api.fingerprint(models["base"], Recipe("canonical", layers="2", n_tokens=256))
+    other = api.fingerprint(models["stranger"], Recipe("canonical", layers="2", n_tokens=256))
     verify = ("verify", proof, "--commitment", sealed["base"])
     for key in made.sketches:
         forged = replace(made, sketches={**made.sketches, key: other.sketches[key]})
@@ -252,7 +252,7 @@ def test_names_in_a_commitment_cannot_speak_for_the_verifier(
     """The model's name is its owner's text: no line breaks that look like lines of `huref verify`, no escapes."""
     liar = tmp_path / "x\n  shown  certified by everybody\x1b[2J"
     shutil.copytree(models["base"], liar)
-    api.commit(liar, tmp_path / "sealed", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
+    api.commit(liar, tmp_path / "sealed", Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1))
     done = cli("verify", tmp_path / "sealed" / "commitment")
     assert done.code == 0
     assert not any(line.startswith("  shown  certified") for line in done.out.splitlines())
@@ -451,7 +451,9 @@ def test_an_opening_of_another_commitment_to_the_same_model_makes_no_proof(
 ) -> None:
     """Same layout, strings and integers, another seed: what it would prove does not verify."""
     folder = copied(sealed["base"], tmp_path / "sealed")
-    api.commit(models["base"], tmp_path / "again", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
+    api.commit(
+        models["base"], tmp_path / "again", Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1)
+    )
     shutil.copy(tmp_path / "again" / "opening", folder / "opening")
     done = cli("prove", "fingerprint", "--commitment", folder, "-o", tmp_path / "x")
     assert done.code == 2 and "another commitment" in done.err
@@ -515,7 +517,7 @@ def with_vocabulary(model: TinyLlama, folder: Path, n_other: int) -> Path:
 @pytest.mark.parametrize(("n_other", "code"), [(40, 0), (150, 1)])
 def test_owners_with_other_vocabularies_and_depths(cli: Cli, tmp_path: Path, n_other: int, code: int) -> None:
     """Shared strings decide: 40 other tokens of 400 leave enough, 150 leave fewer than 256."""
-    recipe = Recipe(layers="-1")
+    recipe = Recipe("canonical", layers="-1")
     child = TinyLlama(noise=0.02)
     one, two = with_vocabulary(TinyLlama(), tmp_path / "a", 0), with_vocabulary(child, tmp_path / "b", n_other)
     for name, model in (("sealed-a", one), ("sealed-b", two)):

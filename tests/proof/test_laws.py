@@ -350,7 +350,7 @@ def shaped(
     matrices = [Matrix("embedding", n_tokens, 0)]
     for term, left, right in terms:
         matrices += [Matrix(term.left, left, 0), Matrix(term.right, right, 0)]
-    recipe = Recipe(n_tokens=256, sketch_rows=8, layers="all")
+    recipe = Recipe("canonical", n_tokens=256, sketch_rows=8, layers="all")
     return Layout(
         "tiny", "llama", recipe, len(terms), width, bits, norm, tuple(matrices), tuple(term for term, _, _ in terms)
     )
@@ -394,7 +394,7 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
     model.weights.checkpoint.data["model.embed_tokens.weight"][5] = float("nan")
     serve(monkeypatch, model)
     with pytest.raises(NotFiniteError):
-        quantise_model("m", Recipe())
+        quantise_model("m", Recipe("canonical"))
 
 
 def test_zeros_are_committed_as_zeros() -> None:
@@ -429,7 +429,7 @@ def test_the_vector_of_the_committed_integers_is_the_fingerprint(
 
 def test_a_proved_vector_is_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, opened("llama"))
-    chosen = Recipe(n_tokens=256, layers="-1", sketch_rows=16)
+    chosen = Recipe("canonical", n_tokens=256, layers="-1", sketch_rows=16)
     commitment = commit_rows(quantise_model("m", chosen), tmp_path, CommitOptions(jobs=1))
     vector = verify_sketches(commitment, prove_fingerprint(tmp_path)).vector
     assert vector is not None

@@ -26,7 +26,7 @@ from huref.proof.inference.link import LinkProof, linked_rows, parse_link, verif
 from huref.proof.sketch.committer import CommitOptions
 
 ONE = CommitOptions(jobs=1)
-RECIPE = Recipe(n_tokens=256, layers="-1")
+RECIPE = Recipe("canonical", n_tokens=256, layers="-1")
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_rows_exchanged_are_noticed() -> None:
 def test_layers_that_verifiers_do_not_read_are_refused_before_work(models: dict[str, Path], tmp_path: Path) -> None:
     for purpose in ("fingerprint", "inference"):
         with pytest.raises(UsageError, match="verifiers do not read"):
-            api.commit(models["base"], tmp_path / "x", Recipe(layers="1, 2"), purpose=purpose)
+            api.commit(models["base"], tmp_path / "x", Recipe("canonical", layers="1, 2"), purpose=purpose)
     assert not (tmp_path / "x" / "opening").exists()
 
 

@@ -85,7 +85,7 @@ def test_every_score_is_in_the_properties() -> None:
     (run,) = log_of(found)["runs"]
     (result,) = run["results"]
     properties = result["properties"]
-    for name in ("pcs", "ics", "ics_canonical", "vectors", "aligned", "agreement", "z", "p_value", "verdict"):
+    for name in ("pcs", "ics", "ics_canonical_2", "vectors", "aligned", "agreement", "z", "p_value", "verdict"):
         assert properties[name] == getattr(found, name)
     assert properties["background"]["nearest"]["a"] == "llama-tied/seed1" and "values" not in properties["background"]
     assert [layer["agreement"] for layer in properties["layers"]] == [layer.agreement for layer in found.layers]

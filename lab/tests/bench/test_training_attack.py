@@ -44,7 +44,8 @@ def test_the_invariants_driven_away_are_those_that_huref_measures() -> None:
             for model in (base, child):
                 arrays = model.with_each(as_array)
                 frames.append(Frame.of(arrays.tensors["embedding"], is_centred=True))
-                terms.append(ResidualTerm.of(bilinear(as_weights(arrays), layer, term, Recipe()), frames[-1]))
+                found = bilinear(as_weights(arrays), layer, term, Recipe("canonical"))
+                terms.append(ResidualTerm.of(found, frames[-1]))
             squares.append(terms[0].correlation(terms[1], frames[0].cosines(frames[1])) ** 2)
     assert float(attacks.invariants(child, base)) == pytest.approx(
         sum(squares) / len(squares), rel=1e-2

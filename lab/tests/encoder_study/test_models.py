@@ -104,7 +104,7 @@ def test_the_seed_decides_the_weights(tmp_path: Path, text: str, tokenizer: str)
 def test_huref_reads_every_family(family: str, tmp_path: Path, text: str, tokenizer: str) -> None:
     job = TrainJob(tmp_path / family, replace(QUICK, steps=1), "")
     train_base(job, family, TINY, tokenizer, encode(tokenizer, text))
-    vector = by_recipe(Recipe(n_tokens=TOKENS))(job.folder)
+    vector = by_recipe(Recipe("canonical", n_tokens=TOKENS))(job.folder)
     assert vector.shape == (512,)
     assert np.isfinite(vector).all()
 
@@ -134,7 +134,7 @@ def test_too_little_text_and_unknown_families_are_refused(tmp_path: Path, tokeni
 def test_noise_reaches_the_wanted_similarity(place: Path, target: float, family: str) -> None:
     (sigma,) = noise_levels(place / family, [target], TOKENS)
     noisy = make_noisy(place / "noisy", place / family, sigma)
-    found = compare_models(place / family, noisy, CompareOptions(method="ics", n_tokens=TOKENS))
+    found = compare_models(place / family, noisy, CompareOptions(method="ics", n_tokens=TOKENS, recipe="canonical"))
     assert found.ics_canonical == pytest.approx(target, abs=TOLERANCE + 1e-4)
 
 
@@ -143,7 +143,7 @@ def test_more_noise_is_less_alike(place: Path) -> None:
     with base.weights.checkpoint as checkpoint:
         noise = Noise(checkpoint)
         copies = [changed(base, noise.at(sigma)) for sigma in (0.0, 0.1, 0.3, 1.0, 3.0)]
-        found = self_ics(base, copies, Recipe(n_tokens=TOKENS))
+        found = self_ics(base, copies, Recipe("canonical", n_tokens=TOKENS))
     assert found[0] == pytest.approx(1.0, abs=1e-5)
     assert all(more > less for more, less in pairwise(found))
 
@@ -166,7 +166,7 @@ def test_an_impossible_similarity_is_refused(place: Path) -> None:
 
 def test_four_bits_keep_the_model(place: Path) -> None:
     child = make_requantised(place / "four", place / "llama")
-    found = compare_models(place / "llama", child.path, CompareOptions(n_tokens=TOKENS))
+    found = compare_models(place / "llama", child.path, CompareOptions(n_tokens=TOKENS, recipe="canonical"))
     assert 0.9 < (found.ics_canonical or 0.0) < 1.0
     assert 0.99 < (found.pcs or 0.0) < 1.0
 
@@ -178,7 +178,7 @@ def test_all_pairs_agree_with_the_comparison_of_two(place: Path, name: str) -> N
     for i, a in enumerate(paths):
         for j, b in enumerate(paths):
             n_tokens = 300 if (i == 3) != (j == 3) else TOKENS
-            found = compare_models(a, b, CompareOptions(method="ics", n_tokens=n_tokens))
+            found = compare_models(a, b, CompareOptions(method="ics", n_tokens=n_tokens, recipe="canonical"))
             expected = found.ics_canonical if name == "canonical" else found.ics
             assert table[i, j] == pytest.approx(expected, abs=2e-5), (i, j)
 
@@ -195,7 +195,7 @@ def test_encoders_of_terms_see_what_the_pipeline_shows_them(place: Path, name: s
 
 
 def test_pairs_of_different_vocabularies_can_be_left_out(place: Path) -> None:
-    table = all_pairs([place / "llama", place / "other-words"], Recipe(n_tokens=TOKENS), 0)
+    table = all_pairs([place / "llama", place / "other-words"], Recipe("canonical", n_tokens=TOKENS), 0)
     assert np.array_equal(np.isnan(table), [[False, True], [True, False]])
 
 

@@ -39,12 +39,15 @@ def compare(
         bool,
         typer.Option("--exact", help="Whole terms and every weight, also of models of a billion weights and more."),
     ] = False,
+    recipe: Annotated[
+        str | None, typer.Option(help="canonical-2 or canonical: whose ICS to compute. Default: canonical-2.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Compare two models: every score, its background, a verdict; exit code 0 for a verdict, 3 for inconclusive."""
     if private:
         ignored = (layers != "last2", method != "all", n_tokens != 4096, tokens, arch_file, encoder_weights, expect)
-        if any(ignored) or any((report, sarif, hash_files, evidence, exact)):
+        if any(ignored) or any((report, sarif, hash_files, evidence, exact, recipe)):
             raise _private_takes_no_option()
         _compare_private(Path(a), Path(b), as_json)
     from huref.report import ReportOptions
@@ -54,7 +57,7 @@ def compare(
     from huref import api
     from huref.kinship import CompareOptions
 
-    chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights, exact)
+    chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights, exact, recipe)
     with output.progress() as progress:
         found = api.compare(a, b, chosen, progress)
         if wanted.paths:

@@ -14,7 +14,10 @@ from huref.cli import options, output
 
 def fingerprint(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Directories or weight files.")],
-    recipe: Annotated[str, typer.Option(help="canonical or paper.")] = "canonical",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="canonical-2, canonical or paper. Default: canonical-2, or canonical for the encoder cnn."),
+    ] = None,
     encoder: Annotated[str, typer.Option(help="sketch, mean or cnn.")] = "sketch",
     layers: options.Layers = "last2",
     n_tokens: Annotated[
@@ -38,7 +41,8 @@ def fingerprint(
     options.require_there(*models)
     from huref.fingerprints import Recipe
 
-    chosen = Recipe(name=recipe, encoder=encoder, layers=layers, n_tokens=n_tokens or _usual(encoder_weights))
+    name = recipe or ("canonical" if encoder == "cnn" else "canonical-2")
+    chosen = Recipe(name=name, encoder=encoder, layers=layers, n_tokens=n_tokens or _usual(encoder_weights))
     _require_distinct(models)
     files: dict[str, Any] = {"tokens_file": tokens, "arch_file": arch_file, "encoder_weights": encoder_weights}
     files |= {"codes": codes, "plain_codes": plain_codes}

@@ -15,8 +15,8 @@ def matrix(
     score: Annotated[
         str | None,
         typer.Option(
-            help="pcs, ics, ics_canonical, aligned, agreement, vectors. Default: agreement for fingerprints that all "
-            "have neuron codes, else ics_canonical."
+            help="pcs, ics, ics_canonical_2, ics_canonical, aligned, agreement, vectors. Default: agreement for "
+            "fingerprints that all have neuron codes, else the ICS of their recipe, or ics_canonical_2."
         ),
     ] = None,
     style: Annotated[str, typer.Option("--format", help="text, csv or latex.")] = "text",

@@ -105,11 +105,13 @@ def fingerprint_text(item: Fingerprint, files: tuple[str, str], seconds: float) 
 
 def comparison_text(found: Comparison) -> str:
     """The scores of a comparison, its terms, its background and its verdict."""
+    from huref.kinship.record import ICS_OF
+
     lines = [f"{found.a}  ~  {found.b}"]
     for name, field in (
         ("PCS, parameters", "pcs"),
+        *((f"ICS, {recipe}", name) for recipe, name in ICS_OF.items() if getattr(found, name) is not None),
         ("ICS, paper", "ics"),
-        ("ICS, canonical", "ics_canonical"),
         ("fingerprint vectors", "vectors"),
         ("aligned weights", "aligned"),
         ("pairing agreement", "agreement"),

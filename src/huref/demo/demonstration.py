@@ -211,7 +211,7 @@ def _row(family: _Family, base: Prepared, member: Member, memory: Memory) -> Dem
         member.check,
         found.pcs,
         found.ics,
-        found.ics_canonical,
+        found.ics_canonical_2,
         found.agreement,
         found.vectors,
         found.verdict,
@@ -226,7 +226,7 @@ def _all_pairs(family: _Family) -> tuple[tuple[str, ...], tuple[tuple[float, ...
 
 
 def _estimate(a: Fingerprint, b: Fingerprint) -> float:
-    found = 1.0 if a is b else compare_fingerprints(a, b).ics_canonical
+    found = 1.0 if a is b else compare_fingerprints(a, b).ics_canonical_2
     return float("nan") if found is None else found
 
 

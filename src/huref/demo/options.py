@@ -10,13 +10,12 @@ DEMO_KINDS = (
     "rotate_residual",
     "permute_neurons",
     "scale_neurons",
+    "flip_neurons",
     "qk_map",
     "vo_map",
     "permute_heads",
 )
-"""What changes every weight and keeps config.json, but for sign flips of neurons, which the canonical feed-forward
-term does not survive (`huref.fingerprints.terms`).
-"""
+"""What changes every weight and keeps config.json."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from typing import Any
 from huref.fingerprints.record import Fingerprint
 
 LEGEND = (
-    "PCS: cosine of all weights. ICS: the paper's invariant terms. canonical: norm gains folded, terms centred.",
+    "PCS: cosine of all weights. ICS: of products that no rearrangement changes; paper: of the paper's products.",
     "agreement: neurons whose best partners by two independent criteria are one; the verdict rests on it.",
     "portrait: cosine of the 512 numbers that a picture is drawn from; chance is within 9 of 0.",
-    "The rearranged copies leave out one trick: flipped signs of feed-forward neurons, which lower canonical to 61,",
-    "and agreement not at all. The stranger is a random initialisation, not a trained model.",
+    "The stranger is a random initialisation, not a trained model.",
 )
 
 
@@ -47,7 +46,7 @@ class DemoRow:
     check: str
     pcs: float | None
     ics: float | None
-    ics_canonical: float | None
+    ics_canonical_2: float | None
     agreement: float | None
     vectors: float | None
     verdict: str
@@ -60,7 +59,7 @@ class DemoResult:
     Attributes:
         rows: the base first.
         names: of the models, in the order of `similarity`.
-        similarity: canonical ICS of every pair, estimated from the fingerprints' sketches.
+        similarity: ICS of every pair, estimated from the fingerprints' sketches.
         seconds: by stage.
         sheet: file name of the contact sheet in the output folder.
     """
@@ -75,7 +74,7 @@ class DemoResult:
         """The `--json` document."""
         table = [[None if math.isnan(value) else value for value in row] for row in self.similarity]
         return {
-            "schema_version": "huref.demo/1.0",
+            "schema_version": "huref.demo/2.0",
             "models": [asdict(row) for row in self.rows],
             "names": list(self.names),
             "similarity": table,
@@ -85,7 +84,7 @@ class DemoResult:
 
     def to_text(self) -> str:
         """Two tables: every model against the base, and all pairs."""
-        heads = ("model", "PCS", "ICS", "canonical", "agreement", "portrait", "verdict", "how it was made")
+        heads = ("model", "PCS", "ICS", "paper", "agreement", "portrait", "verdict", "how it was made")
         rows = [_cells(row) for row in self.rows]
         short = [f"({index + 1})" for index in range(len(self.names))]
         pairs = [
@@ -96,7 +95,7 @@ class DemoResult:
             "Against the base, in percent:",
             *_table(heads, rows, flush_right=range(1, 6)),
             "",
-            "All pairs, canonical ICS estimated from the fingerprints alone:",
+            "All pairs, ICS estimated from the fingerprints alone:",
             *_table(("", *short), pairs, flush_right=range(1, len(short) + 1)),
             "",
             *LEGEND,
@@ -107,7 +106,7 @@ class DemoResult:
 
 
 def _cells(row: DemoRow) -> tuple[str, ...]:
-    scores = (row.pcs, row.ics, row.ics_canonical, row.agreement, row.vectors)
+    scores = (row.pcs, row.ics_canonical_2, row.ics, row.agreement, row.vectors)
     made = f"{row.made}; {row.check}" if row.check else row.made
     return (row.name, *(_percent(score) for score in scores), row.verdict or "-", made)
 

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from huref.fingerprints.codes import CodeRecipe, Codes, LayerCodes, Packed, kept_layers, packed
+from huref.fingerprints.dual import DualFrame
+from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
+from huref.fingerprints.terms import token_embeddings
 from huref.model.arch.canonical import Geometry
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
@@ -128,47 +130,7 @@ def dual_frame(model: Model, tokens: TokenSelection, recipe: CodeRecipe) -> Dual
         NotFiniteError: NaN or infinity among the rows.
         CorruptFileError: rows of zeros only.
     """
-    rows = float32(model.weights.embedding(tokens.ids))
-    require_finite(rows, "embedding", model.weights)
-    require_written(rows, "embedding", model.weights)
-    if model.weights.architecture.norm == "layer":
-        rows = rows - float32(rows.mean(axis=1, keepdims=True, dtype=np.float64))
-    return DualFrame.of(rows, recipe.ridge)
-
-
-@dataclass(frozen=True, eq=False)
-class DualFrame:
-    """`D = X G^-1`, the frame in which a row is described by the weights with which tokens make it.
-
-    Attributes:
-        X: (K, d) float32, centred rows of root mean square 1.
-        G: (d, d) float64, `X^T X + lambda I`; zeros where all rows are one.
-    """
-
-    X: Floats
-    G: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, rows: Floats, ridge: float) -> DualFrame:
-        """Of embedding rows (K, d)."""
-        X = rows - float32(rows.mean(axis=0, dtype=np.float64))
-        X *= np.float32(1 / max(float(np.sqrt(np.square(X, dtype=np.float64).mean())), _LEAST_LENGTH))
-        G = (X.T @ X).astype(np.float64)
-        G[np.diag_indices_from(G)] += ridge * np.trace(G) / len(G)
-        return cls(X, G)
-
-    def seen_by(self, signs: Floats) -> Floats:
-        """`S D` (m, d) float32 of signs S (m, K)."""
-        if not self.G.any():  # one row K times: it shows no direction
-            return np.zeros((len(signs), len(self.G)), np.float32)
-        return float32(np.linalg.solve(self.G, (signs @ self.X).T.astype(np.float64)).T)
-
-    def across(self, other: DualFrame) -> Floats:
-        """C (d, d_other) with `<D r, D_other s> = r^T C s`, of frames over the same tokens."""
-        C = (self.X.T @ other.X).astype(np.float64)
-        if not (self.G.any() and other.G.any()):
-            return np.zeros(C.shape, np.float32)
-        return float32(np.linalg.solve(other.G, np.linalg.solve(self.G, C).T).T)
+    return DualFrame.of(token_embeddings(model.weights, tokens.ids, Recipe("canonical")), recipe.ridge)
 
 
 def _signs(tokens: TokenSelection, recipe: CodeRecipe) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +16,18 @@ from huref.fingerprints.encoder import HOW_TO_GET
 from huref.fingerprints.pooling import TOKEN_MULTIPLE, mean_pooling
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint
-from huref.fingerprints.sketch import project, split_key, token_signs, unit_rms
+from huref.fingerprints.sketch import project, slots_of
+from huref.fingerprints.sketching import Sketched, sketch_model
 from huref.fingerprints.terms import Bilinear, centred, layer_terms, sketch_term, token_embeddings
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
-from huref.model.tokens import Ranking, TokenSelection, rarest, sampled
+from huref.model.tokens import Ranking, TokenSelection, common, rarest, sampled
 from huref.numerics.arrays import quietly
-from huref.progress import Progress, Report
+from huref.progress import Report
 from huref.version import __version__
+
+_LEAST_SHARE = 0.9
+"""Of the embedding rows, how many have a token at the least: published models pad by a few percent."""
 
 if TYPE_CHECKING:
     from huref.fingerprints.encoder.file import EncoderWeights
@@ -31,12 +35,15 @@ if TYPE_CHECKING:
 
 
 def choose_tokens(model: Model, recipe: Recipe, ranking: Ranking | None = None) -> TokenSelection:
-    """The recipe's tokens: a sample by string hash (canonical), or the rarest of a ranking (paper).
+    """The recipe's tokens: strings that most vocabularies have (canonical-2), a sample by string hash (canonical), or
+    the rarest of a ranking (paper).
 
     Mean pooling and the CNN encoder take a multiple of 256 of them.
     """
 
     def choose(k: int) -> TokenSelection:
+        if ranking is None and recipe.is_dual:
+            return common(model.vocabulary, k, model.n_rows)
         if ranking is None and recipe.is_canonical:
             return sampled(model.vocabulary, k, model.n_rows)
         return rarest(model.vocabulary, ranking, k, model.n_rows)
@@ -75,14 +82,15 @@ def fingerprint(
     with model.weights.checkpoint as checkpoint:
         recipe = replace(recipe, ranking=ranking_digest(ranking) if ranking else "")
         tokens = choose_tokens(model, recipe, ranking)
-        sketches: dict[str, np.ndarray] = {}
+        sketched = Sketched({})
         if weights is not None:
             vector = _cnn_vector(model, tokens, recipe, weights.encoder)
         elif recipe.encoder == "mean":
             vector = _mean_vector(model, tokens, recipe)
         else:
-            sketches = sketch_model(model, tokens, recipe, report)
-            vector = project(sketches, model.weights.geometry.n_layers, recipe.seed)
+            sketched = sketch_model(model, tokens, recipe, report)
+            slots = slots_of(sketched.terms, model.weights.geometry.n_layers, is_dual=recipe.is_dual)
+            vector = project(sketched.terms, slots, recipe.seed)
         coded = None
         if codes or plain_codes:  # before the bytes that were read are told
             coded = make_codes(model, report=report, has_plain=plain_codes)
@@ -91,7 +99,7 @@ def fingerprint(
             architecture=model.weights.architecture.name,
             recipe=recipe,
             vector=vector,
-            sketches=sketches,
+            sketches=sketched.terms,
             tokens={
                 "method": tokens.method,
                 "requested": tokens.requested,
@@ -106,46 +114,15 @@ def fingerprint(
                 "bytes_read": checkpoint.bytes_read,
                 "bytes_total": checkpoint.bytes_total,
             },
-            notes=(*token_notes(tokens), *_encoder_notes(weights, len(tokens)), *silent_notes(sketches)),
+            notes=(
+                *token_notes(tokens),
+                *vocabulary_notes(model),
+                *_encoder_notes(weights, len(tokens)),
+                *sketched.notes,
+            ),
             version=__version__,
             codes=coded,
         )
-
-
-@quietly
-def sketch_model(
-    model: Model,
-    tokens: TokenSelection,
-    recipe: Recipe,
-    report: Report | None = None,
-    *,
-    is_centred: bool = True,
-) -> dict[str, np.ndarray]:
-    """Sketches of every term of the recipe's layers, keyed `LAYER.KIND`: (m, m), root mean square 1.
-
-    Args:
-        is_centred: over the tokens; else terms lose the mean of their entries alone, as Pearson's correlation does.
-    """
-    weights = model.weights
-    layers = recipe.layer_indices(weights.geometry.n_layers)
-    X = token_embeddings(weights, tokens.ids, recipe)
-    S = np.concatenate(token_signs(tokens.strings, recipe.sketch_rows, recipe.seed))
-    sums = S.sum(axis=1, dtype=np.float64)
-    # Centring the signs centres the terms, (S - S 1 1^T / K) X = S (X - 1 1^T X / K), and S is the smaller.
-    S1X, S2X = np.split((S - S.mean(axis=1, keepdims=True) if is_centred else S) @ X, 2)
-    mean = X.mean(axis=0, dtype=np.float64)[None].astype(np.float32)
-    sketches: dict[str, np.ndarray] = {}
-    for done, layer in enumerate(layers):
-        if report:
-            report(Progress(f"sketching {model.name}", done, len(layers), "layer"))
-        for term in layer_terms(weights, layer, recipe):
-            Y = sketch_term(term, S1X, S2X)
-            if not is_centred:
-                average = float(sketch_term(term, mean, mean)[0, 0])
-                Y = (Y - average * np.outer(*np.split(sums, 2))).astype(np.float32)
-            require_finite(Y, f"layer {layer}, {term.kind}", weights)
-            sketches[term.key] = unit_rms(Y)
-    return sketches
 
 
 def token_notes(tokens: TokenSelection) -> tuple[str, ...]:
@@ -156,13 +133,12 @@ def token_notes(tokens: TokenSelection) -> tuple[str, ...]:
     return (f"{len(tokens)} tokens used of {tokens.requested} asked for: {why}",)
 
 
-def silent_notes(sketches: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Which layers' terms are zero: inserted ones that add nothing, as block expansion (LLaMA Pro) leaves them."""
-    silent = sorted({split_key(key)[0] for key, sketch in sketches.items() if not sketch.any()})
-    if not silent:
+def vocabulary_notes(model: Model) -> tuple[str, ...]:
+    """That a tokenizer has other tokens than the embedding has rows; a few rows without a token are padding."""
+    n_tokens, n_rows = len(model.vocabulary), model.n_rows
+    if _LEAST_SHARE * n_rows <= n_tokens <= n_rows:
         return ()
-    listed = ", ".join(map(str, silent))
-    return (f"terms of layer {listed} are zero: such layers add nothing, and weigh nothing in the fingerprint",)
+    return (f"the tokenizer has {n_tokens} tokens for {n_rows} embedding rows: it may be another model's",)
 
 
 def ranking_digest(ranking: Ranking) -> str:

@@ -9,8 +9,13 @@ from typing import Any
 
 from huref.errors import UsageError
 
-RECIPES = ("canonical", "paper")
+RECIPES = ("canonical-2", "canonical", "paper")
 ENCODERS = ("sketch", "mean", "cnn")
+RIDGE = 0.3
+"""Of canonical-2's dual frame, in units of the mean squared singular value of X."""
+
+_LAST = 2
+"""Layers of `last2`."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +23,14 @@ class Recipe:
     """Every choice that decides a fingerprint. Two fingerprints compare only under equal recipes.
 
     Attributes:
-        name: `canonical` (gains folded, terms centred over tokens, gate-down feed-forward term) or
-            `paper` (HuRef, NeurIPS 2024, section 4: raw weights, gate * up).
+        name: `canonical-2` (gains folded, terms in the dual frame, no free rearrangement changes them), `canonical`
+            (gains folded, terms centred over tokens, gate-down feed-forward term) or `paper` (HuRef, NeurIPS 2024,
+            section 4: raw weights, gate * up).
         encoder: `sketch`, `mean` (the official mean pooling; paper recipe, last two layers only) or `cnn` (a trained
-            network; last two layers only).
-        layers: `last2`, `all`, or a comma-separated list of indices, negative ones from the end.
+            network; not of canonical-2, last two layers only).
+        layers: `last2`, `all`, or a comma-separated list of indices, negative ones from the end. Under `canonical-2`
+            blocks that add next to nothing are passed over, and `last2` are the last two that do of attention and of
+            feed-forward, wherever they stand.
         n_tokens: how many vocabulary rows are asked for (K).
         ranking: sha256 of the token ranking file, or empty: the recipe's own choice of tokens.
         seed: public seed of the sketch's signs.
@@ -30,7 +38,7 @@ class Recipe:
         encoder_weights: sha256 of the weights file of `cnn`, or empty: not chosen yet, or another encoder.
     """
 
-    name: str = "canonical"
+    name: str = "canonical-2"
     encoder: str = "sketch"
     layers: str = "last2"
     n_tokens: int = 4096
@@ -67,19 +75,24 @@ class Recipe:
             return
         is_digest = not weights or bool(re.fullmatch("[0-9a-f]{64}", weights))
         require(is_digest, "no sha256", "encoder_weights", "64 hexadecimal digits", weights[:80])
-        is_possible = self.layers == "last2" and self.n_tokens % 256 == 0
+        is_possible = self.layers == "last2" and self.n_tokens % 256 == 0 and not self.is_dual
         require(
             is_possible,
-            "the CNN encoder takes the last two layers and a multiple of 256 tokens",
+            "the CNN encoder takes whole terms of the last two layers over a multiple of 256 tokens",
             "--encoder cnn",
-            "--layers last2 --n-tokens 1024",
-            f"--layers {self.layers} --n-tokens {self.n_tokens}",
+            "--recipe canonical --layers last2 --n-tokens 1024",
+            f"--recipe {self.name} --layers {self.layers} --n-tokens {self.n_tokens}",
         )
 
     @property
     def is_canonical(self) -> bool:
         """Whether norm gains are folded and terms centred over the tokens."""
-        return self.name == "canonical"
+        return self.name != "paper"
+
+    @property
+    def is_dual(self) -> bool:
+        """Whether terms are seen from the dual frame, and blocks that add nothing passed over."""
+        return self.name == "canonical-2"
 
     def layer_indices(self, n_layers: int) -> tuple[int, ...]:
         """The layers used in a model of `n_layers`, ascending, without repeats.
@@ -90,7 +103,7 @@ class Recipe:
         if self.layers == "all":
             return tuple(range(n_layers))
         if self.layers == "last2":
-            return tuple(range(max(0, n_layers - 2), n_layers))
+            return tuple(range(max(0, n_layers - _LAST), n_layers))
         try:
             asked = [int(part) for part in self.layers.split(",")]
         except ValueError:
@@ -99,6 +112,16 @@ class Recipe:
         inside = all(-n_layers <= index < n_layers for index in asked)
         require(inside, "no such layer", "--layers", f"-{n_layers} to {n_layers - 1}", self.layers)
         return tuple(sorted({index % n_layers for index in asked}))
+
+    def searched(self, n_layers: int) -> tuple[tuple[int, ...], int]:
+        """Under canonical-2, layers to look through from the last on for blocks that do something, and for how many.
+
+        Raises:
+            UsageError: as `layer_indices`.
+        """
+        is_last = self.layers == "last2"
+        layers = tuple(range(n_layers)) if is_last else self.layer_indices(n_layers)
+        return layers[::-1], _LAST if is_last else n_layers
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dictionary, for JSON; the digest of encoder weights only where there is one."""

@@ -27,10 +27,10 @@ def fingerprint(
 
     Args:
         model: a directory, a weight file, or a saved fingerprint.
-        recipe: defaults to the canonical sketch.
+        recipe: defaults to the sketch of canonical-2.
         tokens_file: a ranking, one token id a line from the most to the least frequent; its rarest are used.
         arch_file: an architecture file of your own, `docs/how-to/add-an-architecture.md`.
-        encoder_weights: the weights file of the CNN encoder, for `Recipe(encoder="cnn", n_tokens=1024)`.
+        encoder_weights: the weights file of the CNN encoder, for `Recipe("canonical", "cnn", n_tokens=1024)`.
         codes: add the codes of the model's neurons, with which saved fingerprints get a verdict; what they tell of
             the weights is told in docs/explanation/what-codes-reveal.md.
         plain_codes: codes in the stream's own dimensions too: kin with another tokenizer are then recognised without

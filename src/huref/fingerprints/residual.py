@@ -11,23 +11,21 @@ model, whatever it is compared with. Two models meet in `P = Q_A^T Q_B`, once a 
     <M_A, M_B> = <T_A, P T_B P^T> + K (a_A . P a_B + b_A . P b_B) + K^2 c_A c_B
 
 and, the summands being orthogonal to each other, leaving out the last one leaves out the means of M: what remains are
-covariances, so Pearson's correlation needs no subtraction of large numbers. The rotation-proof feed-forward term is
-linear in X on one side only, `M = W Q^T`; there `<M_A, M_B> = <W_A, W_B P^T>`.
+covariances, so Pearson's correlation needs no subtraction of large numbers. The dual frame `D = X G^-1` spans what X
+does: `D = Q (R G^-1)`, so that R alone changes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import Bilinear, feed_forward_gain, scaled
-from huref.model.arch.weights import CanonicalWeights
+from huref.fingerprints.dual import dual_rows
+from huref.fingerprints.terms import Bilinear, scaled
 from huref.numerics.arrays import Array, Floats, float32
 from huref.numerics.products import product
 from huref.numerics.rows import inner_product
@@ -42,7 +40,7 @@ class Frame:
 
     Attributes:
         mean: (d,) float32, the mean row; zeros where terms are of the centred rows.
-        R: (n, d) float32.
+        R: (n, d) float32; `R G^-1` in the dual frame.
         span: (K, n), or None for the identity: of no more tokens than dimensions each is a direction.
         inverse: (n, n) float64, or None for the identity.
     """
@@ -53,7 +51,7 @@ class Frame:
     inverse: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, X: Floats, *, is_centred: bool = False) -> Frame:
+    def of(cls, X: Floats, *, is_centred: bool = False, ridge: float | None = None) -> Frame:
         """Of embedding rows (K, d).
 
         The Cholesky factor of their Gram matrix in float64 is the cheapest QR where its condition, the square of
@@ -61,7 +59,13 @@ class Frame:
 
         Args:
             is_centred: terms are of the rows less their mean.
+            ridge: of the dual frame, where terms are seen from that.
         """
+        frame = cls._of(X, is_centred=is_centred)
+        return frame if ridge is None else replace(frame, R=dual_rows(frame.R, ridge))
+
+    @classmethod
+    def _of(cls, X: Floats, *, is_centred: bool) -> Frame:
         rows = X.astype(np.float64)
         average = rows.mean(axis=0)
         rows -= average
@@ -125,6 +129,14 @@ class ResidualTerm:
             return cls(product(U, V.T), None, a, b, frame.n_tokens)
         return cls(U, V, a, b, frame.n_tokens)
 
+    @classmethod
+    def of_sides(cls, U: Floats, V: Floats, n_tokens: int) -> ResidualTerm:
+        """Of `M = Q U V^T Q^T`, whose rows and columns have mean zero."""
+        none = np.zeros(len(U))
+        if 2 * U.shape[1] > len(U):
+            return cls(product(U, V.T), None, none, none, n_tokens)
+        return cls(U, V, none, none, n_tokens)
+
     @cached_property
     def length(self) -> float:
         """Frobenius norm of M without its mean; NaN or infinite where M is."""
@@ -151,42 +163,6 @@ class ResidualTerm:
         """`<M_A, M_B>` less the part of their means; both in one frame's directions."""
         edges = float(self.a @ other.a + self.b @ other.b) * self.n_tokens
         return _inner(self, other) + edges
-
-
-@dataclass(frozen=True)
-class RotationProofTerm:
-    """`ffn_exact`, linear in X on one side: `M = W Q^T`, rows and columns of mean zero.
-
-    Attributes:
-        W: (K, n) float32.
-    """
-
-    W: Floats
-
-    @classmethod
-    def of(cls, weights: CanonicalWeights, layer: int, X: Floats, frame: Frame, recipe: Recipe) -> RotationProofTerm:
-        """Of a layer with a gate.
-
-        Args:
-            X: (K, d) the embedding rows, not centred: the gate sees them as they are.
-            frame: of the same rows.
-        """
-        rows = scaled(X, feed_forward_gain(weights, layer, recipe))
-        gate, up, down = (weights.read(f"layers.{layer}.{name}") for name in ("gate", "up", "down"))
-        U = product(rows, gate.T)
-        U *= product(rows, up.T)
-        U -= float32(U.mean(axis=0, keepdims=True, dtype=np.float64))
-        return cls(product(U, product(frame.R, down).T))
-
-    @cached_property
-    def length(self) -> float:
-        """Frobenius norm of M; NaN or infinite where M is."""
-        return math.sqrt(inner_product(self.W, self.W))
-
-    def correlation(self, other: RotationProofTerm, P: Floats | None) -> float:
-        """As of a `ResidualTerm`."""
-        seen = other.W if P is None else product(other.W, P.T)
-        return _ratio(inner_product(self.W, seen), self.length * other.length)
 
 
 def _inner(x: ResidualTerm, y: ResidualTerm) -> float:

@@ -65,21 +65,37 @@ def unit_rms(array: np.ndarray) -> np.ndarray:
     return (array / scale if scale else array).astype(np.float32)
 
 
-def project(sketches: Mapping[str, np.ndarray], n_layers: int, seed: str) -> np.ndarray:
+def project(sketches: Mapping[str, np.ndarray], slots: Mapping[str, int], seed: str) -> np.ndarray:
     """Sum the projected sketches of all terms into the fingerprint vector.
 
     Args:
         sketches: keyed `LAYER.KIND`, (m, m) each, root mean square 1.
-        n_layers: so that slots are counted from the end and survive a change of depth.
+        slots: by key, `slots_of`.
 
     Returns:
         (512,) float32, root mean square 1.
     """
     total = np.zeros(VECTOR_LENGTH)
     for key in sorted(sketches):
-        layer, kind = split_key(key)
-        total += slot_projection(sketches[key].ravel(), f"{kind}/{layer - n_layers}", seed)
+        total += slot_projection(sketches[key].ravel(), f"{split_key(key)[1]}/{slots[key]}", seed)
     return unit_rms(total)
+
+
+def slots_of(keys: Iterable[str], n_layers: int, *, is_dual: bool) -> dict[str, int]:
+    """By key, where a term stands, counted from the end, -1 the last, so that slots survive a change of depth.
+
+    Args:
+        is_dual: under canonical-2 among the terms of its kind, else among all layers.
+    """
+    found = sorted((split_key(key) for key in keys), reverse=True)
+    if not is_dual:
+        return {f"{layer}.{kind}": layer - n_layers for layer, kind in found}
+    counted: dict[str, int] = {}
+    slots = {}
+    for layer, kind in found:
+        counted[kind] = counted.get(kind, 0) - 1
+        slots[f"{layer}.{kind}"] = counted[kind]
+    return slots
 
 
 def split_key(key: str) -> tuple[int, str]:
@@ -98,14 +114,19 @@ def mean_cosine(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def mean_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Of (terms, m, n) stacks, term by term: (terms,)."""
+    """Of (terms, m, n) stacks, term by term: (terms,); zeros are like nothing."""
     products, left_squares, right_squares = _moments(left, right)
-    cosines: np.ndarray = products.sum((1, 2)) / np.sqrt(left_squares.sum((1, 2)) * right_squares.sum((1, 2)))
-    return cosines
+    return _ratios(products.sum((1, 2)), left_squares.sum((1, 2)) * right_squares.sum((1, 2)))
 
 
 def _moments(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return left * right, left**2, right**2
+
+
+def _ratios(products: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt(np.maximum(squares, 0))
+    ratios: np.ndarray = np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return ratios
 
 
 def jackknife(left: np.ndarray, right: np.ndarray) -> float:
@@ -115,7 +136,7 @@ def jackknife(left: np.ndarray, right: np.ndarray) -> float:
         totals = [moment.sum((1, 2)) for moment in _moments(left, right)]
         lines = [moment.sum(3 - axis) for moment in _moments(left, right)]
         product, a, b = (total[:, None] - line for total, line in zip(totals, lines, strict=True))
-        means = (product / np.sqrt(a * b)).mean(axis=0)
+        means = _ratios(product, a * b).mean(axis=0)
         m = means.size
         variance += (m - 1) / m * float(np.square(means - means.mean()).sum())
     return float(np.sqrt(variance))

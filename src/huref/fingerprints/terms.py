@@ -9,14 +9,15 @@ HuRef (NeurIPS 2024, arXiv 2312.04828), section 4, in row-vector convention with
     gate_down  X gate^T W2^T X^T      columns of W2 at unit length (up <- S up, W2 <- W2 S^-1 changes nothing,
                                       S > 0); a flip of signs does change it, and so do twins of other seeds
     up_down    X up^T W2^T X^T        where there is no gate
-    ffn_exact  ((X gate^T) * (X up^T)) W2^T X^T      unchanged by a rotation of the residual stream too
 
-None is ever formed: `huref.fingerprints.residual` compares them, `sketch_term` makes them small.
+None is ever formed: `huref.fingerprints.residual` compares them, `sketch_term` makes them small. The terms of the
+recipe canonical-2 are in `huref.fingerprints.dual_terms`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,11 +25,17 @@ from huref.fingerprints.recipe import Recipe
 from huref.model.arch.canonical import Attention
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
-from huref.model.written import require_written
+from huref.model.written import require_distinct, require_written
 from huref.numerics.arrays import Array, Floats, float32
 from huref.numerics.projection import project_rows
 
 PAPER_KINDS = ("qk", "vo", "ffn")
+ATTENTION_KINDS = ("qk", "vo")
+DUAL_KINDS = ("qk", "vo", "up_down")
+
+Part = Literal["attention", "feed_forward"]
+PARTS: tuple[Part, ...] = ("attention", "feed_forward")
+"""Of a layer; each adds to the residual stream by itself."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ def kinds_of(recipe: Recipe, is_gated: bool) -> tuple[str, ...]:
     """The terms a recipe takes from each layer, in their fixed order."""
     if not recipe.is_canonical:
         return PAPER_KINDS
+    if recipe.is_dual:
+        return DUAL_KINDS
     return ("qk", "vo", "gate_down" if is_gated else "up_down")
 
 
@@ -77,7 +86,21 @@ def token_embeddings(weights: CanonicalWeights, ids: np.ndarray, recipe: Recipe)
     require_written(X, "embedding", weights)
     if recipe.is_canonical and weights.architecture.norm == "layer":
         X = X - X.mean(axis=1, keepdims=True)
+    if recipe.is_dual:
+        X = _normed(X, weights)
+        require_distinct(X, "embedding", weights)
     return X
+
+
+def _normed(X: Floats, weights: CanonicalWeights) -> Floats:
+    """As the first block sees them, where a LayerNorm of their own makes their size free (BLOOM)."""
+    if "embedding_norm" not in weights:
+        return X
+    X = X - X.mean(axis=1, keepdims=True)
+    X = X / np.maximum(np.sqrt(np.square(X).mean(axis=1, keepdims=True)), np.float32(1e-30))
+    X = X * float32(weights.read("embedding_norm"))
+    normed: Floats = X - X.mean(axis=1, keepdims=True)
+    return normed
 
 
 def centred(X: Floats) -> Floats:
@@ -111,13 +134,18 @@ def _written(weights: CanonicalWeights, name: str) -> Array:
 
 
 def layer_terms(weights: CanonicalWeights, layer: int, recipe: Recipe) -> list[Bilinear]:
-    """Every term of one layer under a recipe; the attention matrices are read once."""
+    """Every term of one layer under the recipes canonical and paper; the attention matrices are read once."""
+    return [term for part in PARTS for term in part_terms(weights, layer, part, recipe)]
+
+
+def part_terms(weights: CanonicalWeights, layer: int, part: Part, recipe: Recipe) -> list[Bilinear]:
+    """The terms of attention, or the one of the feed-forward block."""
+    if part == "feed_forward":
+        return [bilinear(weights, layer, kinds_of(recipe, weights.architecture.gated)[-1], recipe)]
     attention = weights.attention(layer)
     for name, matrix in (("q", attention.Wq), ("k", attention.Wk), ("v", attention.Wv)):
         require_written(matrix, f"layers.{layer}.{name}", weights)
-    terms = [_qk(attention, layer, recipe), _vo(attention, layer, recipe)]
-    last = kinds_of(recipe, weights.architecture.gated)[-1]
-    return [*terms, bilinear(weights, layer, last, recipe)]
+    return [_qk(attention, layer, recipe), _vo(attention, layer, recipe)]
 
 
 def sketch_term(term: Bilinear, S1X: Floats, S2X: Floats) -> Floats:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from huref.errors import UsageError
+from huref.errors import InconclusiveError, UsageError
 from huref.fingerprints.file import SUFFIX, is_fingerprint
-from huref.kinship.record import CompareOptions, Comparison
+from huref.kinship.record import ICS_OF, CompareOptions, Comparison
 from huref.kinship.references import compare, require_options_of, require_use
 from huref.kinship.saved_pairs import SavedPairs
 from huref.model.name import model_name
@@ -22,7 +22,7 @@ from huref.progress import Progress, Report
 if TYPE_CHECKING:
     from huref.kinship.prepared import OpenModels, Prepared
 
-SCORES = ("pcs", "ics", "ics_canonical", "aligned", "agreement", "vectors")
+SCORES = ("pcs", "ics", "ics_canonical_2", "ics_canonical", "aligned", "agreement", "vectors")
 
 
 KIN = ("identical", "requantised", "derived", "merged")
@@ -64,7 +64,8 @@ def matrix(
     weights say themselves (`pcs`).
 
     Args:
-        score: one of `SCORES`; `agreement` where every model is a fingerprint with codes, else `ics_canonical`.
+        score: one of `SCORES`; `agreement` where every model is a fingerprint with codes, else the ICS of the
+            fingerprints' recipe, or of canonical-2.
 
     Raises:
         UsageError: fewer than two models, or no such score.
@@ -83,14 +84,21 @@ def matrix(
         require_options_of(made.recipe, options)
     has_codes = dict(zip(saved, files.with_codes, strict=True))
     if score is None:
-        score = "agreement" if len(saved) == len(models) and all(has_codes.values()) else "ics_canonical"
+        first = files.made[0].recipe.name if files.made else options.ics_recipe
+        likeness = ICS_OF.get(first, "vectors")  # sketches of the paper's recipe give no ICS
+        score = "agreement" if len(saved) == len(models) and all(has_codes.values()) else likeness
+    recipes = {name: recipe for recipe, name in ICS_OF.items()}
     if len(saved) == len(models):
         require_use(options.encoder_weights, "no model is to be encoded by the CNN encoder")
     table = _Table([_name(model) for model in models], score)
     for i, j, found in files.compare_all():
+        if isinstance(found, InconclusiveError):
+            table.notes[f"{found.where}: {found.what}"] = None
+            continue
         table.put(saved[i], saved[j], found, has_verdict=has_codes[saved[i]] and has_codes[saved[j]])
     method = score if score in ("pcs", "aligned", "agreement") else "ics"
-    _compare_weights(models, replace(options, method=method), has_codes, table, report)
+    wanted = replace(options, method=method, recipe=recipes.get(score, options.recipe))
+    _compare_weights(models, wanted, options.recipe, has_codes, table, report)
     without = [table.names[i] for i in saved if not has_codes[i]] if any(has_codes.values()) else []
     if without:
         table.notes[
@@ -102,6 +110,7 @@ def matrix(
 def _compare_weights(
     models: Sequence[str | Path],
     options: CompareOptions,
+    asked: str | None,
     has_codes: Mapping[int, bool],
     table: _Table,
     report: Report | None,
@@ -109,11 +118,12 @@ def _compare_weights(
     """Every pair of which one is a model.
 
     Args:
+        asked: the recipe that the user named, which saved fingerprints must have.
         has_codes: by the number of each saved fingerprint; with one of them, what was asked for is all the same.
     """
     pairs = [(j, i) for i in range(len(models)) for j in range(i) if not (i in has_codes and j in has_codes)]
     is_asked = options.method in ("aligned", "agreement")
-    with _Opened(options) as opened, alone():
+    with _Opened(options, asked) as opened, alone():
         opened.open([model for i, model in enumerate(models) if i not in has_codes])
         for done in range(0, len(pairs), 2):
             if report:
@@ -135,7 +145,7 @@ class _Table:
 
     def __init__(self, names: Sequence[str], score: str) -> None:
         self.names, self.score, self.notes = tuple(names), score, dict[str, None]()
-        self.values = np.eye(len(names))
+        self.values = np.where(np.eye(len(names)) > 0, 1.0, np.nan)
         self.verdicts: list[list[str | None]] = [[None] * len(names) for _ in names]
         for i, row in enumerate(self.verdicts):
             row[i] = "identical"
@@ -184,9 +194,9 @@ def clusters(names: Sequence[str], verdicts: Sequence[Sequence[str | None]]) -> 
 class _Opened(contextlib.ExitStack):
     """Models that stay open from pair to pair, with what was computed of each."""
 
-    def __init__(self, options: CompareOptions) -> None:
+    def __init__(self, options: CompareOptions, asked: str | None) -> None:
         super().__init__()
-        self.options = options
+        self.options, self.asked = options, asked
         self.models: OpenModels | None = None
 
     def open(self, models: Sequence[str | Path]) -> None:
@@ -198,7 +208,7 @@ class _Opened(contextlib.ExitStack):
     def compare(self, a: str | Path, b: str | Path) -> Comparison:
         """`huref.kinship.references.compare`."""
         if is_fingerprint(a) or is_fingerprint(b) or self.options.encoder_weights:
-            return compare(a, b, self.options)
+            return compare(a, b, replace(self.options, recipe=self.asked))
         from huref.kinship.comparison import compare_prepared
 
         return compare_prepared(self._opened(a), self._opened(b), self.options)

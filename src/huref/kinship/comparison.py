@@ -1,4 +1,4 @@
-"""Two models side by side: PCS, the paper's ICS, the canonical ICS, kinship, and what can be said from them."""
+"""Two models side by side: PCS, the canonical and the paper's ICS, kinship, and what can be said from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from huref.fingerprints.pipeline import vocabulary_notes
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import token_embeddings
 from huref.kinship.conclusion import with_kinship
@@ -67,9 +68,10 @@ def compare_prepared(a: Prepared, b: Prepared, options: CompareOptions, report: 
             result = replace(result, agreement=None)
         if options.method != "all":
             result = _noted(result, f"only {options.method} was asked for: the other scores are null")
-        elif result.pcs is None and result.ics is None and result.ics_canonical is None:
+        elif result.pcs is None and result.ics is None:
             result = _noted(result, "nothing comparable: no tensor of equal shape and too few shared tokens")
-        for note in (*_token_doubts(result, a.model, b.model), *arithmetic.notes):
+        spare = [note for side in (a, b) for note in _spare_notes(side.model)]
+        for note in (*_token_doubts(result, a.model, b.model), *spare, *arithmetic.notes):
             result = _noted(result, note)
         return replace(result, read=(_read(a.model), _read(b.model)), arithmetic=str(arithmetic))
 
@@ -102,19 +104,31 @@ def _copies(result: Comparison, a: Prepared, b: Prepared) -> Comparison:
 
 def _token_doubts(result: Comparison, a: Model, b: Model) -> tuple[str, ...]:
     """What to tell the reader where a tokenizer does not belong to the rows beside it."""
-    doubts = [
-        f"the tokenizer of {model.name} has {len(model.vocabulary)} tokens for {model.n_rows} embedding rows: it may "
-        "be another model's"
-        for model in (a, b)
-        if len(model.vocabulary) > model.n_rows
-    ]
-    ics = result.ics_canonical
-    if ics is not None and ics < _TOKENS_DIFFER and result.pcs is not None and result.pcs > 1 - _TOKENS_DIFFER / 10:
+    doubts = [f"{model.name}: {note}" for model in (a, b) for note in vocabulary_notes(model)]
+    ics = result.invariant_ics
+    differ = a.vocabulary.digest != b.vocabulary.digest
+    if (
+        differ
+        and ics is not None
+        and ics < _TOKENS_DIFFER
+        and result.pcs is not None
+        and result.pcs > 1 - _TOKENS_DIFFER / 10
+    ):
         doubts.append(
             "the weights agree and the ICS do not: the tokenizers give the same embedding rows to other tokens, so "
             "that one of them is another model's or was renumbered without its rows"
         )
     return tuple(doubts)
+
+
+def _spare_notes(model: Model) -> tuple[str, ...]:
+    """That an unembedding was left out which the configuration ties to the embedding, where the two differ."""
+    if not model.weights.has_other_spare(slice(0, _SEEN_ROWS)):
+        return ()
+    return (
+        f"{model.name}: the configuration ties the unembedding to the embedding, so that the other one which is "
+        "stored is no part of the model, as transformers reads it",
+    )
 
 
 def _read(model: Model) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ICS of two opened models: the paper's and the canonical terms over the token strings that both have.
+"""ICS of two opened models: the canonical and the paper's terms over the token strings that both have.
 
 Exact through the residual stream where that takes seconds (`huref.fingerprints.residual`), else by two-sided sketches
 of the terms with more rows than a fingerprint keeps, and with the standard error that those have.
@@ -7,17 +7,17 @@ of the terms with more rows than a fingerprint keeps, and with the standard erro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from huref.errors import TokenizerError
-from huref.fingerprints.pipeline import choose_tokens, silent_notes, token_notes
+from huref.fingerprints.pipeline import choose_tokens, token_notes
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.sketch import jackknife, mean_cosine, mean_cosines, project, split_key
-from huref.fingerprints.terms import kinds_of
+from huref.fingerprints.sketch import jackknife, mean_cosine, mean_cosines, project, slots_of, split_key
+from huref.fingerprints.terms import ATTENTION_KINDS, PARTS, Part
 from huref.kinship.prepared import Prepared
-from huref.kinship.record import CompareOptions, Comparison, TermScore
+from huref.kinship.record import ICS_OF, CompareOptions, Comparison, TermScore
 from huref.model.model import Model
 from huref.model.tokens import TokenSelection, read_ranking, shared
 from huref.numerics.arrays import Floats, quietly
@@ -31,9 +31,6 @@ SKETCH_ROWS = 256
 _MOST_MULTIPLICATIONS = 100_000_000_000
 """Of one model, from which on its terms are sketched: seconds on one core."""
 
-_FEW_TOKENS, _FEWER_TOKENS = 1024, 256
-"""Tokens that `ffn_exact` is of; of a wide model."""
-
 _SKETCHED = (
     f"both ICS are estimated from sketches of {SKETCH_ROWS} rows, with standard errors: --exact takes whole terms"
 )
@@ -41,51 +38,80 @@ _SKETCHED = (
 Sample = tuple[TokenSelection, TokenSelection]
 
 
+@dataclass(frozen=True)
+class _Sought:
+    """Which terms of which layers are compared under a recipe.
+
+    Attributes:
+        recipe: the terms'.
+        tokens: of A and of B, the same strings.
+        pairs: by part, layers of A with layers of B.
+    """
+
+    recipe: Recipe
+    tokens: Sample
+    pairs: Mapping[Part, list[tuple[int, int]]]
+
+
 @quietly
 def with_invariants(
     result: Comparison, a: Prepared, b: Prepared, options: CompareOptions, report: Report | None
 ) -> Comparison:
-    """Both ICS over shared tokens; a null with its reason where too few strings are shared."""
-    canonical = Recipe(layers=options.layers, n_tokens=options.n_tokens)
-    paper = replace(canonical, name="paper")
-    rows = a.model.n_rows, b.model.n_rows
+    """The ICS of the asked recipe and the paper's, over shared tokens; null where too few strings are shared."""
+    recipe = Recipe(name=options.ics_recipe, layers=options.layers, n_tokens=options.n_tokens)
+    paper = replace(recipe, name="paper")
     try:
-        sample = shared(a.model.vocabulary, b.model.vocabulary, options.n_tokens, rows)
+        samples = _samples(a.model, b.model, recipe, options)
     except TokenizerError as error:
-        return replace(result, notes=(*result.notes, f"ics and ics_canonical are null: {error.what}"))
-    told = (*token_notes(sample[0]), *_vocabulary_notes(a.model, b.model, options, len(sample[0])))
-    result = replace(result, notes=(*result.notes, *told))
-    rare = _paper_tokens(a.model, b.model, paper, options, sample)
-    sketches = [m.sketches(t, canonical, report) for m, t in zip((a, b), sample, strict=True)]
-    silent = [f"{m.model.name}: {note}" for m, s in zip((a, b), sketches, strict=True) for note in silent_notes(s)]
-    result = replace(result, notes=(*result.notes, *silent))
-    pairs = _layer_pairs(sketches[0], sketches[1], a.model, b.model)
-    vectors = cosine(*(project(s, m.n_layers, canonical.seed) for s, m in zip(sketches, (a, b), strict=True)))
-    is_sketched = not options.is_exact and any(_is_wide(side, canonical) for side in (a, b))
+        return replace(result, notes=(*result.notes, f"ics and {ICS_OF[recipe.name]} are null: {error.what}"))
+    told = (*token_notes(samples[0][0]), *_vocabulary_notes(a.model, b.model, options, len(samples[0][0])))
+    sketched = [side.sketches(t, recipe, report) for side, t in zip((a, b), samples[0], strict=True)]
+    silent = [
+        f"{side.model.name}: {note}" for side, found in zip((a, b), sketched, strict=True) for note in found.notes
+    ]
+    result = replace(result, notes=(*result.notes, *told, *silent))
+    sought = _Sought(recipe, samples[0], _layer_pairs(sketched[0].terms, sketched[1].terms, recipe))
+    is_sketched = not options.is_exact and any(_is_wide(side, recipe) for side in (a, b))
     score = _sketched_scores if is_sketched else _term_scores
-    main, main_error = score(a, b, sample, pairs, canonical, report)
-    extra = _rotation_proof_scores(a, b, sample, pairs, canonical, _FEWER_TOKENS if is_sketched else _FEW_TOKENS)
-    official, official_error = score(a, b, rare, pairs, paper, report)
+    main, main_error = score(a, b, sought, report)
+    asked = _Sought(paper, samples[1], _paper_pairs(sought, a, b))
+    official, official_error = score(a, b, asked, report)
     if is_sketched:
-        result = replace(
-            result, notes=(*result.notes, _SKETCHED), errors={"ics": official_error, "ics_canonical": main_error}
-        )
-    return replace(
-        result,
-        ics=_mean(official),
-        ics_canonical=_mean(main),
-        vectors=vectors,
-        terms=tuple(main + extra + [replace(term, term=f"paper/{term.term}") for term in official]),
+        errors = {**result.errors, ICS_OF[recipe.name]: main_error, "ics": official_error}
+        result = replace(result, notes=(*result.notes, _SKETCHED), errors=errors)
+    terms = (*main, *(replace(term, term=f"paper/{term.term}") for term in official))
+    vectors = cosine(
+        *(_vector(found.terms, recipe, side.n_layers) for found, side in zip(sketched, (a, b), strict=True))
     )
+    return replace(result, ics=_mean(official), vectors=vectors, terms=terms).with_ics(recipe.name, _mean(main))
 
 
-def _paper_tokens(a: Model, b: Model, recipe: Recipe, options: CompareOptions, sample: Sample) -> Sample:
-    """The paper's rarest tokens where both vocabularies are one, else the shared sample."""
-    if a.vocabulary.digest != b.vocabulary.digest:
-        return sample
-    chosen = choose_tokens(a, recipe, read_ranking(options.tokens_file) if options.tokens_file else None)
-    fits = int(chosen.ids.max()) < b.n_rows
-    return (chosen, chosen) if fits else sample
+def _vector(sketches: Mapping[str, np.ndarray], recipe: Recipe, n_layers: int) -> np.ndarray:
+    return project(sketches, slots_of(sketches, n_layers, is_dual=recipe.is_dual), recipe.seed)
+
+
+def _samples(a: Model, b: Model, recipe: Recipe, options: CompareOptions) -> tuple[Sample, Sample]:
+    """The tokens of the asked recipe and the paper's: its rarest where both vocabularies are one."""
+    rows = a.n_rows, b.n_rows
+    main = shared(a.vocabulary, b.vocabulary, options.n_tokens, rows, is_common=recipe.is_dual)
+    if a.vocabulary.digest == b.vocabulary.digest:
+        ranking = read_ranking(options.tokens_file) if options.tokens_file else None
+        chosen = choose_tokens(a, replace(recipe, name="paper"), ranking)
+        if int(chosen.ids.max()) < b.n_rows:
+            return main, (chosen, chosen)
+    return main, shared(a.vocabulary, b.vocabulary, options.n_tokens, rows)
+
+
+def _paper_pairs(sought: _Sought, a: Prepared, b: Prepared) -> Mapping[Part, list[tuple[int, int]]]:
+    """The layers that the paper's recipe takes, where both models have as many; else those of the asked recipe."""
+    if not sought.recipe.is_dual:
+        return sought.pairs
+    recipe = replace(sought.recipe, name="paper")
+    left, right = (recipe.layer_indices(side.n_layers) for side in (a, b))
+    if len(left) == len(right):
+        pairs = list(zip(left, right, strict=True))
+        return dict.fromkeys(PARTS, pairs)
+    return sought.pairs
 
 
 def _vocabulary_notes(a: Model, b: Model, options: CompareOptions, n_shared: int) -> tuple[str, ...]:
@@ -97,29 +123,29 @@ def _vocabulary_notes(a: Model, b: Model, options: CompareOptions, n_shared: int
 
 
 def _layer_pairs(
-    sketches_a: Mapping[str, np.ndarray], sketches_b: Mapping[str, np.ndarray], a: Model, b: Model
-) -> list[tuple[int, int]]:
-    """Layers in order where their numbers agree; by assignment on sketch similarity where they do not."""
-    left = sorted({split_key(key)[0] for key in sketches_a})
-    right = sorted({split_key(key)[0] for key in sketches_b})
-    if len(left) == len(right):
-        return list(zip(left, right, strict=True))
-    kinds = _common_kinds(a, b)
-    table = np.array([[_layer_similarity(sketches_a, sketches_b, i, j, kinds) for j in right] for i in left])
+    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], recipe: Recipe
+) -> Mapping[Part, list[tuple[int, int]]]:
+    """By part, layers in order where their numbers agree; by assignment on sketch similarity where they do not.
+
+    Under canonical-2 the parts are paired apart, since blocks that add nothing were passed over.
+    """
+    kinds = sorted({split_key(key)[1] for key in a} & {split_key(key)[1] for key in b})
+    if not recipe.is_dual:
+        return dict.fromkeys(PARTS, _paired(a, b, kinds))
+    attention = [kind for kind in kinds if kind in ATTENTION_KINDS]
+    return {
+        "attention": _paired(a, b, attention),
+        "feed_forward": _paired(a, b, [kind for kind in kinds if kind not in attention]),
+    }
+
+
+def _paired(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], kinds: Sequence[str]) -> list[tuple[int, int]]:
+    left, right = (sorted({split_key(key)[0] for key in side if split_key(key)[1] in kinds}) for side in (a, b))
+    if len(left) == len(right) or not left or not right:
+        return list(zip(left, right, strict=False))
+    table = np.array([[mean_cosine([(a[f"{i}.{k}"], b[f"{j}.{k}"]) for k in kinds]) for j in right] for i in left])
     rows, columns = assign(table)
     return [(left[i], right[j]) for i, j in zip(rows, columns, strict=True)]
-
-
-def _layer_similarity(
-    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], i: int, j: int, kinds: Sequence[str]
-) -> float:
-    return mean_cosine([(a[f"{i}.{kind}"], b[f"{j}.{kind}"]) for kind in kinds])
-
-
-def _common_kinds(a: Model, b: Model) -> list[str]:
-    canonical = Recipe()
-    kinds_b = kinds_of(canonical, b.weights.architecture.gated)
-    return [kind for kind in kinds_of(canonical, a.weights.architecture.gated) if kind in kinds_b]
 
 
 def _cosines(a: Prepared, b: Prepared, tokens: Sample, recipe: Recipe) -> Floats | None:
@@ -134,28 +160,39 @@ def _is_wide(side: Prepared, recipe: Recipe) -> bool:
     return directions * per_layer * len(recipe.layer_indices(g.n_layers)) > _MOST_MULTIPLICATIONS
 
 
-def _term_scores(
-    a: Prepared, b: Prepared, tokens: Sample, pairs: list[tuple[int, int]], recipe: Recipe, report: Report | None
-) -> tuple[list[TermScore], float]:
+def _term_scores(a: Prepared, b: Prepared, sought: _Sought, report: Report | None) -> tuple[list[TermScore], float]:
     """Every term's correlation, and 0: they are exact."""
-    P, scores = _cosines(a, b, tokens, recipe), []
-    for done, (i, j) in enumerate(pairs):
+    recipe, tokens, scores = sought.recipe, sought.tokens, list[TermScore]()
+    P = _cosines(a, b, tokens, recipe)
+    for part, i, j in _parts(sought):
         if report:
-            report(Progress(f"{recipe.name} terms", done, len(pairs), "layer"))
-        partners = b.terms(tokens[1], recipe, j)
-        for kind, term in a.terms(tokens[0], recipe, i).items():
+            report(Progress(f"{recipe.name} terms", len(scores), 0, "term"))
+        partners = b.terms(tokens[1], recipe, j, part)
+        for kind, term in a.terms(tokens[0], recipe, i, part).items():
             if kind in partners:
                 scores.append(TermScore(i, j, kind, term.correlation(partners[kind], P)))
     return scores, 0.0
 
 
+def _parts(sought: _Sought) -> list[tuple[Part, int, int]]:
+    """Layer by layer, as pairs of layers and their parts."""
+    return sorted(
+        ((part, i, j) for part, pairs in sought.pairs.items() for i, j in pairs),
+        key=lambda item: (item[1], PARTS.index(item[0])),
+    )
+
+
 def _sketched_scores(
-    a: Prepared, b: Prepared, tokens: Sample, pairs: list[tuple[int, int]], recipe: Recipe, report: Report | None
+    a: Prepared, b: Prepared, sought: _Sought, report: Report | None
 ) -> tuple[list[TermScore], float]:
     """The same by sketches of the terms, less the means of their entries, and the standard error of their mean."""
-    sketched = replace(recipe, sketch_rows=SKETCH_ROWS)
-    left, right = (side.term_sketches(chosen, sketched, report) for side, chosen in zip((a, b), tokens, strict=True))
-    found = [(i, j, kind) for i, j in pairs for kind in _kinds(left, i) if f"{j}.{kind}" in right]
+    sketched = replace(sought.recipe, sketch_rows=SKETCH_ROWS)
+    left, right = (
+        side.term_sketches(chosen, sketched, report) for side, chosen in zip((a, b), sought.tokens, strict=True)
+    )
+    found = [
+        (i, j, kind) for part, i, j in _parts(sought) for kind in _kinds(left, i, part) if f"{j}.{kind}" in right
+    ]
     if not found:
         return [], 0.0
     sides = (
@@ -167,32 +204,13 @@ def _sketched_scores(
     return scores, jackknife(*sides)
 
 
-def _kinds(sketches: Mapping[str, np.ndarray], layer: int) -> list[str]:
-    """The kinds of terms that a layer has, in order."""
-    return [kind for at, kind in map(split_key, sketches) if at == layer]
-
-
-def _rotation_proof_scores(
-    a: Prepared,
-    b: Prepared,
-    tokens: Sample,
-    pairs: list[tuple[int, int]],
-    recipe: Recipe,
-    n_tokens: int,
-) -> list[TermScore]:
-    """The rotation-proof feed-forward term beside the others: shown, not averaged into the ICS.
-
-    Not linear in the rows, it takes products of all of them, so that it is of fewer tokens: of 1,024 it came within
-    0.021 of its value over 4,096 in six layers of three pairs.
-    """
-    if not all(side.model.weights.architecture.gated for side in (a, b)):
-        return []
-    few, scores = (tokens[0].first(n_tokens), tokens[1].first(n_tokens)), []
-    P = _cosines(a, b, few, recipe)
-    for i, j in pairs:
-        left, right = a.rotation_proof(few[0], recipe, i), b.rotation_proof(few[1], recipe, j)
-        scores.append(TermScore(i, j, "ffn_exact", left.correlation(right, P)))
-    return scores
+def _kinds(sketches: Mapping[str, np.ndarray], layer: int, part: Part) -> list[str]:
+    """The kinds of terms that one part of a layer has, in order."""
+    return [
+        kind
+        for at, kind in map(split_key, sketches)
+        if at == layer and (kind in ATTENTION_KINDS) == (part == "attention")
+    ]
 
 
 def _mean(scores: list[TermScore]) -> float | None:

@@ -14,10 +14,11 @@ import numpy as np
 
 from huref.fingerprints.codes import CodeRecipe, LayerCodes
 from huref.fingerprints.coding import Projection, code_tokens, dual_projection, encode_layer, encode_neurons
-from huref.fingerprints.pipeline import sketch_model
-from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.residual import Frame, ResidualTerm, RotationProofTerm
-from huref.fingerprints.terms import layer_terms, token_embeddings
+from huref.fingerprints.dual_terms import see
+from huref.fingerprints.recipe import RIDGE, Recipe
+from huref.fingerprints.residual import Frame, ResidualTerm
+from huref.fingerprints.sketching import Sketched, sketch_model
+from huref.fingerprints.terms import Part, part_terms, token_embeddings
 from huref.kinship.memory import Memory
 from huref.model.finite import require_finite
 from huref.model.layers import Neurons, read_neurons
@@ -67,12 +68,13 @@ class Prepared:
         """Of the embedding rows of tokens, those that a recipe centres without their mean."""
 
         def made() -> Frame:
-            return Frame.of(self._rows(tokens, recipe), is_centred=recipe.is_canonical)
+            ridge = RIDGE if recipe.is_dual else None
+            return Frame.of(self._rows(tokens, recipe), is_centred=recipe.is_canonical, ridge=ridge)
 
         return self._kept(made, _Sample(tokens, recipe), "frame")
 
-    def terms(self, tokens: TokenSelection, recipe: Recipe, layer: int) -> Mapping[str, ResidualTerm]:
-        """The terms of a layer by kind.
+    def terms(self, tokens: TokenSelection, recipe: Recipe, layer: int, part: Part) -> Mapping[str, ResidualTerm]:
+        """The terms of one part of a layer by kind.
 
         Raises:
             NotFiniteError: NaN or infinity in one.
@@ -80,31 +82,18 @@ class Prepared:
 
         def made() -> Mapping[str, ResidualTerm]:
             frame, weights = self.frame(tokens, recipe), self.model.weights
-            terms = {term.kind: ResidualTerm.of(term, frame) for term in layer_terms(weights, layer, recipe)}
+            if recipe.is_dual:
+                seen = see(weights, layer, part, frame.R, frame.R).terms.items()
+                terms = {kind: ResidualTerm.of_sides(U, V, frame.n_tokens) for kind, (U, V) in seen}
+            else:
+                terms = {term.kind: ResidualTerm.of(term, frame) for term in part_terms(weights, layer, part, recipe)}
             for kind, term in terms.items():
                 self._require_finite(term, layer, kind)
             return terms
 
-        return self._kept(made, _Sample(tokens, recipe), "terms", layer)
+        return self._kept(made, _Sample(tokens, recipe), "terms", layer, part)
 
-    def rotation_proof(self, tokens: TokenSelection, recipe: Recipe, layer: int) -> RotationProofTerm:
-        """The feed-forward term that a rotation leaves alone, of a layer with a gate.
-
-        Raises:
-            NotFiniteError: NaN or infinity in it.
-        """
-
-        def made() -> RotationProofTerm:
-            rows, frame = self._rows(tokens, recipe), self.frame(tokens, recipe)
-            term = RotationProofTerm.of(self.model.weights, layer, rows, frame, recipe)
-            self._require_finite(term, layer, "ffn_exact")
-            return term
-
-        return self._kept(made, _Sample(tokens, recipe), "rotation-proof", layer)
-
-    def sketches(
-        self, tokens: TokenSelection, recipe: Recipe, report: Report | None = None
-    ) -> Mapping[str, np.ndarray]:
+    def sketches(self, tokens: TokenSelection, recipe: Recipe, report: Report | None = None) -> Sketched:
         """`sketch_model`."""
         return self._kept(
             lambda: sketch_model(self.model, tokens, recipe, report), _Sample(tokens, recipe), "sketches"
@@ -116,7 +105,7 @@ class Prepared:
         """`sketch_model` of the terms as they are correlated: the paper's less the mean of their entries only."""
 
         def made() -> Mapping[str, np.ndarray]:
-            return sketch_model(self.model, tokens, recipe, report, is_centred=recipe.is_canonical)
+            return sketch_model(self.model, tokens, recipe, report, is_centred=recipe.is_canonical).terms
 
         return self._kept(made, _Sample(tokens, recipe), "term sketches")
 
@@ -147,7 +136,7 @@ class Prepared:
 
         return self._kept(read, _Sample(tokens, recipe), "rows")
 
-    def _require_finite(self, term: ResidualTerm | RotationProofTerm, layer: int, kind: str) -> None:
+    def _require_finite(self, term: ResidualTerm, layer: int, kind: str) -> None:
         require_finite(np.array(term.length, np.float32), f"layer {layer}, {kind}", self.model.weights)
 
     def _kept(self, make: Callable[[], T], *key: Hashable) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ FROM_CODES = (
     "with a turned stream is not looked for"
 )
 VERDICTS = ("identical", "requantised", "derived", "merged", "independent", "inconclusive")
+ICS_OF = {"canonical-2": "ics_canonical_2", "canonical": "ics_canonical"}
+"""Where the ICS of a recipe stands, the paper's beside it under `ics`."""
+
 METHODS = ("all", "pcs", "ics", "aligned", "agreement")
 
 
@@ -99,7 +102,8 @@ class Comparison:
         a, b: the two models, as the user called them.
         pcs: parameters' cosine similarity.
         ics: the paper's invariant terms' cosine similarity.
-        ics_canonical: the same over canonical terms.
+        ics_canonical_2: the same over the terms of canonical-2.
+        ics_canonical: over those of canonical, where it was asked for.
         vectors: cosine of the two fingerprint vectors.
         aligned: mean over matched layers and kinds of the cosine after alignment (docs/explanation/method.md).
         agreement: pairing agreement, the mean over matched layers, of the witness that agrees most; the verdict rests
@@ -109,7 +113,7 @@ class Comparison:
         table: (L_a, L_b) pairing agreement of every pair of layers that was tried, NaN elsewhere; or None.
         alignment: in which frame neurons were compared: method, shared_tokens, tried, is_complete.
         self_null: mean, std, n, max of the agreement of this pair's mismatched layers.
-        terms: every term's own score behind `ics` (names `paper/…`) and `ics_canonical`.
+        terms: every term's own score behind `ics` (names `paper/…`) and the other ICS.
         background: score, mean, std, n, max, nearest, values, matched, calibration: unrelated pairs like this one.
         z: distance of the agreement from the background's mean in its standard deviations.
         p_value: finite-sample (conformal): the share of unrelated pairs that agree as much, this pair counted in.
@@ -147,10 +151,22 @@ class Comparison:
     witnesses: Mapping[str, float] = field(default_factory=dict)
     errors: Mapping[str, float] = field(default_factory=dict)
     count: Mapping[str, Any] | None = None
+    ics_canonical_2: float | None = None
+
+    @property
+    def invariant_ics(self) -> float | None:
+        """The ICS of canonical-2, or of canonical where that was asked for."""
+        return self.ics_canonical if self.ics_canonical_2 is None else self.ics_canonical_2
+
+    def with_ics(self, recipe: str, value: float | None) -> Comparison:
+        """The same with the ICS of a recipe, one of `ICS_OF`."""
+        if recipe == "canonical":
+            return replace(self, ics_canonical=value)
+        return replace(self, ics_canonical_2=value)
 
     def to_dict(self) -> dict[str, Any]:
         """The `--json` document; layer pairs of `table` that were not tried are null."""
-        document = {"schema_version": "huref.comparison/1.3", **asdict(self)}
+        document = {"schema_version": "huref.comparison/1.4", **asdict(self)}
         document["terms"] = [asdict(term) for term in self.terms]
         document["layers"] = [asdict(layer) for layer in self.layers]
         if self.table is not None:
@@ -174,6 +190,7 @@ class CompareOptions:
         encoder_weights: the weights that a saved fingerprint of the CNN encoder was made with.
         is_exact: PCS of every weight and ICS of whole terms, also of models so large that samples and sketches would
             stand for them.
+        recipe: `canonical-2`, which is the usual one, or `canonical`: whose ICS is computed beside the paper's.
     """
 
     method: str = "all"
@@ -184,12 +201,19 @@ class CompareOptions:
     expect: str | None = None
     encoder_weights: Path | None = None
     is_exact: bool = False
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         require(self.method in METHODS, "unknown method", "--method", " or ".join(METHODS), self.method)
+        require(self.ics_recipe in ICS_OF, "unknown recipe", "--recipe", " or ".join(ICS_OF), self.ics_recipe)
         is_verdict = self.expect is None or self.expect in VERDICTS
         require(is_verdict, "unknown verdict", "--expect", " or ".join(VERDICTS), str(self.expect))
-        Recipe(layers=self.layers, n_tokens=self.n_tokens)
+        Recipe(name=self.ics_recipe, layers=self.layers, n_tokens=self.n_tokens)
+
+    @property
+    def ics_recipe(self) -> str:
+        """The recipe that was asked for, or the usual one."""
+        return self.recipe or Recipe().name
 
     def exit_code(self, found: Comparison) -> int:
         """0 a verdict, 1 another verdict than `expect`, 3 inconclusive."""

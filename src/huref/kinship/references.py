@@ -93,10 +93,10 @@ def require_use(weights: Path | None, why: str) -> None:
 
 
 def require_options_of(recipe: Recipe, options: CompareOptions) -> None:
-    """Refuse layers or a number of tokens that a saved fingerprint was not made with: it cannot be made again."""
+    """Refuse layers, tokens or a recipe that a saved fingerprint was not made with: it cannot be made again."""
     usual = CompareOptions()
-    for name in ("layers", "n_tokens"):
-        asked, made = getattr(options, name), getattr(recipe, name)
+    for name, attribute in (("layers", "layers"), ("n_tokens", "n_tokens"), ("recipe", "name")):
+        asked, made = getattr(options, name), getattr(recipe, attribute)
         if asked not in (getattr(usual, name), made):
             raise UsageError(
                 "a saved fingerprint keeps the recipe it was made with",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from huref.errors import InconclusiveError
 from huref.fingerprints.codes import Codes, LayerCodes
 from huref.fingerprints.file import load_fingerprint
 from huref.fingerprints.record import Fingerprint
@@ -49,11 +50,11 @@ class SavedPairs:
         """Which of them have codes."""
         return tuple(made.codes is not None for made in self.made)
 
-    def compare_all(self) -> Iterator[tuple[int, int, Comparison]]:
-        """Every pair, the earlier fingerprint first, in any order.
+    def compare_all(self) -> Iterator[tuple[int, int, Comparison | InconclusiveError]]:
+        """Every pair, the earlier fingerprint first, in any order; or why two do not compare.
 
         Raises:
-            HurefError: a file is gone or was changed meanwhile, or two fingerprints do not compare.
+            HurefError: a file is gone or was changed meanwhile.
         """
         pairs = list(combinations(range(len(self.made)), 2))
         frames: tuple[Screening, ...] = ()
@@ -61,7 +62,10 @@ class SavedPairs:
             frames = self._frames()
         for done, (i, j) in enumerate(pairs):
             self._tell("comparing pairs", done, len(pairs), "pair")
-            yield i, j, self._compare(i, j, frames)
+            try:
+                yield i, j, self._compare(i, j, frames)
+            except InconclusiveError as error:
+                yield i, j, error
 
     def _tell(self, stage: str, done: int, total: int, unit: str) -> None:
         if self.report:

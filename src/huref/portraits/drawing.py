@@ -231,12 +231,13 @@ class _Score:
 def _scores(prints: Sequence[Fingerprint]) -> list[_Score]:
     """Of each to the first: the ICS that its sketches estimate where all have one, else the vectors' cosine."""
     found = [compare_fingerprints(prints[0], item) for item in prints]
-    has_ics = all(item.ics_canonical is not None for item in found)
+    has_ics = all(item.invariant_ics is not None for item in found)
     scores = []
     for item in found:
         vector = f"vector {100 * (item.vectors or 0.0):.1f} %"
-        if has_ics and item.ics_canonical is not None:
-            scores.append(_Score(item.ics_canonical, "ICS", f"ICS {100 * item.ics_canonical:.1f} %\n{vector}"))
+        ics = item.invariant_ics
+        if has_ics and ics is not None:
+            scores.append(_Score(ics, "ICS", f"ICS {100 * ics:.1f} %\n{vector}"))
         else:
             scores.append(_Score(item.vectors or 0.0, "vector similarity", vector))
     return scores

@@ -159,7 +159,7 @@ def _judged(started: PrivateComparison, sides: tuple[Verified, Verified]) -> Pri
     strings = [side.commitment.strings for side in sides]
     same = set(strings[0]) == set(strings[1])
     background: Background | None = None
-    if all(side.commitment.layout.recipe.is_canonical for side in sides):
+    if all(side.commitment.layout.recipe.name == "canonical" for side in sides):
         background = background_of(load_calibration(), "ics_canonical", _surely(score), same_vocabulary=same)
     verdict, notes = _verdict(score, background)
     document = None if background is None else background.to_dict()

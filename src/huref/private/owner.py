@@ -37,9 +37,9 @@ def commit(
     Raises:
         HurefError: see `huref.errors`.
     """
-    chosen = options or CommitOptions()
+    chosen, recipe = options or CommitOptions(), recipe or Recipe("canonical")
     if purpose == "inference" and tokens_file is None:
-        return commit_for_inference(model, folder, recipe or Recipe(), chosen, arch_file=arch_file, report=report)[0]
+        return commit_for_inference(model, folder, recipe, chosen, arch_file=arch_file, report=report)[0]
     if purpose != "fingerprint":
         raise UsageError(
             "no such commitment",
@@ -48,9 +48,7 @@ def commit(
             got=purpose if tokens_file is None else f"{purpose} with --tokens",
         )
     ranking = read_ranking(tokens_file) if tokens_file else None
-    return commit_model(
-        model, folder, recipe or Recipe(), chosen, ranking=ranking, arch_file=arch_file, report=report
-    )
+    return commit_model(model, folder, recipe, chosen, ranking=ranking, arch_file=arch_file, report=report)
 
 
 def prove_fingerprint(

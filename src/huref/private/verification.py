@@ -202,8 +202,16 @@ def _held_against(verified: Verified, published: Published, details: dict[str, A
     shown = []
     if published.fingerprint is not None and verified.vector is not None:
         given = load_fingerprint(published.fingerprint)
+        proved = verified.commitment.layout.recipe
+        if given.recipe.name != proved.name:
+            raise _rejected(
+                "the fingerprint is of another recipe than the proof",
+                where=str(published.fingerprint),
+                expected=f"{proved.name}: huref fingerprint MODEL --recipe {proved.name}",
+                got=given.recipe.name,
+            )
         score = fingerprint_cosine(given, published_fingerprint(verified))
-        if given.recipe != verified.commitment.layout.recipe or score < SAME_VECTOR:
+        if given.recipe != proved or score < SAME_VECTOR:
             raise _rejected(
                 "the fingerprint is not the proof's",
                 where=str(published.fingerprint),

@@ -72,11 +72,16 @@ def portraits(found: Comparison, evidence: Evidence) -> Markup:
     return section("portraits", "Portraits", element("div", *figures, class_="two"), paragraph(said, style="faint"))
 
 
+_OTHER_ICS = {"ics_canonical": "ics_canonical_2", "ics_canonical_2": "ics_canonical"}
+
+
 def scores(found: Comparison) -> Markup:
     """Every score with what it is, or why it is missing."""
     rows = []
     for field, title, meaning in words.SCORES:
         value = finite(getattr(found, field))
+        if value is None and field in _OTHER_ICS and getattr(found, _OTHER_ICS[field]) is not None:
+            continue  # one of them is asked for
         missing = "" if value is not None else f" Missing: {plain(words.absence(found, field))}."
         rows.append((title, words.score_text(found, field), join((meaning, _why(missing)))))
     return section(

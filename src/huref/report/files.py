@@ -53,7 +53,7 @@ def _prints(
 ) -> list[Fingerprint | str]:
     """Of each model the fingerprint to draw, or why there is none; saved ones are only loaded."""
     saved = [load_fingerprint(model) if is_fingerprint(model) else None for model in models]
-    usual = Recipe(layers=options.layers, n_tokens=options.n_tokens)
+    usual = Recipe(name=options.ics_recipe, layers=options.layers, n_tokens=options.n_tokens)
     recipe = next((found.recipe for found in saved if found), usual)
     prints: list[Fingerprint | str] = []
     for known, model in zip(saved, models, strict=True):

@@ -29,7 +29,7 @@ _RULES = {
     "independent": "The weights are statistically consistent with independent training.",
     "inconclusive": "The evidence supports neither derivation nor independence.",
 }
-_SCORES = ("pcs", "ics", "ics_canonical", "vectors", "aligned", "agreement", "z", "p_value")
+_SCORES = ("pcs", "ics_canonical_2", "ics", "ics_canonical", "vectors", "aligned", "agreement", "z", "p_value")
 
 
 def sarif_log(found: Comparison, evidence: Evidence) -> dict[str, Any]:

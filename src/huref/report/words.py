@@ -71,10 +71,15 @@ SCORES = (
         "Cosine of all parameters as they are stored; a rearrangement of the weights hides kinship from it.",
     ),
     (
+        "ics_canonical_2",
+        "ICS",
+        "Correlation of products of matrices that no rearrangement changes, with what the text alone decides divided "
+        "out.",
+    ),
+    (
         "ics_canonical",
         "ICS, canonical",
-        "Correlation of products of matrices that rearrangements leave alone; norm gains folded in, the common part "
-        "taken out.",
+        "The same under huref's first recipe; norm gains folded in, the common part taken out.",
     ),
     ("ics", "ICS, paper", "The same as HuRef (NeurIPS 2024) defines it: raw weights, the rarest tokens."),
     ("vectors", "Portraits", "Cosine of the two fingerprints from which the portraits are drawn."),

@@ -30,7 +30,7 @@ HUREF = "huref"
 COLUMNS = {
     "pcs": "PCS",
     "ics": "ICS huref",
-    "ics_canonical": "ICS canonical",
+    "ics_canonical_2": "ICS canonical-2",
     "aligned": "aligned",
     "agreement": "agreement",
 }

@@ -52,7 +52,7 @@ def by_terms(recipe: Recipe, encode: Callable[[Tensor], np.ndarray]) -> Encode:
 def study_recipes(n_tokens: int) -> dict[str, Recipe]:
     """The encoders that the pipeline knows without trained weights. Mean pooling is of the paper's terms."""
     return {
-        "sketch": Recipe(n_tokens=n_tokens),
+        "sketch": Recipe("canonical", n_tokens=n_tokens),
         "mean": Recipe(name="paper", encoder="mean", n_tokens=n_tokens),
     }
 
@@ -73,7 +73,7 @@ def measure(
     """
     entries = [entry for family in families for entry in _members(family)]
     paths = [path for _, path in entries]
-    ics = all_pairs(paths, Recipe(n_tokens=n_tokens), ACROSS, report)
+    ics = all_pairs(paths, Recipe("canonical", n_tokens=n_tokens), ACROSS, report)
     ics_paper = all_pairs(paths, Recipe(name="paper", n_tokens=n_tokens), 0, report)
     index = {model.name: i for i, (model, _) in enumerate(entries)}
     models = tuple(

@@ -87,7 +87,7 @@ def noise_levels(base: Path, targets: Sequence[float], n_tokens: int, seed: int 
     """
     if not targets:
         return []
-    recipe = Recipe(n_tokens=n_tokens)
+    recipe = Recipe("canonical", n_tokens=n_tokens)
     model = open_model(base)
     with model.weights.checkpoint as checkpoint:
         noise = Noise(checkpoint, seed)

@@ -27,7 +27,7 @@ from huref.files.atomic import write_atomically
 from huref.kinship.record import FRAMES
 
 SCHEMA_VERSION = "huref.calibration/1.0"
-SCORES = ("agreement", "aligned", "ics_canonical", "ics", "pcs")
+SCORES = ("agreement", "aligned", "ics_canonical_2", "ics_canonical", "ics", "pcs")
 IN_FRAME = "agreement/"
 """Begins the names of the agreement in each frame, `agreement/rows`."""
 

@@ -79,11 +79,13 @@ def open_weights(checkpoint: Checkpoint, arch_file: Path | None = None) -> Canon
     planner = Planner(names, checkpoint.tensors, checkpoint.reference)
     is_gguf = checkpoint.format == "gguf"
     sizes = read_sizes(facts, family, names, is_gguf, planner.vocab_rows())
-    roles = planner.roles(sizes)
+    roles, spare = planner.roles(sizes), None
+    if not is_gguf and facts.get("tie_word_embeddings") is True:
+        spare = roles.pop("unembedding", None)
     if "unembedding" not in roles and (is_gguf or _says_tied(facts, family)):
         roles["unembedding"] = replace(roles["embedding"], name="unembedding", is_alias=True)
     architecture = _decide(facts, family, sizes, roles)
-    return CanonicalWeights(checkpoint, architecture, sizes.geometry, roles)
+    return CanonicalWeights(checkpoint, architecture, sizes.geometry, roles, spare)
 
 
 class CanonicalWeights:
@@ -93,9 +95,18 @@ class CanonicalWeights:
         checkpoint: where the bytes come from; it counts those that were read.
         architecture: the family and its structure.
         geometry: the sizes.
+        spare: an unembedding that is stored though the configuration ties it to the embedding: nobody reads it.
     """
 
-    def __init__(self, checkpoint: Checkpoint, architecture: Architecture, geometry: Geometry, roles: Roles) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        architecture: Architecture,
+        geometry: Geometry,
+        roles: Roles,
+        spare: TensorRole | None = None,
+    ) -> None:
+        self.spare = spare
         self.checkpoint = checkpoint
         self.architecture = architecture
         self.geometry = geometry
@@ -140,6 +151,13 @@ class CanonicalWeights:
             MissingTensorError: this checkpoint has no such tensor.
         """
         return Reader(self.checkpoint).read(self._role(name), rows)
+
+    def has_other_spare(self, rows: slice) -> bool:
+        """Whether some rows of a spare unembedding differ from the embedding's."""
+        if self.spare is None:
+            return False
+        reader = Reader(self.checkpoint)
+        return not np.array_equal(reader.read(self.spare, rows), reader.read(self._role("embedding"), rows))
 
     def embedding(self, rows: Rows = None) -> Array:
         """Token embeddings (n, d) as they enter the residual stream, without the family's scaling.

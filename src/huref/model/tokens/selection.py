@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,14 +104,16 @@ def common(vocabulary: Vocabulary, k: int, n_rows: int | None = None) -> TokenSe
         TokenizerError: fewer than 256 usable tokens.
     """
     ids = _by_string(vocabulary, n_rows, is_last=True)
-    chosen = [token for token in common_strings() if token in ids][: max(k, 0)]
-    if len(chosen) < k:
-        chosen += _smallest(ids.keys() - set(chosen), k - len(chosen))
-    return _select(vocabulary, [ids[token] for token in chosen], "common", k)
+    return _select(vocabulary, [ids[token] for token in _most_common(ids.keys(), k)], "common", k)
 
 
 def shared(
-    a: Vocabulary, b: Vocabulary, k: int, n_rows: tuple[int | None, int | None] = (None, None)
+    a: Vocabulary,
+    b: Vocabulary,
+    k: int,
+    n_rows: tuple[int | None, int | None] = (None, None),
+    *,
+    is_common: bool = False,
 ) -> tuple[TokenSelection, TokenSelection]:
     """`sampled` over the strings that two vocabularies share: the same strings, in the same order.
 
@@ -119,12 +121,14 @@ def shared(
         a, b: the two models' vocabularies.
         k: how many.
         n_rows: rows of their two embeddings; ids beyond are left out.
+        is_common: `common` in place of `sampled`.
 
     Raises:
         TokenizerError: fewer than 256 strings are shared.
     """
-    ids_a, ids_b = _by_string(a, n_rows[0]), _by_string(b, n_rows[1])
-    strings = tuple(_smallest(ids_a.keys() & ids_b.keys(), k))
+    ids_a, ids_b = (_by_string(v, n, is_last=is_common) for v, n in zip((a, b), n_rows, strict=True))
+    both = ids_a.keys() & ids_b.keys()
+    strings = tuple(_most_common(both, k) if is_common else _smallest(both, k))
     if len(strings) < MIN_TOKENS:
         raise TokenizerError(
             "the two vocabularies share too few tokens to compare the models",
@@ -142,6 +146,12 @@ def _by_string(vocabulary: Vocabulary, n_rows: int | None, *, is_last: bool = Fa
     """Id by spelling over the ordinary tokens; the lowest id where a spelling occurs twice, or the highest."""
     tokens, ids = vocabulary.tokens, vocabulary.ordinary(n_rows)
     return {tokens[i] or b"": i for i in (ids if is_last else reversed(ids))}
+
+
+def _most_common(strings: Set[bytes], k: int) -> list[bytes]:
+    """The first k: those of the public list by its order, then the rest by hash."""
+    chosen = [token for token in common_strings() if token in strings][: max(k, 0)]
+    return chosen + _smallest(strings - set(chosen), k - len(chosen))
 
 
 def _smallest(strings: Iterable[bytes], k: int) -> list[bytes]:

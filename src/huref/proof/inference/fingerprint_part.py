@@ -22,7 +22,7 @@ def fingerprint_part(model: Model, integer: IntegerModel, recipe: Recipe) -> tup
         UsageError: another recipe than the canonical one.
         InputError: too few usable tokens.
     """
-    if not recipe.is_canonical or recipe.encoder != "sketch":
+    if recipe.name != "canonical" or recipe.encoder != "sketch":
         raise UsageError(
             "the inference commitment holds folded weights",
             where="--recipe",

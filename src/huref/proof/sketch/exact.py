@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from huref.fingerprints.sketch import project, unit_rms
+from huref.fingerprints.sketch import project, slots_of, unit_rms
 from huref.proof.arithmetic.field import matmul
 from huref.proof.files.layout import EMBEDDING, Layout, Term
 
@@ -53,7 +53,8 @@ def float_sketches(exact: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def vector_of(layout: Layout, exact: Mapping[str, np.ndarray]) -> np.ndarray:
     """The 512 numbers of a fingerprint."""
-    return project(float_sketches(exact), layout.n_layers, layout.recipe.seed)
+    slots = slots_of(exact, layout.n_layers, is_dual=layout.recipe.is_dual)
+    return project(float_sketches(exact), slots, layout.recipe.seed)
 
 
 def bilinear_value(Y: np.ndarray, left: np.ndarray, right: np.ndarray) -> int:

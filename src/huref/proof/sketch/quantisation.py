@@ -59,6 +59,14 @@ def quantise_model(
             got=recipe.encoder,
             next_step="a CNN is not linear in the terms, and mean pooling has no proof of its own yet",
         )
+    if recipe.is_dual:
+        raise UsageError(
+            "there is no proof of this recipe",
+            where="--recipe",
+            expected="canonical or paper",
+            got=recipe.name,
+            next_step="commit with --recipe canonical, and publish a fingerprint of that recipe beside the usual one",
+        )
     recipe = Recipe(**{**recipe.to_dict(), "ranking": ranking_digest(ranking) if ranking else ""})
     model = open_model(reference, arch_file)
     with model.weights.checkpoint:
