@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import huref
+from huref.attacks import AttackOptions, attack
 from huref.errors import CorruptFileError
 from huref.fingerprints.codes import Codes, LayerCodes, Packed, packed
 from huref.fingerprints.file import SUFFIX, load_fingerprint, save_fingerprint
@@ -202,3 +203,24 @@ def test_clusters_are_what_verdicts_connect() -> None:
     names = "fedcbag"
     verdicts = [[words.get("".join(sorted((x, y)))) for y in names] for x in names]
     assert clusters(names, verdicts) == (("a", "b", "c"), ("d", "e"))
+
+
+def test_an_old_fingerprint_among_models_has_every_cell_of_its_recipe(tmp_path: Path) -> None:
+    models = [TinyLlama(seed).save(tmp_path / str(seed)) for seed in range(3)]
+    old = tmp_path / f"old{SUFFIX}"
+    save_fingerprint(huref.fingerprint(models[0], huref.Recipe("canonical")), old)
+    found = huref.matrix([old, *models[1:]])
+    assert found.score == "ics_canonical" and np.isfinite(found.values).all()
+    usual = huref.matrix(models)
+    assert usual.score == "ics_canonical_2" and np.isfinite(usual.values).all()
+    named = huref.matrix(models, "ics_canonical")
+    assert named.values[1, 2] == pytest.approx(found.values[1, 2], abs=1e-6)
+
+
+def test_a_saved_comparison_tells_what_was_passed_over(tmp_path: Path) -> None:
+    model = TinyLlama(0).save(tmp_path / "a")
+    attack(model, tmp_path / "deeper", AttackOptions(("insert_layers",), 1, "float32", None))
+    a, b = (huref.fingerprint(path, huref.Recipe(layers="all")) for path in (model, tmp_path / "deeper"))
+    found = compare_fingerprints(a, b)
+    assert found.ics_canonical_2 == pytest.approx(1.0, abs=1e-4)
+    assert any(note.startswith("deeper: ") and "passed over" in note for note in found.notes)

@@ -192,6 +192,9 @@ def test_a_published_fingerprint_and_portrait_are_held_against_the_proof(
     other = api.fingerprint(models["base"], Recipe("canonical", layers="1", n_tokens=256))
     save_fingerprint(other, tmp_path / "other.huref.safetensors")
     assert cli(*verify, "--fingerprint", tmp_path / "other.huref.safetensors").code == 1
+    save_fingerprint(api.fingerprint(models["base"]), tmp_path / "usual.huref.safetensors")
+    refused = cli(*verify, "--fingerprint", tmp_path / "usual.huref.safetensors")
+    assert refused.code == 1 and "of another recipe than the proof" in refused.err
     assert cli(*verify, "--image", file).code == 4
     assert cli(*verify, "--fingerprint", picture).code == 4
     commitment = sealed["base"] / "commitment"

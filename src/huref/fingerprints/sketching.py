@@ -95,7 +95,7 @@ def sketch_model(
             live(recipe, n_layers, partial(sketch.of_part, part, least=least)) for least in (_LEAST_SIZE, 0.0)
         )
         parts[part] = next((found for found in found_parts if found), {})
-    found = _in_order(weights, parts)
+    found = _in_order(weights, recipe, parts)
     return Sketched(found, (*sketch.notes, *_passed_notes(found, recipe, n_layers)))
 
 
@@ -189,17 +189,17 @@ class _Sketcher:
 
 
 def _in_order(
-    weights: CanonicalWeights, parts: Mapping[Part, Mapping[int, Mapping[str, np.ndarray]]]
+    weights: CanonicalWeights, recipe: Recipe, parts: Mapping[Part, Mapping[int, Mapping[str, np.ndarray]]]
 ) -> dict[str, np.ndarray]:
     """Sketches by key, layer by layer."""
     layers = sorted({layer for part in parts.values() for layer in part})
     if not layers:
         raise CorruptFileError(
-            "no layer of the model adds anything",
-            where=weights.checkpoint.reference,
-            expected="an output matrix (o, down) with a value other than zero",
+            "no layer that was asked for adds anything that the tokens show",
+            where=f"{weights.checkpoint.reference}, --layers {recipe.layers}",
+            expected="output matrices (o, down) that write where the embeddings have numbers",
             got="zeros",
-            next_step="load the file again, or convert the model again",
+            next_step="ask for other layers, or fetch the file again",
         )
     return {
         f"{layer}.{kind}": sketch

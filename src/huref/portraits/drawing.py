@@ -244,7 +244,9 @@ def _scores(prints: Sequence[Fingerprint]) -> list[_Score]:
 
 
 def _kinship(first: Fingerprint, other: Fingerprint) -> str:
-    """A caption's second line; none where the recipes differ, since the vectors then do not compare."""
+    """A caption's second line; where the recipes differ the vectors do not compare, and so it names the recipe."""
+    if other.recipe.name != first.recipe.name:
+        return f"\nrecipe {other.recipe.name}"
     return "" if other is first or other.recipe != first.recipe else f"\n{100 * first.similarity(other):.1f} %"
 
 
