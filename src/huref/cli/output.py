@@ -111,6 +111,7 @@ def comparison_text(found: Comparison) -> str:
     for name, field in (
         ("PCS, parameters", "pcs"),
         *((f"ICS, {recipe}", name) for recipe, name in ICS_OF.items() if getattr(found, name) is not None),
+        *([] if found.invariant_ics is not None else [("ICS", "invariant_ics")]),
         ("ICS, paper", "ics"),
         ("fingerprint vectors", "vectors"),
         ("aligned weights", "aligned"),

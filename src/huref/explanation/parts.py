@@ -14,6 +14,7 @@ import numpy as np
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.model.layers import gain_behind
 from huref.numerics.arrays import Array, Floats, float32, quietly
 from huref.numerics.rounding import rounding_square
 from huref.numerics.rows import row_products
@@ -105,7 +106,7 @@ def read_feed_forward(weights: CanonicalWeights, layer: int) -> FeedForwardRows:
     """
     at = f"layers.{layer}."
     block = weights.feed_forward(layer)
-    behind = _gain_behind(weights, f"{at}post_feed_forward_norm")
+    behind = gain_behind(weights, f"{at}post_feed_forward_norm")
     up = _reader(weights, f"{at}up", block.up, f"{at}feed_forward_norm", block.gain)
     gate = (
         None
@@ -139,7 +140,7 @@ def read_attention(weights: CanonicalWeights, layer: int) -> AttentionRows:
     """
     at = f"layers.{layer}."
     block = weights.attention(layer)
-    behind = _gain_behind(weights, f"{at}post_attention_norm")
+    behind = gain_behind(weights, f"{at}post_attention_norm")
     e = weights.geometry.head_dim
 
     def heads(role: str, stored: Array, gain: Array | None) -> Floats:
@@ -260,13 +261,6 @@ def _written_bias(weights: CanonicalWeights, name: str, behind: Floats | None) -
 def _projected(weights: CanonicalWeights, rows: Floats) -> Floats:
     """Without the direction that a LayerNorm subtracts."""
     return rows - rows.mean(axis=-1, keepdims=True) if weights.architecture.norm == "layer" else rows
-
-
-def _gain_behind(weights: CanonicalWeights, name: str) -> Floats | None:
-    """The gain on a branch's output, where the norm acts before the residual sum."""
-    if name not in weights or weights.architecture.norm_after_residual:
-        return None
-    return float32(weights.read(name))
 
 
 def _blocks(weights: CanonicalWeights, layer: int, n_neurons: int) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from huref.fingerprints.terms import token_embeddings
 from huref.model.arch.canonical import Geometry
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
-from huref.model.layers import Neurons
+from huref.model.layers import Neurons, gain_behind
 from huref.model.model import Model
 from huref.model.tokens import TokenSelection, common
 from huref.model.tokens.common_strings import common_strings
@@ -215,7 +215,7 @@ def _coded(
 def _neurons(weights: CanonicalWeights, layer: int, P: Floats) -> tuple[Floats | None, Floats, Floats]:
     """Projections (bits, n) of a layer's gate, up and down rows."""
     block, at = weights.feed_forward(layer), f"layers.{layer}."
-    front, behind = _scaled(P, block.gain), _scaled(P, _gain_behind(weights, f"{at}post_feed_forward_norm"))
+    front, behind = _scaled(P, block.gain), _scaled(P, gain_behind(weights, f"{at}post_feed_forward_norm"))
     gate = None if block.gate is None else _seen(weights, f"{at}gate", front, block.gate)
     up = _seen(weights, f"{at}up", front, block.up)
     return gate, up, _seen(weights, f"{at}down", behind, block.down.T, may_be_zero=True)
@@ -233,7 +233,7 @@ def _seen(weights: CanonicalWeights, name: str, P: Floats, matrix: Array, *, may
 def _heads(weights: CanonicalWeights, layer: int, P: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Projections of a layer's queries, keys, values and outputs, (bits, heads, e) each."""
     block, at = weights.attention(layer), f"layers.{layer}."
-    front, behind = _scaled(P, block.gain), _scaled(P, _gain_behind(weights, f"{at}post_attention_norm"))
+    front, behind = _scaled(P, block.gain), _scaled(P, gain_behind(weights, f"{at}post_attention_norm"))
     n_heads, e, d = block.Wq.shape
     sides = ((f"{at}q", front, block.Wq), (f"{at}k", front, block.Wk), (f"{at}v", front, block.Wv))
     q, k, v = (_seen(weights, name, P_, W.reshape(-1, d)).reshape(len(P), -1, e) for name, P_, W in sides)
@@ -277,10 +277,3 @@ def _unit(seen: Floats) -> Floats:
 
 def _scaled(P: Floats, gain: Array | None) -> Floats:
     return P if gain is None else P * float32(gain)
-
-
-def _gain_behind(weights: CanonicalWeights, name: str) -> Array | None:
-    """The gain on a branch's output, where the norm acts before the residual sum."""
-    if name not in weights or weights.architecture.norm_after_residual:
-        return None
-    return weights.read(name)

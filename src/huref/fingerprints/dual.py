@@ -50,9 +50,7 @@ class DualFrame:
         X = rows - float32(rows.mean(axis=0, dtype=np.float64))
         spread = math.sqrt(inner_product(X, X) / X.size)
         X *= np.float32(1 / spread if spread else 0)
-        G: Floats = X.T @ X
-        G[np.diag_indices_from(G)] += np.float32(ridge * np.trace(G, dtype=np.float64) / len(G))
-        return cls(X, G, spread)
+        return cls(X, _ridged(X, ridge), spread)
 
     def seen_by(self, signs: Floats) -> Floats:
         """`S D` (m, d) float32 of signs S (m, K)."""
@@ -83,11 +81,15 @@ class DualFrame:
 
 def dual_rows(R: Floats, ridge: float) -> Floats:
     """`R G^-1` (n, d) float32 of the rows R (n, d) of which G is made, `R^T R = X^T X`."""
-    G: Floats = R.T @ R
-    if not G.any():
-        return R
+    G = _ridged(R, ridge)
+    return solve(G, R.T).T if G.any() else R
+
+
+def _ridged(X: Floats, ridge: float) -> Floats:
+    """`X^T X + lambda I`."""
+    G: Floats = X.T @ X
     G[np.diag_indices_from(G)] += np.float32(ridge * np.trace(G, dtype=np.float64) / len(G))
-    return solve(G, R.T).T
+    return G
 
 
 def solve(G: Floats, B: Floats) -> Floats:

@@ -27,6 +27,7 @@ from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.terms import Part, feed_forward_gain, scaled
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.model.layers import gain_behind
 from huref.model.written import require_written
 from huref.numerics.arrays import Array, Floats, float32
 from huref.numerics.projection import project_rows
@@ -59,7 +60,7 @@ def see(weights: CanonicalWeights, layer: int, part: Part, left: Floats, right: 
 
 
 def _attention(weights: CanonicalWeights, layer: int, left: Floats, right: Floats) -> Seen:
-    block, behind = weights.attention(layer), gain_behind(weights, layer, "attention")
+    block, behind = weights.attention(layer), gain_behind(weights, f"layers.{layer}.post_attention_norm")
     front = None if block.gain is None else float32(block.gain)
     for name, matrix in (("q", block.Wq), ("k", block.Wk), ("v", block.Wv)):
         require_written(matrix, f"layers.{layer}.{name}", weights)
@@ -78,7 +79,7 @@ def _attention(weights: CanonicalWeights, layer: int, left: Floats, right: Float
 
 
 def _feed_forward(weights: CanonicalWeights, layer: int, left: Floats, right: Floats) -> Seen:
-    behind = gain_behind(weights, layer, "feed_forward")
+    behind = gain_behind(weights, f"layers.{layer}.post_feed_forward_norm")
     reads = scaled(left, feed_forward_gain(weights, layer, Recipe()))
 
     def seen(name: str) -> Floats:
@@ -121,14 +122,6 @@ def _normed(heads: Floats, gain: Array | None) -> Floats:
     axes = (1, 2) if gain.size == heads.shape[2] else None
     scale = np.sqrt(np.square(heads, dtype=np.float64).sum(axis=axes, keepdims=True))
     return heads / float32(np.maximum(scale, 1e-30)) * float32(gain).reshape(-1, 1, heads.shape[2])
-
-
-def gain_behind(weights: CanonicalWeights, layer: int, part: Part) -> Floats | None:
-    """The gain on what a part adds to the stream, where there is one before the sum."""
-    name = f"layers.{layer}.post_{part}_norm"
-    if name not in weights or weights.architecture.norm_after_residual:
-        return None
-    return float32(weights.read(name))
 
 
 def _lengths(seen: Floats) -> NDArray[np.float64]:

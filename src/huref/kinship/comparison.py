@@ -106,14 +106,8 @@ def _token_doubts(result: Comparison, a: Model, b: Model) -> tuple[str, ...]:
     """What to tell the reader where a tokenizer does not belong to the rows beside it."""
     doubts = [f"{model.name}: {note}" for model in (a, b) for note in vocabulary_notes(model)]
     ics = result.invariant_ics
-    differ = a.vocabulary.digest != b.vocabulary.digest
-    if (
-        differ
-        and ics is not None
-        and ics < _TOKENS_DIFFER
-        and result.pcs is not None
-        and result.pcs > 1 - _TOKENS_DIFFER / 10
-    ):
+    is_low = ics is not None and ics < _TOKENS_DIFFER and a.vocabulary.digest != b.vocabulary.digest
+    if is_low and result.pcs is not None and result.pcs > 1 - _TOKENS_DIFFER / 10:
         doubts.append(
             "the weights agree and the ICS do not: the tokenizers give the same embedding rows to other tokens, so "
             "that one of them is another model's or was renumbered without its rows"

@@ -164,9 +164,10 @@ def _term_scores(a: Prepared, b: Prepared, sought: _Sought, report: Report | Non
     """Every term's correlation, and 0: they are exact."""
     recipe, tokens, scores = sought.recipe, sought.tokens, list[TermScore]()
     P = _cosines(a, b, tokens, recipe)
-    for part, i, j in _parts(sought):
+    parts = _parts(sought)
+    for done, (part, i, j) in enumerate(parts):
         if report:
-            report(Progress(f"{recipe.name} terms", len(scores), 0, "term"))
+            report(Progress(f"{recipe.name} terms", done, len(parts), "block"))
         partners = b.terms(tokens[1], recipe, j, part)
         for kind, term in a.terms(tokens[0], recipe, i, part).items():
             if kind in partners:

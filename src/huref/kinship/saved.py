@@ -43,10 +43,9 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint, seen: Mapping[str, Reco
     notes = [FROM_CODES if has_codes else NO_WEIGHTS, *_absences(a, has_terms=bool(terms))]
     is_estimated = bool(terms) and a.recipe.is_canonical
     notes += [f"{made.model}: {note}" for made in (a, b) for note in made.notes]
-    if terms and (
-        lacking := {split_key(key)[1] for made in (a, b) for key in made.sketches} - {t.term for t in terms}
-    ):
-        notes.append(f"only one of the two has terms {', '.join(sorted(lacking))}: the ICS is of the others")
+    lacking = {split_key(key)[1] for made in (a, b) for key in made.sketches} - {term.term for term in terms}
+    if terms and lacking:
+        notes.append(f"no {', '.join(sorted(lacking))} stands in both: the ICS is of the other terms")
     if terms:
         notes.append("estimated from sketches: standard error near 0.01 a term")
     if a.tokens.get("digest") != b.tokens.get("digest"):

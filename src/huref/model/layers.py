@@ -81,7 +81,7 @@ def read_neurons(weights: CanonicalWeights, layer: int) -> Neurons:
             require_written(matrix, f"{at}{name}", weights)
     gate = None if block.gate is None else _rows(weights, _finite(weights, f"{at}gate", block.gate), block.gain)
     up = _rows(weights, _finite(weights, f"{at}up", block.up), block.gain)
-    behind = _gain_behind(weights, f"{at}post_feed_forward_norm")
+    behind = gain_behind(weights, f"{at}post_feed_forward_norm")
     downs = _rows(weights, _finite(weights, f"{at}down", block.down).T, behind)
     n_copies = weights.architecture.n_experts if f"{at}router" in weights else 1
     return Neurons(up if gate is None else gate, None if gate is None else up, downs, n_copies)
@@ -97,7 +97,7 @@ def read_heads(weights: CanonicalWeights, layer: int) -> Heads:
     Wq, Wk, Wv, Wo = (_finite(weights, f"{at}{name}", getattr(block, f"W{name}")) for name in "qkvo")
     per_group = len(Wq) // len(Wk)
     q, k = _head_gain(Wq, block.q_gain), _head_gain(Wk, block.k_gain)
-    behind = _gain_behind(weights, f"{at}post_attention_norm")
+    behind = gain_behind(weights, f"{at}post_attention_norm")
     return Heads(
         q=_streamed(weights, q, block.gain),
         k=np.repeat(_streamed(weights, k, block.gain), per_group, axis=0),
@@ -134,8 +134,8 @@ def _head_gain(heads: Floats, gain: Array | None) -> Floats:
     return heads if gain is None else heads * float32(gain).reshape(-1, heads.shape[1], 1)
 
 
-def _gain_behind(weights: CanonicalWeights, name: str) -> Array | None:
+def gain_behind(weights: CanonicalWeights, name: str) -> Floats | None:
     """The gain on a branch's output, where the norm acts before the residual sum."""
     if name not in weights or weights.architecture.norm_after_residual:
         return None
-    return weights.read(name)
+    return float32(weights.read(name))
