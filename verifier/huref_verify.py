@@ -243,7 +243,8 @@ def check_matrices(header: dict[str, Any]) -> dict[str, tuple[int, int]]:
     sizes = (("n_layers", 1, (1 << 62) - 1), ("width", 1, 1 << 15), ("bits", 12, 16), ("norm", 1, (1 << 62) - 1))
     require(all(is_number(header[key], low, high) for key, low, high in sizes), "a size out of range")
     require(has_keys(recipe, "name encoder layers n_tokens ranking seed sketch_rows"), "no recipe")
-    require(recipe["name"] in ("canonical", "paper") and recipe["encoder"] == "sketch", "a recipe without proofs")
+    names = ("canonical-2", "canonical", "paper")
+    require(recipe["name"] in names and recipe["encoder"] == "sketch", "a recipe without proofs")
     require(all(is_text(recipe[key]) for key in ("layers", "seed", "ranking")), "a recipe that is not one")
     require(is_number(recipe["n_tokens"], 256, (1 << 62) - 1), "n_tokens out of range")
     require(is_number(recipe["sketch_rows"], 8, 512) and recipe["sketch_rows"] % 4 == 0, "sketch_rows out of range")
@@ -364,8 +365,7 @@ def check_claim(header: dict[str, Any], commitment: Commitment) -> None:
     if header["kind"] == "fingerprint":
         require(header["peer"] is None, "a fingerprint with a peer")
         require(header["seed"] == recipe["seed"] and header["rows"] == recipe["sketch_rows"], "other signs")
-        layers = layers_of(recipe["layers"], commitment.header["n_layers"])
-        require({int(term.key.split(".")[0]) for term in commitment.terms} == layers, "not the recipe's layers")
+        require(has_recipes_layers(commitment), "not the recipe's layers")
         return
     require(header["kind"] == "compare" and is_text(header["peer"]), "neither a fingerprint nor a comparison")
     require(re.fullmatch("[0-9a-f]{64}", header["peer"]) is not None, "a peer that is not a root")
@@ -373,6 +373,34 @@ def check_claim(header: dict[str, Any], commitment: Commitment) -> None:
     require(peer != root, "one commitment twice")
     digest = hashlib.sha256(b"huref/pair/1" + min(root, peer) + max(root, peer)).hexdigest()
     require(header["seed"] == "huref/pair/1/" + digest, "not the pair's seed")
+
+
+def has_recipes_layers(commitment: Commitment) -> bool:
+    """Whether the terms are of the layers that the recipe names, or of some of them [9.3]."""
+    recipe = commitment.header["recipe"]
+    layers = layers_of(recipe["layers"], commitment.header["n_layers"])
+    keys = [term.key.split(".") for term in commitment.terms]
+    if recipe["name"] != "canonical-2":
+        return {int(layer) for layer, _ in keys} == layers
+    used = {kind: {int(layer) for layer, other in keys if other == kind} for kind in ("qk", "vo", "up_down")}
+    if used["qk"] != used["vo"] or any(kind not in used for _, kind in keys):
+        return False
+    if recipe["layers"] == "last2":  # wherever they stand
+        return all(len(found) <= len(layers) for found in used.values())
+    return all(found <= layers for found in used.values())
+
+
+def slots(commitment: Commitment) -> dict[str, str]:
+    """By term `KIND/PLACE`, its place counted from the end, -1 the last [F4.4]."""
+    found, n_layers = {}, commitment.header["n_layers"]
+    seen: dict[str, int] = {}
+    for layer, kind in sorted(
+        ((int(t.key.split(".")[0]), t.key.split(".")[1]) for t in commitment.terms), reverse=True
+    ):
+        seen[kind] = seen.get(kind, 0) - 1
+        is_counted = commitment.header["recipe"]["name"] == "canonical-2"  # among the terms of its kind
+        found[f"{layer}.{kind}"] = f"{kind}/{seen[kind] if is_counted else layer - n_layers}"
+    return found
 
 
 def layers_of(text: str, n: int) -> set[int]:
@@ -516,9 +544,9 @@ def sketch(proof: Proof, key: str) -> np.ndarray:
 def vector(commitment: Commitment, proof: Proof) -> np.ndarray:
     """The fingerprint: 512 numbers [F4.4] [F4.5]."""
     seed, total = proof.header["seed"].encode(), np.zeros(LENGTH)
+    places = slots(commitment)
     for key in sorted(proof.Y):
-        layer, kind = key.split(".")
-        slot = f"{kind}/{int(layer) - commitment.header['n_layers']}".encode()
+        slot = places[key].encode()
         flat = sketch(proof, key).astype(np.float64)
         prefix = b"huref/project/1" + len(seed).to_bytes(4, "little") + seed
         data = np.frombuffer(hashlib.shake_256(prefix + slot).digest(LENGTH * flat.size // 8), np.uint8)
@@ -537,12 +565,10 @@ def compare(a: Commitment, proof_a: Proof, b: Commitment, proof_b: Proof) -> flo
     m = proof_a.header["rows"]
     require(m == proof_b.header["rows"], "different numbers of rows")
     require(a.header["recipe"]["name"] == b.header["recipe"]["name"], "different recipes")
-    cosines = []
-    for key in proof_a.Y:
-        layer, kind = key.split(".")
-        other_key = f"{int(layer) - a.header['n_layers'] + b.header['n_layers']}.{kind}"
-        if other_key in proof_b.Y:
-            u, v = sketch(proof_a, key).astype(np.float64), sketch(proof_b, other_key).astype(np.float64)
+    cosines, others = [], {slot: key for key, slot in slots(b).items()}
+    for key, slot in slots(a).items():
+        if slot in others:
+            u, v = sketch(proof_a, key).astype(np.float64), sketch(proof_b, others[slot]).astype(np.float64)
             for side in (u.reshape(m, m) != 0, v.reshape(m, m) != 0):
                 require(min(side.any(0).sum(), side.any(1).sum()) > 1, "a sketch of zeros")
             cosines.append(float(u @ v / np.sqrt((u @ u) * (v @ v))))

@@ -1,6 +1,6 @@
 """Which encoder is best? Sketch, mean pooling and CNN on real models of known kinship.
 
-    .venv/bin/python lab/benchmarks/encoders.py [--make] [--cnn WEIGHTS] [--plot SVG]
+    .venv/bin/python lab/benchmarks/encoders.py [--make] [--cnn WEIGHTS] [--plot SVG] [--recipe canonical-2]
 
 1. Cosine of the vectors against ICS, by band, and the claim that no encoder's cosine exceeds the ICS in the
    mean, `k(rho) <= rho`, where terms look isotropic (docs/decisions/2026-11-25-cnn-encoder.md).
@@ -10,7 +10,8 @@
 4. Collisions: how alike strangers' vectors are, against independent normal vectors; twins on their own.
 
 `--make` trains what is missing in `--work` first (about 15 minutes of one core); without it, `--work` must hold a
-study. Every table says from how many models, pairs and families it is.
+study. Every table says from how many models, pairs and families it is. `--recipe canonical-2` measures the sketch of
+that recipe against its ICS, and no other encoder: none takes its terms.
 """
 
 from __future__ import annotations
@@ -49,18 +50,20 @@ def main() -> None:
     print(machine())
     print(f"command: lab/benchmarks/encoders.py {' '.join(sys.argv[1:])}")
     families = _make(arguments) if arguments.make else []
-    study = load_study(arguments.work)
+    study = load_study(_place(arguments))
     tables.introduce(study)
     if families and arguments.cnn:
         report_tokens(study, families, load_encoder(arguments.cnn).side or N_TOKENS)
     for name in study.vectors:
         tables.report_bands(study, name)
     tables.report_claim(study)
-    isotropic.report(_of_matrices(arguments.cnn), 40)
+    if not _is_dual(arguments):
+        isotropic.report(_of_matrices(arguments.cnn), 40)
     tables.report_use(study)
-    tables.report_gaussianity(study, random_vectors(arguments.work, encoders(arguments.cnn)))
+    tables.report_gaussianity(study, random_vectors(arguments.work, _encoders(arguments)))
     tables.report_collisions(study)
-    arguments.plot.write_text(tables.plot(study), encoding="utf-8")
+    if arguments.plot:
+        arguments.plot.write_text(tables.plot(study), encoding="utf-8")
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 
@@ -70,23 +73,43 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--make", action="store_true")
     parser.add_argument("--bases", type=int, default=len(BASES), help="train only the first so many")
     parser.add_argument("--cnn", type=Path, help="trained encoder weights, .safetensors")
-    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "images" / "which-encoder.svg")
+    parser.add_argument("--plot", type=Path, help="an SVG to write, such as docs/images/which-encoder.svg")
+    parser.add_argument("--recipe", default="canonical", choices=("canonical-2", "canonical"))
     return parser.parse_args()
+
+
+def _is_dual(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.recipe == "canonical-2")
+
+
+def _place(arguments: argparse.Namespace) -> Path:
+    """Where the study is: under canonical-2 in a folder beside the models."""
+    place: Path = arguments.work / arguments.recipe if _is_dual(arguments) else arguments.work
+    return place
+
+
+def _encoders(arguments: argparse.Namespace) -> dict[str, Encode]:
+    if _is_dual(arguments):
+        return {"sketch": by_recipe(Recipe(n_tokens=N_TOKENS))}
+    return encoders(arguments.cnn)
 
 
 def _make(arguments: argparse.Namespace) -> list[Family]:
     families = list(make_families(arguments.work, BASES[: arguments.bases], ZooOptions(), _report))
-    study = measure(families, encoders(arguments.cnn), N_TOKENS, _report)
-    save_study(arguments.work, replace(study, encoders=notes_of(list(study.vectors), arguments.cnn)))
+    study = measure(families, _encoders(arguments), N_TOKENS, _report, arguments.recipe)
+    notes = notes_of(list(study.vectors), arguments.cnn, arguments.recipe)
+    place = _place(arguments)
+    place.mkdir(parents=True, exist_ok=True)
+    save_study(place, replace(study, encoders=notes))
     return families
 
 
-def notes_of(names: list[str], cnn: Path | None) -> dict[str, str]:
+def notes_of(names: list[str], cnn: Path | None, recipe: str) -> dict[str, str]:
     """What each encoder is, for the tables."""
     known = load_encoder(cnn).notes if cnn else {}
     run = known.get("training", {})
     cnn_note = f"K = {known.get('side')} as in training, {run.get('done')} steps of {run.get('batch')} triplets"
-    canonical, paper = f"canonical terms, {N_TOKENS} tokens", f"the paper's terms, {N_TOKENS} tokens"
+    canonical, paper = f"terms of {recipe}, {N_TOKENS} tokens", f"the paper's terms, {N_TOKENS} tokens"
     notes = {
         "sketch": canonical,
         "mean": f"{paper}: means of rows that are not centred",

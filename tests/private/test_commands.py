@@ -42,7 +42,7 @@ def sealed(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """Folders of commitments, read-only: to the base, a noisy child of it, and a stranger."""
     home = tmp_path_factory.mktemp("sealed")
     for name in ("base", "child", "stranger"):
-        api.commit(models[name], home / name, Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1))
+        api.commit(models[name], home / name, Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     return {name: home / name for name in ("base", "child", "stranger")}
 
 
@@ -109,7 +109,7 @@ def test_the_documents(cli: Cli, models: dict[str, Path], tmp_path: Path) -> Non
     assert found["schema_version"] == "huref.verification/1.0"
     assert found["valid"] is True and found["kind"] == "fingerprint" and found["root"] == made["root"]
     assert len(found["vector"]) == 512 and found["tokens"] == 256 and found["rows"] == 64
-    assert found["terms"] == ["2.qk", "2.vo", "2.gate_down"]
+    assert found["terms"] == ["2.qk", "2.vo", "2.up_down"]
     assert found["shown"] and found["not_claimed"]
     alone = cli("verify", folder / "commitment", "--json").document
     assert alone["kind"] == "commitment" and alone["vector"] is None
@@ -177,7 +177,7 @@ def test_a_published_fingerprint_and_portrait_are_held_against_the_proof(
 ) -> None:
     published = {}
     for name in ("base", "stranger"):
-        made = api.fingerprint(models[name], Recipe("canonical", layers="2", n_tokens=256))
+        made = api.fingerprint(models[name], Recipe(layers="2", n_tokens=256))
         published[name] = api.write(made, tmp_path / name)
     verify = ("verify", proof, "--commitment", sealed["base"], "--json")
     file, picture = published["base"]
@@ -189,11 +189,11 @@ def test_a_published_fingerprint_and_portrait_are_held_against_the_proof(
         refused = cli(*verify, option, path)
         assert refused.code == 1
         assert "is not the proof's" in refused.err
-    other = api.fingerprint(models["base"], Recipe("canonical", layers="1", n_tokens=256))
+    other = api.fingerprint(models["base"], Recipe(layers="1", n_tokens=256))
     save_fingerprint(other, tmp_path / "other.huref.safetensors")
     assert cli(*verify, "--fingerprint", tmp_path / "other.huref.safetensors").code == 1
-    save_fingerprint(api.fingerprint(models["base"]), tmp_path / "usual.huref.safetensors")
-    refused = cli(*verify, "--fingerprint", tmp_path / "usual.huref.safetensors")
+    save_fingerprint(api.fingerprint(models["base"], Recipe("canonical")), tmp_path / "before.huref.safetensors")
+    refused = cli(*verify, "--fingerprint", tmp_path / "before.huref.safetensors")
     assert refused.code == 1 and "of another recipe than the proof" in refused.err
     assert cli(*verify, "--image", file).code == 4
     assert cli(*verify, "--fingerprint", picture).code == 4
@@ -208,8 +208,8 @@ def test_a_fingerprint_or_a_portrait_that_was_doctored_in_part(
     """The right vector over other sketches, and a corner painted over: most of it is right, and it is refused."""
     from PIL import Image
 
-    made = api.fingerprint(models["base"], Recipe("canonical", layers="2", n_tokens=256))
-    other = api.fingerprint(models["stranger"], Recipe("canonical", layers="2", n_tokens=256))
+    made = api.fingerprint(models["base"], Recipe(layers="2", n_tokens=256))
+    other = api.fingerprint(models["stranger"], Recipe(layers="2", n_tokens=256))
     verify = ("verify", proof, "--commitment", sealed["base"])
     for key in made.sketches:
         forged = replace(made, sketches={**made.sketches, key: other.sketches[key]})
@@ -255,7 +255,7 @@ def test_names_in_a_commitment_cannot_speak_for_the_verifier(
     """The model's name is its owner's text: no line breaks that look like lines of `huref verify`, no escapes."""
     liar = tmp_path / "x\n  shown  certified by everybody\x1b[2J"
     shutil.copytree(models["base"], liar)
-    api.commit(liar, tmp_path / "sealed", Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1))
+    api.commit(liar, tmp_path / "sealed", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     done = cli("verify", tmp_path / "sealed" / "commitment")
     assert done.code == 0
     assert not any(line.startswith("  shown  certified") for line in done.out.splitlines())
@@ -454,9 +454,7 @@ def test_an_opening_of_another_commitment_to_the_same_model_makes_no_proof(
 ) -> None:
     """Same layout, strings and integers, another seed: what it would prove does not verify."""
     folder = copied(sealed["base"], tmp_path / "sealed")
-    api.commit(
-        models["base"], tmp_path / "again", Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1)
-    )
+    api.commit(models["base"], tmp_path / "again", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     shutil.copy(tmp_path / "again" / "opening", folder / "opening")
     done = cli("prove", "fingerprint", "--commitment", folder, "-o", tmp_path / "x")
     assert done.code == 2 and "another commitment" in done.err
@@ -492,14 +490,15 @@ def test_two_owners_compare_without_showing_weights(
     one, two = walk(cli, sealed["base"], sealed[other], tmp_path)
     assert one.code == two.code == (0 if other == "child" else 3)
     left, right = one.document, two.document
-    assert left["schema_version"] == "huref.private-comparison/1.0"
-    assert least <= left["ics_canonical"] <= most
-    assert left["ics_canonical"] == pytest.approx(right["ics_canonical"], abs=1e-12)
+    assert left["schema_version"] == "huref.private-comparison/1.1"
+    assert least <= left["ics_canonical_2"] <= most
+    assert left["ics_canonical_2"] == pytest.approx(right["ics_canonical_2"], abs=1e-12)
     assert left["error"] == pytest.approx(right["error"])
     assert left["roots"] == right["roots"][::-1]
+    assert left["recipe"] == "canonical-2" and left["ics_canonical"] is left["ics"] is None
     assert left["verdict"] == ("derived" if other == "child" else "inconclusive")
     assert left["tokens"] == 256 and left["rows"] == 64 and left["missing"] == []
-    assert left["interval"][0] <= left["ics_canonical"] <= left["interval"][1]
+    assert left["interval"][0] <= left["ics_canonical_2"] <= left["interval"][1]
 
 
 def with_vocabulary(model: TinyLlama, folder: Path, n_other: int) -> Path:
@@ -520,7 +519,7 @@ def with_vocabulary(model: TinyLlama, folder: Path, n_other: int) -> Path:
 @pytest.mark.parametrize(("n_other", "code"), [(40, 0), (150, 1)])
 def test_owners_with_other_vocabularies_and_depths(cli: Cli, tmp_path: Path, n_other: int, code: int) -> None:
     """Shared strings decide: 40 other tokens of 400 leave enough, 150 leave fewer than 256."""
-    recipe = Recipe("canonical", layers="-1")
+    recipe = Recipe(layers="-1")
     child = TinyLlama(noise=0.02)
     one, two = with_vocabulary(TinyLlama(), tmp_path / "a", 0), with_vocabulary(child, tmp_path / "b", n_other)
     for name, model in (("sealed-a", one), ("sealed-b", two)):
@@ -529,7 +528,7 @@ def test_owners_with_other_vocabularies_and_depths(cli: Cli, tmp_path: Path, n_o
     assert done.code == code
     if code == 0:
         assert 256 <= done.document["tokens"] <= 400 - n_other
-        assert done.document["ics_canonical"] > 0.95
+        assert done.document["ics_canonical_2"] > 0.95
     else:
         assert "cannot be compared" in done.err and "shared tokens" in done.err
 

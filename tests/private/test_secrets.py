@@ -62,7 +62,7 @@ def leaks(opening: Opening, data: bytes | str) -> list[str]:
 def sealed(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A commitment to the base; read-only."""
     folder = tmp_path_factory.mktemp("secrets") / "sealed"
-    api.commit(models["base"], folder, Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1))
+    api.commit(models["base"], folder, Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     return folder
 
 
@@ -86,7 +86,7 @@ def test_nothing_secret_is_published_printed_or_reported(
 ) -> None:
     opening = read_opening(sealed / "opening")
     peer, out = tmp_path / "peer", tmp_path / "out"
-    api.commit(models["stranger"], peer, Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1))
+    api.commit(models["stranger"], peer, Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     out.mkdir()
     told: list[str] = []
 
@@ -219,9 +219,7 @@ def test_an_interrupted_commit_leaves_points_only(
 
     monkeypatch.setattr(committer, "commit_chunk", chunk)
     with pytest.raises(KeyboardInterrupt):
-        api.commit(
-            models["base"], tmp_path / "x", Recipe("canonical", layers="2", n_tokens=256), CommitOptions(jobs=1)
-        )
+        api.commit(models["base"], tmp_path / "x", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"opening", "points.partial"}
     assert mode(tmp_path / "x" / "opening") == 0o600
     assert not leaks(read_opening(tmp_path / "x" / "opening"), (tmp_path / "x" / "points.partial").read_bytes())

@@ -19,7 +19,12 @@ def commit(
             "--for", help="fingerprint, or inference: all weights of a plain Llama, minutes instead of seconds."
         ),
     ] = "fingerprint",
-    recipe: Annotated[str, typer.Option(help="canonical or paper.")] = "canonical",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="canonical-2 (the usual one), canonical or paper; for inference canonical.", show_default=False
+        ),
+    ] = None,
     layers: options.Layers = "last2",
     n_tokens: options.NTokens = 4096,
     tokens: options.TokensFile = None,
@@ -38,6 +43,7 @@ def commit(
 
     chosen = CommitOptions(jobs, passphrases.to_set(out) if encrypt else passphrases.to_resume(out))
     files = {"tokens_file": tokens, "arch_file": arch_file}
+    recipe = recipe or ("canonical" if purpose == "inference" else "canonical-2")
     sought = Recipe(name=recipe, layers=layers, n_tokens=n_tokens)
     with output.progress() as report:
         made = api.commit(model, out, sought, chosen, purpose, report=report, **files)

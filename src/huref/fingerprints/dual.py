@@ -56,6 +56,17 @@ class DualFrame:
         """`S D` (m, d) float32 of signs S (m, K)."""
         return self._solved((signs @ self.X).T).T
 
+    def inverse(self, ridge: float) -> Floats:
+        """`G^-1` (d, d) float32, from float64.
+
+        Raises:
+            numpy.linalg.LinAlgError: all rows are one, which shows no direction.
+        """
+        X = self.X.astype(np.float64)
+        G = X.T @ X
+        G[np.diag_indices_from(G)] += ridge * np.trace(G) / len(G)
+        return float32(np.linalg.inv(G))
+
     def notes(self, signs: Floats) -> tuple[str, ...]:
         """What the tokens do not show of the stream: rows of low rank, as far as signs (m, K) tell, or few."""
         (K, d), seen = self.X.shape, (signs @ self.X).astype(np.float64)

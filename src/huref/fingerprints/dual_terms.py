@@ -12,12 +12,14 @@ writes nothing, does not count; one that is split in two counts as before; and w
 not seen. Norm gains are folded in, in front and behind; a frame of rows without a mean does not see a LayerNorm's.
 
 `U` and `V` are whatever rows see: `S1 D` and `S2 D` for a sketch, then the lengths above are estimates; or all of D,
-in coordinates of its own span, for exact terms.
+in coordinates of its own span, for exact terms; or `G^-1`, with the lengths that other rows saw: then `U^T` and `V^T`
+are the factors of `M = X U V^T X^T`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,24 +44,38 @@ class Seen:
         size: root of the sum over heads or neurons of their squared share in M, over the number of rows: what the
             part adds, as far as nothing in it cancels.
         gain: (d,) of the norm behind it, which undoes its scale, or None.
+        shares: by what queries, keys and neurons were multiplied: (h, 1, e), (g, 1, e) and (f,) or 1.
     """
 
     terms: dict[str, tuple[Floats, Floats]]
     size: float
     gain: Floats | None
+    shares: Mapping[str, Floats]
 
 
-def see(weights: CanonicalWeights, layer: int, part: Part, left: Floats, right: Floats) -> Seen:
+def see(
+    weights: CanonicalWeights,
+    layer: int,
+    part: Part,
+    left: Floats,
+    right: Floats,
+    shares: Mapping[str, Floats] | None = None,
+) -> Seen:
     """One part of a layer, by rows (a, d) and (b, d) of a dual frame.
+
+    Args:
+        shares: those that other rows found; None to find them.
 
     Raises:
         NotFiniteError: NaN or infinity in a matrix.
         CorruptFileError: a matrix of zeros that no network works with.
     """
-    return (_attention if part == "attention" else _feed_forward)(weights, layer, left, right)
+    return (_attention if part == "attention" else _feed_forward)(weights, layer, left, right, shares)
 
 
-def _attention(weights: CanonicalWeights, layer: int, left: Floats, right: Floats) -> Seen:
+def _attention(
+    weights: CanonicalWeights, layer: int, left: Floats, right: Floats, shares: Mapping[str, Floats] | None
+) -> Seen:
     block, behind = weights.attention(layer), gain_behind(weights, f"layers.{layer}.post_attention_norm")
     front = None if block.gain is None else float32(block.gain)
     for name, matrix in (("q", block.Wq), ("k", block.Wk), ("v", block.Wv)):
@@ -69,16 +85,19 @@ def _attention(weights: CanonicalWeights, layer: int, left: Floats, right: Float
     v = _heads(weights, layer, "vo", scaled(left, front), block.Wv)
     o = _heads(weights, layer, "vo", scaled(right, behind), block.Wo.transpose(0, 2, 1))
     n_groups, per_group = len(k), len(q) // len(k)
-    q, k = _normed(q, block.q_gain), _normed(k, block.k_gain)
     written = np.sqrt(np.maximum(0, (np.repeat(_gram(v), per_group, 0) * _gram(o)).sum((1, 2))))
-    queries = q * float32(written / max(float(written.max()), 1e-300))[:, None, None]
-    summed = [part.reshape(n_groups, per_group, *part.shape[1:]).sum(1) for part in (queries, o)]
-    terms = {"qk": (_flat(summed[0]), _flat(k)), "vo": (_flat(v), _flat(summed[1]))}
+    if shares is None:
+        lengths = float32(written / max(float(written.max()), 1e-300))[:, None, None]
+        shares = {"q": lengths * _norm(q, block.q_gain), "k": _norm(k, block.k_gain)}
+    summed = [part.reshape(n_groups, per_group, *part.shape[1:]).sum(1) for part in (q * shares["q"], o)]
+    terms = {"qk": (_flat(summed[0]), _flat(k * shares["k"])), "vo": (_flat(v), _flat(summed[1]))}
     size = float(np.sqrt(np.square(written).sum() / (len(left) * len(right))))
-    return Seen(terms, size, behind)
+    return Seen(terms, size, behind, shares)
 
 
-def _feed_forward(weights: CanonicalWeights, layer: int, left: Floats, right: Floats) -> Seen:
+def _feed_forward(
+    weights: CanonicalWeights, layer: int, left: Floats, right: Floats, shares: Mapping[str, Floats] | None
+) -> Seen:
     behind = gain_behind(weights, f"layers.{layer}.post_feed_forward_norm")
     reads = scaled(left, feed_forward_gain(weights, layer, Recipe()))
 
@@ -90,11 +109,12 @@ def _feed_forward(weights: CanonicalWeights, layer: int, left: Floats, right: Fl
     up = seen("up")
     written = project_rows(scaled(right, behind), weights.read(f"layers.{layer}.down").T)
     down = _finite(weights, layer, "up_down", written)
-    if weights.architecture.gated:
-        gate = seen("gate")
-        up = up * float32(_lengths(gate) / math.sqrt(len(gate)))
+    if shares is None:
+        is_gated = weights.architecture.gated
+        shares = {"up": float32(_lengths(seen("gate")) / math.sqrt(len(up))) if is_gated else np.ones(1, np.float32)}
+    up = up * shares["up"]
     size = float(np.sqrt(np.square(_lengths(up) * _lengths(down)).sum() / (len(left) * len(right))))
-    return Seen({"up_down": (up, down)}, size, behind)
+    return Seen({"up_down": (up, down)}, size, behind, shares)
 
 
 def _heads(weights: CanonicalWeights, layer: int, kind: str, rows: Floats, matrix: Array) -> Floats:
@@ -115,13 +135,14 @@ def _gram(heads: Floats) -> NDArray[np.float64]:
     return wide.transpose(0, 2, 1) @ wide
 
 
-def _normed(heads: Floats, gain: Array | None) -> Floats:
-    """A query or key norm undoes the scale of what it spans, a head or all of them; then its gain acts."""
+def _norm(heads: Floats, gain: Array | None) -> Floats:
+    """What a query or key norm does to (h, a, e): undoes the scale of what it spans, a head or all; then its gain."""
     if gain is None:
-        return heads
+        return np.ones((1, 1, 1), np.float32)
     axes = (1, 2) if gain.size == heads.shape[2] else None
     scale = np.sqrt(np.square(heads, dtype=np.float64).sum(axis=axes, keepdims=True))
-    return heads / float32(np.maximum(scale, 1e-30)) * float32(gain).reshape(-1, 1, heads.shape[2])
+    normed: Floats = float32(gain).reshape(-1, 1, heads.shape[2]) / float32(np.maximum(scale, 1e-30))
+    return normed
 
 
 def _lengths(seen: Floats) -> NDArray[np.float64]:

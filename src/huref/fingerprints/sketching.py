@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -91,12 +91,41 @@ def sketch_model(
     parts = {}
     for place, part in enumerate(PARTS):
         told(place, len(PARTS))
-        found_parts = (
-            live(recipe, n_layers, partial(sketch.of_part, part, least=least)) for least in (_LEAST_SIZE, 0.0)
-        )
-        parts[part] = next((found for found in found_parts if found), {})
+        parts[part] = sketch.live_parts(part, sketch.unit)
     found = _in_order(weights, recipe, parts)
     return Sketched(found, (*sketch.notes, *_passed_notes(found, recipe, n_layers)))
+
+
+@quietly
+def dual_factors(
+    model: Model, tokens: TokenSelection, recipe: Recipe, report: Report | None = None
+) -> Iterator[tuple[str, Floats, Floats]]:
+    """The terms of canonical-2 as factors between tokens: `M = X left^T right X^T`, of the blocks of a sketch.
+
+    `left` and `right` are the rows of the layer's matrices times `G^-1` of the frame, heads and neurons multiplied by
+    the lengths that the sketch gives them, heads of a group summed.
+
+    Yields:
+        `LAYER.KIND`, left (r, d) and right (r, d) float32, in the order of layers and kinds.
+
+    Raises:
+        CorruptFileError: no block adds anything.
+    """
+    weights = model.weights
+    sketch = _Sketcher.of(weights, tokens, recipe, is_centred=True)
+    shares = {part: sketch.live_parts(part, lambda _, seen: seen.shares) for part in PARTS}
+    layers = sorted({layer for part in shares.values() for layer in part})
+    if not layers:
+        raise _nothing_added(weights, recipe)
+    inverse = DualFrame.of(token_embeddings(weights, tokens.ids, recipe), RIDGE).inverse(RIDGE)
+    for done, layer in enumerate(layers):
+        if report:
+            report(Progress(f"reading {model.name}", done, len(layers), "layer"))
+        for part in PARTS:
+            if layer in shares[part]:
+                seen = see(weights, layer, part, inverse, inverse, shares[part][layer])
+                for kind, (U, V) in seen.terms.items():
+                    yield f"{layer}.{kind}", U.T, V.T
 
 
 def live(recipe: Recipe, n_layers: int, make: Callable[[int], T | None]) -> dict[int, T]:
@@ -166,11 +195,23 @@ class _Sketcher:
         require_finite(Y, f"layer {term.layer}, {term.kind}", self.weights)
         return unit_rms(Y)
 
-    def of_part(self, part: Part, layer: int, least: float) -> dict[str, np.ndarray] | None:
-        """By kind, of one part of a layer; None where it adds no more than `least` of the embeddings' size."""
+    def live_parts(self, part: Part, keep: Callable[[int, Seen], T]) -> dict[int, T]:
+        """What is kept of one part of the layers that do something; or else of those that do next to nothing."""
+        n_layers = self.weights.geometry.n_layers
+        made = (partial(self._of_part, part, keep=keep, least=least) for least in (_LEAST_SIZE, 0.0))
+        return next((found for make in made if (found := live(self.recipe, n_layers, make))), {})
+
+    def _of_part(self, part: Part, layer: int, keep: Callable[[int, Seen], T], least: float) -> T | None:
+        """None where it adds no more than `least` of the embeddings' size."""
         seen = see(self.weights, layer, part, self.first, self.second)
-        if self._added(seen, part) <= least:
-            return None
+        return keep(layer, seen) if self._added(seen, part) > least else None
+
+    def unit(self, layer: int, seen: Seen) -> dict[str, np.ndarray]:
+        """By kind, the sketches of one part of a layer.
+
+        Raises:
+            NotFiniteError: NaN or infinity in one.
+        """
         found = {kind: U @ V.T for kind, (U, V) in seen.terms.items()}
         for kind, Y in found.items():
             require_finite(Y, f"layer {layer}, {kind}", self.weights)
@@ -194,19 +235,23 @@ def _in_order(
     """Sketches by key, layer by layer."""
     layers = sorted({layer for part in parts.values() for layer in part})
     if not layers:
-        raise CorruptFileError(
-            "no layer that was asked for adds anything that the tokens show",
-            where=f"{weights.checkpoint.reference}, --layers {recipe.layers}",
-            expected="output matrices (o, down) that write where the embeddings have numbers",
-            got="zeros",
-            next_step="ask for other layers, or fetch the file again",
-        )
+        raise _nothing_added(weights, recipe)
     return {
         f"{layer}.{kind}": sketch
         for layer in layers
         for part in parts.values()
         for kind, sketch in part.get(layer, {}).items()
     }
+
+
+def _nothing_added(weights: CanonicalWeights, recipe: Recipe) -> CorruptFileError:
+    return CorruptFileError(
+        "no layer that was asked for adds anything that the tokens show",
+        where=f"{weights.checkpoint.reference}, --layers {recipe.layers}",
+        expected="output matrices (o, down) that write where the embeddings have numbers",
+        got="zeros",
+        next_step="ask for other layers, or fetch the file again",
+    )
 
 
 def _silent_notes(sketches: Mapping[str, np.ndarray]) -> tuple[str, ...]:

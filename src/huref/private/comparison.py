@@ -13,6 +13,7 @@ from typing import Any
 
 from huref.errors import InputError, UsageError
 from huref.files.atomic import write_atomically
+from huref.kinship.record import ICS_OF
 from huref.kinship.verdict import FALSE_ACCUSATION_RATE, Background, background_of, load_calibration
 from huref.progress import Progress, Report
 from huref.proof.arithmetic.parallel import decode_many_points
@@ -24,8 +25,11 @@ from huref.proof.sketch.pair import DEFAULT_ROWS, PrivateScore, score_pair
 from huref.proof.sketch.prover import prove_compare
 from huref.proof.sketch.verifier import Verified, verify_sketches
 
-ACCUSED_FROM = 0.75
-"""An ICS that may be lower than this accuses nobody: unrelated pairs reach 0.64 (docs/explanation/proofs.md)."""
+ACCUSED_FROM = {"canonical-2": 0.5, "canonical": 0.75}
+"""By recipe, an ICS that accuses: unrelated pairs reach 0.17 and 0.66 (docs/explanation/proofs.md)."""
+
+_SCORES = {**ICS_OF, "paper": "ics"}
+"""By recipe, what its ICS is called in JSON."""
 
 LUCK = 6
 """Standard errors that a verdict allows for: 2^27 roots, tried by an owner who knows both models, give that many."""
@@ -38,6 +42,7 @@ class PrivateComparison:
     Attributes:
         a, b: names of the models, claims of their owners.
         roots: of the two commitments, hexadecimal.
+        recipe: of A's commitment, and of B's where the two can be compared.
         score: the ICS and its error; None while a proof is missing.
         background: where the ICS stands among unrelated pairs, or None.
         verdict: `derived` or `inconclusive`; a private comparison never says independent.
@@ -49,6 +54,7 @@ class PrivateComparison:
     a: str
     b: str
     roots: tuple[str, str]
+    recipe: str
     score: PrivateScore | None
     background: Mapping[str, Any] | None
     verdict: str
@@ -65,11 +71,12 @@ class PrivateComparison:
         """The `--json` document."""
         score = self.score
         return {
-            "schema_version": "huref.private-comparison/1.0",
+            "schema_version": "huref.private-comparison/1.1",
             "a": self.a,
             "b": self.b,
             "roots": list(self.roots),
-            "ics_canonical": None if score is None else score.ics,
+            "recipe": self.recipe,
+            **{name: score.ics if score and recipe == self.recipe else None for recipe, name in _SCORES.items()},
             "error": None if score is None else score.error,
             "interval": None if score is None else list(score.interval),
             "tokens": None if score is None else score.n_tokens,
@@ -112,6 +119,7 @@ def compare_private(
         commitments[0].layout.model,
         commitments[1].layout.model,
         (commitments[0].root.hex(), commitments[1].root.hex()),
+        commitments[0].layout.recipe.name,
         None,
         None,
         "inconclusive",
@@ -159,9 +167,10 @@ def _judged(started: PrivateComparison, sides: tuple[Verified, Verified]) -> Pri
     strings = [side.commitment.strings for side in sides]
     same = set(strings[0]) == set(strings[1])
     background: Background | None = None
-    if all(side.commitment.layout.recipe.name == "canonical" for side in sides):
-        background = background_of(load_calibration(), "ics_canonical", _surely(score), same_vocabulary=same)
-    verdict, notes = _verdict(score, background)
+    if started.recipe in ACCUSED_FROM:
+        name = ICS_OF[started.recipe]
+        background = background_of(load_calibration(), name, _surely(score), same_vocabulary=same)
+    verdict, notes = _verdict(score, background, ACCUSED_FROM.get(started.recipe, 1.0))
     document = None if background is None else background.to_dict()
     return replace(started, score=score, background=document, verdict=verdict, notes=notes)
 
@@ -171,7 +180,7 @@ def _surely(score: PrivateScore) -> float:
     return max(-1.0, score.ics - LUCK * score.error)
 
 
-def _verdict(score: PrivateScore, background: Background | None) -> tuple[str, tuple[str, ...]]:
+def _verdict(score: PrivateScore, background: Background | None, accused_from: float) -> tuple[str, tuple[str, ...]]:
     low, high = score.interval
     notes = [
         f"the ICS lies between {low:.3f} and {high:.3f} (three standard errors of the sketches)",
@@ -180,13 +189,13 @@ def _verdict(score: PrivateScore, background: Background | None) -> tuple[str, t
         "docs/explanation/proofs.md says what ties them",
     ]
     if background is None:
-        return "inconclusive", (*notes, "no background: the calibration is of canonical terms")
+        return "inconclusive", (*notes, "no background: unrelated pairs were not measured under this recipe")
     if score.rows < DEFAULT_ROWS:
         return "inconclusive", (*notes, f"sketches of {score.rows} rows: a verdict takes {DEFAULT_ROWS}")
-    if _surely(score) >= ACCUSED_FROM and background.p_value <= FALSE_ACCUSATION_RATE:
+    if _surely(score) >= accused_from and background.p_value <= FALSE_ACCUSATION_RATE:
         nearest = f"the nearest of {len(background.values)} unrelated pairs has {max(background.values):.3f}"
-        return "derived", (*notes, f"{LUCK} standard errors lower it is above {ACCUSED_FROM}; {nearest}")
+        return "derived", (*notes, f"{LUCK} standard errors lower it is above {accused_from}; {nearest}")
     why = (
-        f"{LUCK} standard errors lower it is below {ACCUSED_FROM}: that excludes nobody, heavy training lowers it too"
+        f"{LUCK} standard errors lower it is below {accused_from}: that excludes nobody, heavy training lowers it too"
     )
     return "inconclusive", (*notes, why)

@@ -32,12 +32,14 @@ def commit(
     """Commit to a model's weights: writes `commitment` (public) and `opening` (secret) into a folder.
 
     Args:
+        recipe: of the fingerprint that can be proved; None for `canonical-2`, or for inference `canonical`.
         purpose: `fingerprint`, or `inference`: then also `inference-commitment` to all weights, and `link`.
 
     Raises:
         HurefError: see `huref.errors`.
     """
-    chosen, recipe = options or CommitOptions(), recipe or Recipe("canonical")
+    chosen = options or CommitOptions()
+    recipe = recipe or Recipe("canonical" if purpose == "inference" else "canonical-2")
     if purpose == "inference" and tokens_file is None:
         return commit_for_inference(model, folder, recipe, chosen, arch_file=arch_file, report=report)[0]
     if purpose != "fingerprint":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -115,6 +115,8 @@ def _measured(job: tuple[Zoo, ZooModel, ZooModel]) -> UnrelatedPair:
     zoo, a, b = job
     opened = _opened.get(zoo.folder / a.path), _opened.get(zoo.folder / b.path)
     found = compare_prepared(opened[0], opened[1], CompareOptions())
+    older = compare_prepared(opened[0], opened[1], CompareOptions(method="ics", recipe="canonical"))
+    found = replace(found, ics_canonical=older.ics_canonical)
     roots = (a.roots[0], b.roots[0])
     return UnrelatedPair(
         a=a.name,

@@ -58,7 +58,11 @@ def study_recipes(n_tokens: int) -> dict[str, Recipe]:
 
 
 def measure(
-    families: Sequence[Family], encoders: Mapping[str, Encode], n_tokens: int, report: Report | None = None
+    families: Sequence[Family],
+    encoders: Mapping[str, Encode],
+    n_tokens: int,
+    report: Report | None = None,
+    recipe: str = "canonical",
 ) -> Study:
     """Fingerprint every model by every encoder, and compare all pairs.
 
@@ -67,13 +71,14 @@ def measure(
         encoders: name -> from checkpoint to vector.
         n_tokens: vocabulary rows over which ICS is taken where vocabularies are equal; `ACROSS` elsewhere, where
             the paper's ICS is left out.
+        recipe: of the ICS that stands beside the paper's.
 
     Raises:
         InputError: a checkpoint cannot be read.
     """
     entries = [entry for family in families for entry in _members(family)]
     paths = [path for _, path in entries]
-    ics = all_pairs(paths, Recipe("canonical", n_tokens=n_tokens), ACROSS, report)
+    ics = all_pairs(paths, Recipe(recipe, n_tokens=n_tokens), ACROSS, report)
     ics_paper = all_pairs(paths, Recipe(name="paper", n_tokens=n_tokens), 0, report)
     index = {model.name: i for i, (model, _) in enumerate(entries)}
     models = tuple(

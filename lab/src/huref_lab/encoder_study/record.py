@@ -35,7 +35,7 @@ class StudyModel:
         name: unique in the study.
         base: name of the base it descends from; its own name for a base.
         kind: one of `KINDS`.
-        ics_canonical: canonical ICS to its base, in [-1, 1]; 1 for a base.
+        ics_canonical: canonical ICS to its base, in [-1, 1]; 1 for a base. Of a study under `canonical-2`, that.
         ics_paper: the paper's ICS to its base.
         made: how, in a few words, with the losses that were measured.
         text: which text the base was trained on. Two bases of one text are twins: independent, but the data
@@ -62,7 +62,7 @@ class Study:
     Attributes:
         models: in the order of every array's first axis.
         vectors: encoder -> (n, 512) float32, root mean square 1.
-        ics: (n, n) float64, canonical ICS of every pair; NaN where two vocabularies share too few strings.
+        ics: (n, n) float64, ICS of every pair by the study's recipe; NaN where vocabularies share too few strings.
         ics_paper: (n, n) float64, over the paper's terms; NaN where vocabularies differ.
         encoders: what each encoder is: recipe, tokens, and how long it was trained.
     """

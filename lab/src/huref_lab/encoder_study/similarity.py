@@ -7,11 +7,12 @@ Terms, tokens and layers are chosen by the same code, so both ways agree (a test
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,9 +20,20 @@ from torch import Tensor
 
 from huref.demo.tensors import as_array, as_tensor
 from huref.errors import TokenizerError
+from huref.fingerprints.dual import DualFrame
+from huref.fingerprints.dual_terms import see
 from huref.fingerprints.pipeline import choose_tokens
-from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.terms import Bilinear, centred, layer_terms, scaled, token_embeddings
+from huref.fingerprints.recipe import RIDGE, Recipe
+from huref.fingerprints.terms import (
+    ATTENTION_KINDS,
+    DUAL_KINDS,
+    Bilinear,
+    Part,
+    centred,
+    layer_terms,
+    scaled,
+    token_embeddings,
+)
 from huref.model.arch import open_weights
 from huref.model.model import Model, open_model
 from huref.model.source.checkpoint import Checkpoint, Rows
@@ -34,9 +46,27 @@ Slot = tuple[int, str]
 """Which term: layer counted from the end (-1 is the last), and kind."""
 
 
+class Seen(Protocol):
+    """One model's terms under a recipe, ready to be evaluated on any tokens."""
+
+    @property
+    def model(self) -> Model:
+        """Whose terms they are."""
+
+    @property
+    def by_slot(self) -> Collection[Slot]:
+        """Which terms there are."""
+
+    def embeddings(self, tokens: TokenSelection) -> Floats:
+        """What stands for these tokens in every term: (K, d)."""
+
+    def standardised(self, slot: Slot, X: Floats) -> Tensor:
+        """One term as a vector (K * K,) of mean 0 and length 1: inner products are Pearson correlations."""
+
+
 @dataclass(frozen=True)
 class Terms:
-    """One model's bilinear terms under a recipe, ready to be evaluated on any tokens."""
+    """Bilinear terms, of the recipes `canonical` and `paper`."""
 
     model: Model
     recipe: Recipe
@@ -55,12 +85,47 @@ class Terms:
         return centred(X) if self.recipe.is_canonical else X
 
     def standardised(self, slot: Slot, X: Floats) -> Tensor:
-        """One term as a vector (K * K,) of mean 0 and length 1: inner products are Pearson correlations."""
-        U, V = factors(self.by_slot[slot], X)
-        M = torch.from_numpy(U @ V.T)
-        M -= M.mean(dtype=torch.float64).float()
-        norm: Tensor = M.norm()
-        return (M / norm.clamp_min(1e-30)).flatten()
+        """See `Seen`."""
+        return _standardised(*factors(self.by_slot[slot], X))
+
+
+@dataclass(frozen=True)
+class DualTerms:
+    """Terms of canonical-2, of the last two blocks of each part; the study's models have none that do nothing."""
+
+    model: Model
+    recipe: Recipe
+
+    @cached_property
+    def by_slot(self) -> tuple[Slot, ...]:
+        """Every term."""
+        layers = self.recipe.layer_indices(self.model.weights.geometry.n_layers)
+        return tuple((layer - layers[-1] - 1, kind) for layer in layers for kind in DUAL_KINDS)
+
+    def embeddings(self, tokens: TokenSelection) -> Floats:
+        """D of these tokens: (K, d)."""
+        frame = DualFrame.of(token_embeddings(self.model.weights, tokens.ids, self.recipe), RIDGE)
+        D: Floats = frame.X @ frame.inverse(RIDGE)
+        return D
+
+    def standardised(self, slot: Slot, X: Floats) -> Tensor:
+        """See `Seen`."""
+        place, kind = slot
+        weights = self.model.weights
+        part: Part = "attention" if kind in ATTENTION_KINDS else "feed_forward"
+        return _standardised(*see(weights, weights.geometry.n_layers + place, part, X, X).terms[kind])
+
+
+def terms_of(model: Model, recipe: Recipe) -> Seen:
+    """A model's terms under a recipe."""
+    return DualTerms(model, recipe) if recipe.is_dual else Terms(model, recipe)
+
+
+def _standardised(U: Floats, V: Floats) -> Tensor:
+    M = torch.from_numpy(U @ V.T)
+    M -= M.mean(dtype=torch.float64).float()
+    norm: Tensor = M.norm()
+    return (M / norm.clamp_min(1e-30)).flatten()
 
 
 def factors(term: Bilinear, X: Floats) -> tuple[Floats, Floats]:
@@ -96,12 +161,12 @@ def changed(model: Model, change: Callable[[str, Tensor, Rows], Tensor]) -> Mode
 def self_ics(base: Model, others: Iterator[Model] | Sequence[Model], recipe: Recipe) -> list[float]:
     """ICS of a model with copies of itself, over the recipe's own tokens."""
     tokens = _tokens_of(base, base, recipe)[0]
-    left = Terms(base, recipe)
+    left = terms_of(base, recipe)
     X = left.embeddings(tokens)
     parts = {slot: left.standardised(slot, X) for slot in left.by_slot}
     found = []
     for other in others:
-        right = Terms(other, recipe)
+        right = terms_of(other, recipe)
         Y = right.embeddings(tokens)
         found.append(float(np.mean([float(parts[slot] @ right.standardised(slot, Y)) for slot in parts])))
     return found
@@ -137,7 +202,7 @@ def all_pairs(paths: Sequence[Path], recipe: Recipe, across: int, report: Report
     return both
 
 
-def _block(left: list[Terms], right: list[Terms], recipe: Recipe) -> np.ndarray:
+def _block(left: list[Seen], right: list[Seen], recipe: Recipe) -> np.ndarray:
     """ICS of each model of one vocabulary with each of another: (n, m)."""
     try:
         tokens = _tokens_of(left[0].model, right[0].model, recipe)
@@ -165,22 +230,22 @@ def _tokens_of(a: Model, b: Model, recipe: Recipe) -> tuple[TokenSelection, Toke
     if a.vocabulary.digest == b.vocabulary.digest and not recipe.is_canonical:
         chosen = choose_tokens(a, recipe)
         return chosen, chosen
-    return shared(a.vocabulary, b.vocabulary, recipe.n_tokens, (a.n_rows, b.n_rows))
+    return shared(a.vocabulary, b.vocabulary, recipe.n_tokens, (a.n_rows, b.n_rows), is_common=recipe.is_dual)
 
 
 @contextmanager
-def _opened(paths: Sequence[Path], recipe: Recipe) -> Iterator[list[Terms]]:
+def _opened(paths: Sequence[Path], recipe: Recipe) -> Iterator[list[Seen]]:
     """Every model's terms in memory, and the files still open for their embeddings."""
     with ExitStack() as stack:
         terms = []
         for path in paths:
             model = open_model(path)
             stack.enter_context(model.weights.checkpoint)
-            terms.append(Terms(model, recipe))
+            terms.append(terms_of(model, recipe))
         yield terms
 
 
-def _by_vocabulary(terms: Sequence[Terms]) -> list[list[int]]:
+def _by_vocabulary(terms: Sequence[Seen]) -> list[list[int]]:
     groups: dict[tuple[str, int], list[int]] = {}
     for index, item in enumerate(terms):
         groups.setdefault((item.model.vocabulary.digest, item.model.n_rows), []).append(index)

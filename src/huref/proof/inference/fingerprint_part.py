@@ -28,7 +28,7 @@ def fingerprint_part(model: Model, integer: IntegerModel, recipe: Recipe) -> tup
             where="--recipe",
             expected="canonical",
             got=recipe.name,
-            next_step="leave --recipe out",
+            next_step="leave --recipe out; who wants both commits twice, into two folders",
         )
     tokens = choose_tokens(model, recipe)
     shape = integer.shape

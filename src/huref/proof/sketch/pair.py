@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from huref.errors import InconclusiveError, RejectedError, UsageError
-from huref.fingerprints.sketch import jackknife, mean_cosines
+from huref.fingerprints.sketch import jackknife, mean_cosines, slots_of, split_key
 from huref.proof.arithmetic.signs import FEWEST_TOKENS, pair_seed, shared_tokens
 from huref.proof.files.commitment import Commitment
 from huref.proof.files.layout import Layout
@@ -105,9 +105,8 @@ def score_pair(a: Verified, b: Verified) -> PrivateScore:
         )
     ours, theirs = (float_sketches(side.proof.sketches) for side in (a, b))
     matched = [
-        (term.key, other, ours[term.key].astype(np.float64), theirs[other].astype(np.float64))
-        for term in a.commitment.layout.terms
-        if (other := _partner(a.commitment.layout, b.commitment.layout, term.key)) is not None
+        (key, other, ours[key].astype(np.float64), theirs[other].astype(np.float64))
+        for key, other in _partners(a.commitment.layout, b.commitment.layout).items()
     ]
     left, right = (np.stack([item[i] for item in matched]) for i in (2, 3))
     _require_numbers(left, right)
@@ -125,24 +124,29 @@ def _require_numbers(left: np.ndarray, right: np.ndarray) -> None:
             where="the pair",
             expected="numbers in more than one row and column of every matched sketch",
             got="zeros: a cosine is not defined",
-            next_step="a layer adds nothing, as inserted ones do: commit again with --layers, both owners alike",
+            next_step="a layer adds nothing, as inserted ones do: both owners, commit with --recipe canonical-2",
         )
 
 
-def _partner(a: Layout, b: Layout, key: str) -> str | None:
-    """The term of B of the same kind and of the same layer from the end."""
-    layer, kind = key.split(".", 1)
-    other = f"{int(layer) - a.n_layers + b.n_layers}.{kind}"
-    return other if other in {term.key for term in b.terms} else None
+def _partners(a: Layout, b: Layout) -> dict[str, str]:
+    """By term of A the term of B of the same kind and in the same place from the end."""
+    theirs = {slot: key for key, slot in _slots(b).items()}
+    return {key: theirs[slot] for key, slot in _slots(a).items() if slot in theirs}
+
+
+def _slots(layout: Layout) -> dict[str, tuple[str, int]]:
+    """By term its kind and its place from the end, in the order of the terms."""
+    keys = [term.key for term in layout.terms]
+    places = slots_of(keys, layout.n_layers, is_dual=layout.recipe.is_dual)
+    return {key: (split_key(key)[1], places[key]) for key in keys}
 
 
 def _require_comparable(a: Commitment, b: Commitment, n_shared: int) -> None:
-    matched = [term for term in a.layout.terms if _partner(a.layout, b.layout, term.key)]
     reasons: Mapping[str, bool] = {
         "one commitment twice": a.root == b.root,
-        f"{n_shared} shared tokens": n_shared < FEWEST_TOKENS,
-        "no term in common": not matched,
         "different recipes": a.layout.recipe.name != b.layout.recipe.name,
+        f"{n_shared} shared tokens": n_shared < FEWEST_TOKENS,
+        "no term in common": not _partners(a.layout, b.layout),
     }
     for reason, is_so in reasons.items():
         if is_so:

@@ -11,10 +11,11 @@ import numpy as np
 from huref.errors import InputError, UsageError
 from huref.fingerprints.pipeline import choose_tokens, ranking_digest
 from huref.fingerprints.recipe import Recipe
+from huref.fingerprints.sketching import dual_factors
 from huref.fingerprints.terms import Bilinear, layer_terms, token_embeddings
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
-from huref.model.tokens import Ranking
+from huref.model.tokens import Ranking, TokenSelection
 from huref.numerics.arrays import Floats, float32, quietly
 from huref.progress import Progress, Report
 from huref.proof.arithmetic.fixed_point import quantised
@@ -59,14 +60,6 @@ def quantise_model(
             got=recipe.encoder,
             next_step="a CNN is not linear in the terms, and mean pooling has no proof of its own yet",
         )
-    if recipe.is_dual:
-        raise UsageError(
-            "there is no proof of this recipe",
-            where="--recipe",
-            expected="canonical or paper",
-            got=recipe.name,
-            next_step="commit with --recipe canonical, and publish a fingerprint of that recipe beside the usual one",
-        )
     recipe = Recipe(**{**recipe.to_dict(), "ranking": ranking_digest(ranking) if ranking else ""})
     model = open_model(reference, arch_file)
     with model.weights.checkpoint:
@@ -104,7 +97,7 @@ def same_integers(
         ids = {model.vocabulary.tokens[i]: i for i in ordinary}
         if any(string not in ids for string in strings):
             return False
-        chosen = np.array([ids[string] for string in strings])
+        chosen = TokenSelection(np.array([ids[string] for string in strings]), strings, "committed", len(strings))
         start, matrices = 0, list(layout.matrices)
         for name, weights in _matrices(model, chosen, layout.recipe, None):
             found, exponent = quantised(weights, layout.bits)
@@ -124,7 +117,7 @@ def _quantise(model: Model, recipe: Recipe, ranking: Ranking | None, bits: int, 
     tokens = choose_tokens(model, recipe, ranking)
     matrices: list[Matrix] = []
     blocks: list[np.ndarray] = []
-    for name, weights in _matrices(model, tokens.ids, recipe, report):
+    for name, weights in _matrices(model, tokens, recipe, report):
         rows, exponent = quantised(weights, bits)
         matrices.append(Matrix(name, rows.shape[0], exponent))
         blocks.append(rows)
@@ -156,9 +149,16 @@ def _require_distinct(strings: tuple[bytes, ...], model: Model) -> None:
         )
 
 
-def _matrices(model: Model, ids: np.ndarray, recipe: Recipe, report: Report | None) -> Iterator[tuple[str, Floats]]:
+def _matrices(
+    model: Model, tokens: TokenSelection, recipe: Recipe, report: Report | None
+) -> Iterator[tuple[str, Floats]]:
     """X and the factors of every term, by name, in the order of the points."""
-    yield EMBEDDING, token_embeddings(model.weights, ids, recipe)
+    yield EMBEDDING, token_embeddings(model.weights, tokens.ids, recipe)
+    if recipe.is_dual:
+        for key, left, right in dual_factors(model, tokens, recipe, report):
+            yield f"{key}.left", left
+            yield f"{key}.right", right
+        return
     layers = recipe.layer_indices(model.weights.geometry.n_layers)
     for done, layer in enumerate(layers):
         if report:

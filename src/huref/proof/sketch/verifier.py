@@ -11,6 +11,7 @@ import numpy as np
 from py_arkworks_bls12381 import G1Point
 
 from huref.errors import HurefError, RejectedError, UsageError
+from huref.fingerprints.terms import DUAL_KINDS
 from huref.proof.arithmetic.curve import decode_points
 from huref.proof.arithmetic.equations import PointEquations
 from huref.proof.arithmetic.signs import FEWEST_TOKENS, pair_seed
@@ -114,13 +115,52 @@ def _require_recipe(layout: Layout) -> None:
     if is_plain(layers):
         with contextlib.suppress(UsageError):
             named = set(layout.recipe.layer_indices(min(depth, MOST_LAYERS) if layers == "all" else depth))
-    if {term.layer for term in layout.terms} != named or (layers == "all" and depth > MOST_LAYERS):
+    is_right = _is_dual(layout, named) if layout.recipe.is_dual else {term.layer for term in layout.terms} == named
+    if not is_right or (layers == "all" and depth > MOST_LAYERS):
         raise _rejected(
             "the commitment is not of its recipe",
             where="terms",
             expected=f"layers {layers} of {depth}",
             got=", ".join(term.key for term in layout.terms[:12]),
         )
+
+
+def _is_dual(layout: Layout, named: set[int]) -> bool:
+    """Whether the terms are those of some blocks under canonical-2: of at most two of each part, or of named layers.
+
+    Which blocks do something is for the owner to say: see `passed_over`.
+    """
+    by_kind = _layers_by_kind(layout)
+    is_whole = by_kind["qk"] == by_kind["vo"] and len(by_kind) == len(DUAL_KINDS)
+    if layout.recipe.layers == "last2":
+        return is_whole and all(len(layers) <= len(named) for layers in by_kind.values())
+    return is_whole and all(layers <= named for layers in by_kind.values())
+
+
+def passed_over(layout: Layout) -> tuple[str, ...]:
+    """Of a commitment under canonical-2, in words, which blocks of the recipe's layers it leaves out."""
+    if not layout.recipe.is_dual:
+        return ()
+    by_kind, depth, layers = _layers_by_kind(layout), layout.n_layers, layout.recipe.layers
+    told = []
+    for part, kind in (("attention", "vo"), ("feed-forward", "up_down")):
+        used = by_kind[kind]
+        if layers == "last2":
+            looked_at = depth - min(used, default=depth)
+        else:  # no range of layers is made: the depth is a claim
+            looked_at = depth if layers == "all" else len(layers.split(","))
+        if not used:
+            told.append(f"all {part}")
+        elif looked_at > len(used):
+            told.append(f"{part} of {looked_at - len(used)} layers")
+    return tuple(told)
+
+
+def _layers_by_kind(layout: Layout) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {kind: set() for kind in DUAL_KINDS}
+    for term in layout.terms:
+        found.setdefault(term.kind, set()).add(term.layer)
+    return found
 
 
 def _require_commitment(commitment: Commitment, equations: PointEquations, decode: Decode) -> int:
