@@ -6,6 +6,7 @@ A test compares the page with what this makes, so they cannot part.
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -27,6 +28,25 @@ A MODEL is a folder, one weight file (`.safetensors`, `.gguf`, `.bin`, `.pt`; of
 fingerprint (`*.huref.safetensors`). Human text and the `--json` document go to stdout, progress and errors to stderr.
 With `--json` stdout holds exactly one document, which has a `schema_version`, also when the command fails. Exit codes
 and what to do about them: [errors](errors.md).
+
+## While a command works
+
+On a terminal one bar stands for the work, with its stage, the time so far and the time left. Elsewhere a line on
+stderr says the same every ten seconds; work that is done sooner says nothing. Work of which the sizes of the files
+say that it will take over a minute says so before it begins. At the end stands how long it took, what it read of
+models, and which stage took longest.
+
+`--progress none` leaves all of that out. `--progress json` writes one JSON object a line instead:
+
+    {"schema_version": "huref.progress/1.0", "stage": "comparing parameters", "done": 3, "total": 12,
+     "unit": "tensor", "elapsed": 4.2, "share": 0.21, "left": 15.8}
+
+`elapsed` and `left` are seconds; `share`, of the whole work or of the stage where the command does not know more, and
+`left` are null while nobody can tell. The stage of the last line is `done`, with `took` in seconds and `bytes_read`;
+a first line may have the stage `estimate`, with `estimate` in seconds.
+
+A folder that is to be written to is made if it is missing: one, in a folder
+that is there, and not at the disk's root.
 """
 _KINDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
@@ -65,10 +85,12 @@ def parameters(callback: Callable[..., Any]) -> Iterator[tuple[str, str, str, st
 def _section(name: str, callback: Callable[..., Any]) -> str:
     rows = list(parameters(callback))
     arguments = [written for kind, written, _, _ in rows if kind == "argument"]
-    lines = [f"## `{' '.join([name, *arguments])}`", "", inspect.getdoc(callback) or "", ""]
+    told = re.sub(r"^Example: (.*)$", r"Example: `\1`", inspect.getdoc(callback) or "", flags=re.M)
+    lines = [f"## `{' '.join([name, *arguments])}`", "", told, ""]
     lines += ["| argument or option | default | meaning |", "|---|---|---|"]
     lines += [
-        f"| `{written}` | {default} | {text.replace('|', chr(92) + '|')} |" for _, written, default, text in rows
+        f"| `{written.replace('|', chr(92) + '|')}` | {default} | {text.replace('|', chr(92) + '|')} |"
+        for _, written, default, text in rows
     ]
     return "\n".join([*lines, ""])
 
@@ -85,6 +107,8 @@ def _value(kind: Any) -> str:
         return f"{_value(typing.get_args(kind)[0])} ..."
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        return "|".join(typing.get_args(kind))
     return _KINDS.get(kind, "")
 
 

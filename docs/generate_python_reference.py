@@ -36,10 +36,11 @@ _HEAD = """# Python
 
 Made from the packages by `python docs/generate_python_reference.py`; do not edit.
 
-`huref` has the verbs of daily use. Each room has its own face: what is on this page is public, and what is not may
-change. Importing a room loads neither torch nor numpy before one of its names asks for them. A model is a folder, a
-weight file, or, where that says enough, a saved fingerprint; what can go wrong is a `huref.HurefError`
-([errors](errors.md)). What is for other rooms alone has no face: {internal}.
+`huref` has the verbs, their options and their results ([how to use them](../how-to/python.md)). Each room has its own
+face: what is on this page is public, and what is not may change. Importing a room loads neither torch nor numpy
+before one of its names asks for them. A model is a folder, a weight file, or, where that says enough, a fingerprint,
+saved or in memory; what can go wrong is a `huref.HurefError` ([errors](errors.md)). What is for other rooms alone has
+no face: {internal}.
 """
 
 
@@ -50,7 +51,7 @@ def page() -> str:
 
 
 def _front_door() -> str:
-    """Each verb of daily use in a line; the rooms that they live in say the rest."""
+    """Each name in a line; the rooms that they live in say the rest, and here is what lives in none."""
     rooms = {name: room for room in reversed(ROOMS[1:]) for name in importlib.import_module(room).__all__}
     door = importlib.import_module(ROOMS[0])
     lines = [f"## `{ROOMS[0]}`", "", _first(door), "", "| name | in one line | more |", "|---|---|---|"]
@@ -58,7 +59,8 @@ def _front_door() -> str:
         home = f"[`{rooms[name]}`](#{rooms[name].replace('.', '')})" if name in rooms else ""
         text = "The version." if name == "__version__" else _first(getattr(door, name))
         lines.append(f"| `{name}` | {text} | {home or '[errors](errors.md)' * (name == 'HurefError')} |")
-    return "\n".join([*lines, ""])
+    alone = [name for name in door.__all__ if name not in (*rooms, "HurefError", "__version__")]
+    return "\n".join([*lines, "", *(_entry(name, getattr(door, name)) for name in alone)])
 
 
 def _room(name: str) -> str:

@@ -382,6 +382,8 @@ def has_recipes_layers(commitment: Commitment) -> bool:
     keys = [term.key.split(".") for term in commitment.terms]
     if recipe["name"] != "canonical-2":
         return {int(layer) for layer, _ in keys} == layers
+    if recipe["layers"] == "all" and commitment.header["n_layers"] > 1 << 16:
+        return False
     used = {kind: {int(layer) for layer, other in keys if other == kind} for kind in ("qk", "vo", "up_down")}
     if used["qk"] != used["vo"] or any(kind not in used for _, kind in keys):
         return False

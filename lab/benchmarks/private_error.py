@@ -19,7 +19,7 @@ import numpy as np
 from huref.fingerprints.sketch import jackknife, mean_cosines
 from huref.proof.arithmetic.signs import centred_signs, shared_tokens
 from huref.proof.files.layout import Layout
-from huref.proof.files.opening import read_opening
+from huref.proof.files.opening import find_opening, read_opening
 from huref.proof.sketch.exact import embedding, factor, matrix
 from measure import machine
 
@@ -92,7 +92,7 @@ def main() -> None:
     folders = [Path(name) for name in sys.argv[1:]]
     if not folders:
         raise SystemExit(__doc__)
-    openings = [read_opening(folder / "opening") for folder in folders]
+    openings = [read_opening(find_opening(folder)) for folder in folders]
     print(machine())
     print(f"{'pair':<34}{'tokens':>7}{'m':>5}{'ICS':>9}{'rms':>9}{'jackknife':>11}{'worst':>9}  held")
     first = openings[0]

@@ -50,6 +50,7 @@ def child(step: str, shape: str, folder: Path) -> None:
     """In a process of its own: one step."""
     from huref.fingerprints.recipe import Recipe
     from huref.private.verification import verify
+    from huref.proof.files.opening import find_opening
     from huref.proof.sketch.committer import CommitOptions, commit_model, commit_rows
     from huref.proof.sketch.prover import prove_fingerprint
 
@@ -70,7 +71,7 @@ def child(step: str, shape: str, folder: Path) -> None:
         notes["integers"] = made.rows.size
     notes["cpu"] = _cpu() - before
     notes["child_peak"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    notes["sizes"] = {path.name: path.stat().st_size for path in folder.iterdir()}
+    notes["sizes"] = {path.name: path.stat().st_size for path in [*folder.iterdir(), find_opening(folder)]}
     clock.finish(**notes)
 
 

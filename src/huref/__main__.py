@@ -1,5 +1,5 @@
 """`python -m huref`."""
 
-from huref.cli.app import main
+from huref.cli.entry import main
 
 main()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from huref.fingerprints.encoder.conversion import convert_encoder
     from huref.fingerprints.references import fingerprint
     from huref.kinship.all_pairs import matrix
+    from huref.kinship.ranking import rank
     from huref.kinship.references import compare
     from huref.model.token_ranking import rank_tokens
     from huref.parentage.search import parents
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from huref.portraits.generator.conversion import convert_generator
     from huref.private.comparison import compare_private
     from huref.private.owner import commit, prove_compare, prove_fingerprint, prove_inference, prove_rows
+    from huref.private.publication import publish
+    from huref.private.publication_check import verify_published
     from huref.private.verification import verify
-    from huref.report.files import save_reports
+    from huref.report.files import save_ranking, save_reports
 
 __all__ = [
     "attack",
@@ -40,12 +43,16 @@ __all__ = [
     "prove_fingerprint",
     "prove_inference",
     "prove_rows",
+    "publish",
+    "rank",
     "rank_tokens",
     "render",
     "run_demo",
     "save_picture",
+    "save_ranking",
     "save_reports",
     "verify",
+    "verify_published",
     "write",
 ]
 
@@ -65,12 +72,16 @@ _HOMES = {
     "prove_fingerprint": "huref.private.owner",
     "prove_inference": "huref.private.owner",
     "prove_rows": "huref.private.owner",
+    "publish": "huref.private.publication",
+    "rank": "huref.kinship.ranking",
     "rank_tokens": "huref.model.token_ranking",
     "render": "huref.portraits.files",
     "run_demo": "huref.demo.demonstration",
     "save_picture": "huref.portraits.files",
+    "save_ranking": "huref.report.files",
     "save_reports": "huref.report.files",
     "verify": "huref.private.verification",
+    "verify_published": "huref.private.publication_check",
     "write": "huref.portraits.files",
 }
 

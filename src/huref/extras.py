@@ -13,6 +13,7 @@ _EXTRAS = {
     "sentencepiece": "tokens",
     "tiktoken": "tokens",
     "py_arkworks_bls12381": "proof",
+    "pandas": "frames",
 }
 """Library -> the extra of huref's that brings it."""
 

@@ -292,7 +292,7 @@ def test_the_list_has_a_kind_a_line_name_first(cli: Cli) -> None:
         (("attack",), "needs three arguments"),
         (("attack", "all", "model"), "needs three arguments"),
         (("attack", "turn", "model", "out"), "no such attack"),
-        (("attack", "all", "model", "out", "--dtype", "int8"), "unknown type"),
+        (("attack", "all", "model", "out", "--dtype", "int8"), "'int8' is not one of 'float64'"),
     ],
 )
 def test_bad_arguments_are_usage_errors(cli: Cli, arguments: tuple[str, ...], said: str) -> None:

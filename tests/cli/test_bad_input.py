@@ -69,6 +69,27 @@ def a_heat_map_below_a_file(place: Path) -> list[Any]:
     return ["matrix", path, path, "--heat-map", place / "file" / "map.png"]
 
 
+@case(2, "OutputError", "the folder is not there", "mkdir -p", "none")
+def an_output_folder_two_folders_deep(place: Path) -> list[Any]:
+    return ["fingerprint", tiny(place), "--out", place / "none" / "out"]
+
+
+@case(2, "OutputError", "root of the disk")
+def a_report_in_a_new_folder_at_the_root(place: Path) -> list[Any]:
+    return ["compare", tiny(place), tiny(place), "--report", "/no-such-folder/report.html"]
+
+
+@case(2, "OutputError", "a device or a pipe", "/dev/null")
+def a_ranking_in_place_of_a_device(place: Path) -> list[Any]:
+    (place / "corpus.txt").write_text("bal\n")
+    return ["tokens", "rank", tiny(place), "--corpus", place / "corpus.txt", "--out", "/dev/null"]
+
+
+@case(2, "UsageError", "a PNG under another name", "--heat-map", "map.jpg")
+def a_heat_map_under_the_name_of_another_format(place: Path) -> list[Any]:
+    return ["matrix", saved(place), saved(place), "--heat-map", place / "map.jpg"]
+
+
 # Options
 
 
@@ -82,11 +103,13 @@ def _option(name: str, code: int, kind: str, parts: tuple[str, ...], *arguments:
 
 
 for _name, _parts, *_arguments in (
-    ("an_unknown_recipe", ("unknown recipe", "canonical or paper", "got: best"), "--recipe", "best"),
-    ("an_unknown_encoder", ("unknown encoder", "sketch"), "--encoder", "vgg"),
+    ("an_unknown_recipe", ("--recipe", "got: best", "'canonical', 'paper'"), "--recipe", "best"),
+    ("an_unknown_encoder", ("--encoder", "'vgg'", "'sketch'"), "--encoder", "vgg"),
     ("layers_that_are_no_list", ("unreadable layer list", "last2, all, or 0,5,-1"), "--layers", "some"),
     ("a_layer_that_is_not_there", ("no such layer", "-3 to 2"), "--layers", "0,3"),
-    ("too_few_tokens_asked_for", ("too few tokens asked for", "at least 256"), "--n-tokens", 255),
+    ("too_few_tokens_asked_for", ("--n-tokens", "256"), "--n-tokens", 255),
+    ("no_tokens", ("--n-tokens", "256"), "--n-tokens", 0),
+    ("a_layer_named_twice", ("--layers", "0,1,0 names 0 twice"), "--layers", "0,1,0"),
     ("mean_pooling_of_centred_terms", ("mean pooling is defined for the paper recipe",), "--encoder", "mean"),
     ("a_number_that_is_none", ("--n-tokens", "integer"), "--n-tokens", "many"),
     ("an_unknown_option", ("No such option", "--outt"), "--outt", "x"),
@@ -96,32 +119,67 @@ for _name, _parts, *_arguments in (
 for _name, _parts, *_arguments in (
     ("no_model", ("Missing argument", "MODEL"), "fingerprint"),
     ("an_unknown_command", ("No such command", "fingerprnt"), "fingerprnt", "MODEL"),
-    ("an_unknown_method", ("unknown method", "all or pcs or ics"), "compare", "MODEL", "MODEL", "--method", "best"),
-    ("an_unknown_verdict", ("unknown verdict", "got: stolen"), "compare", "MODEL", "MODEL", "--expect", "stolen"),
+    (
+        "an_unknown_method",
+        ("--method", "'best'", "'all', 'pcs', 'ics'"),
+        "compare",
+        "MODEL",
+        "MODEL",
+        "--method",
+        "best",
+    ),
+    ("an_unknown_verdict", ("--expect", "'stolen'", "'derived'"), "compare", "MODEL", "MODEL", "--expect", "stolen"),
     (
         "an_unknown_table",
-        ("unknown table format", "text or csv or latex"),
+        ("--format", "'odt'", "'text', 'csv', 'latex'"),
         "matrix",
         "SAVED",
         "SAVED",
         "--format",
         "odt",
     ),
-    ("an_unknown_score", ("--score best",), "matrix", "SAVED", "SAVED", "--score", "best"),
-    ("a_matrix_of_one", ("a matrix needs two models", "1 models"), "matrix", "SAVED"),
+    ("an_unknown_score", ("--score", "'best'", "'pcs'"), "matrix", "SAVED", "SAVED", "--score", "best"),
+    (
+        "evidence_that_is_checked_and_saved",
+        ("--check and --out do not go together",),
+        "explain",
+        "MODEL",
+        "MODEL",
+        "--out",
+        "y",
+        "--check",
+        "x",
+    ),
+    (
+        "a_seed_that_nothing_draws",
+        ("--seed means something with --check only",),
+        "explain",
+        "MODEL",
+        "MODEL",
+        "--seed",
+        3,
+    ),
+    ("a_matrix_of_one", ("a matrix needs two models", "got: 1"), "matrix", "SAVED"),
     ("a_picture_without_size", ("no such picture size", "1 to 4096"), "render", "SAVED", "--size", 0),
     ("a_picture_too_large", ("no such picture size",), "render", "SAVED", "--size", 1 << 20),
     ("other_layers_of_a_saved_one", ("keeps the recipe", "--layers"), "compare", "SAVED", "SAVED", "--layers", "all"),
-    ("another_recipe_of_a_saved_one", ("keeps the recipe",), "fingerprint", "SAVED", "--recipe", "paper"),
+    (
+        "another_recipe_of_a_saved_one",
+        ("keeps the recipe", "expected: name canonical-2\n", "got: name paper\n"),
+        "fingerprint",
+        "SAVED",
+        "--recipe",
+        "paper",
+    ),
     ("training_without_pictures", ("too few pictures",), "train", "generator", "--data", "HERE", "--out", "HERE"),
     (
         "an_unknown_critic",
-        ("no such critic", "projected or pixel or both"),
+        ("--critic", "'stern'", "'projected', 'pixel', 'both'"),
         *("train", "generator", "--data", "HERE", "--out", "HERE", "--critic", "stern"),
     ),
     (
         "a_size_that_no_generator_has",
-        ("no such generator", "power of two"),
+        ("--resolution", "60 is no power of two"),
         *("train", "generator", "--data", "HERE", "--out", "HERE", "--resolution", 60),
     ),
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import io
 import json
@@ -342,8 +343,9 @@ def test_matrix_takes_any_score(cli: Cli, models: dict[str, Path], score: str) -
 
 
 def test_a_missing_score_is_null_with_its_reason(cli: Cli, prints: dict[str, Path]) -> None:
-    document = cli("matrix", prints["base"], prints["child"], "--score", "pcs", "--json").document
-    assert document["values"][0][1] is None and any(note.startswith("pcs is null") for note in document["notes"])
+    done = cli("matrix", prints["base"], prints["child"], "--score", "pcs", "--json")
+    assert done.code == 3 and done.document["error"]["what"] == "no pair has this score"
+    assert done.document["error"]["got"].startswith("pcs is null")
 
 
 def test_matrix_of_fingerprints_with_codes_tells_verdicts_and_clusters(
@@ -393,6 +395,63 @@ def test_render_at_a_size_and_as_a_sheet(
         assert one.size == (40, 40) and min(sheet.size) > 2 * 192
     models = json.loads(read_png_metadata(Path("sheet.png"))["huref"])["fingerprints"]
     assert [item["model"] for item in models] == ["base", "child", "stranger"]
+
+
+def test_a_picture_has_the_name_of_its_file_and_replaces_nothing_else(
+    cli: Cli, prints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / f"mein Modell \u00df{SUFFIX}"
+    mine.write_bytes(prints["base"].read_bytes())
+    picture = tmp_path / "mein Modell \u00df.png"
+    for _ in range(2):  # the same picture again
+        assert cli("render", mine).out.strip() == picture.name
+    mine.write_bytes(prints["stranger"].read_bytes())
+    before = picture.read_bytes()
+    refused = cli("render", mine)
+    assert refused.code == 2 and "in the way" in refused.err and picture.read_bytes() == before
+    assert cli("render", mine, "--force").code == 0 and picture.read_bytes() != before
+    Path("sheet.png").write_text("a photograph")
+    assert cli("render", mine, prints["base"]).code == 2 and Path("sheet.png").read_text() == "a photograph"
+    assert cli("render", mine, prints["base"], "--out", "sheet.png").code == 0
+
+
+def test_a_fingerprint_replaces_its_own_files_alone(
+    cli: Cli, tiny_llama: type[TinyLlama], prints: dict[str, Path], tmp_path: Path
+) -> None:
+    one = tiny_llama().save(tmp_path / "a" / "m")
+    other = tiny_llama(seed=1).save(tmp_path / "b" / "m")
+    out = tmp_path / "out"
+    assert cli("fingerprint", one, "--out", out).code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert cli("fingerprint", one, "--out", out, "--layers", "all").code == 0  # another recipe of the same weights
+    assert cli("fingerprint", one, "--out", out).code == 0
+    for left in (f"m{SUFFIX}", "m.png"):
+        (out / left).unlink()
+        refused = cli("fingerprint", other, "--out", out)
+        assert refused.code == 2 and "in the way" in refused.err and "--force" in refused.err
+        assert cli("fingerprint", one, "--out", out).code == 0
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "m.png").write_text("a photograph")
+    assert cli("fingerprint", one, "--out", out).code == 2
+    assert cli("fingerprint", other, "--out", out, "--force").code == 0
+    assert load_fingerprint(out / f"m{SUFFIX}").similarity(load_fingerprint(prints["base"])) < 0.9
+
+
+@pytest.mark.parametrize("name", ["report.html", "log.sarif"])
+def test_a_result_is_printed_before_its_report_is_written(
+    cli: Cli, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    flag = "--report" if name.endswith("html") else "--sarif"
+    command = ("compare", models["base"], models["child"], flag, tmp_path / name)
+    done = cli(*command)
+    assert done.code == 2 and "verdict: derived" in done.out and "No space left" in done.err
+    as_json = cli(*command, "--json")  # still one document
+    assert as_json.code == 2 and as_json.document["verdict"] == "derived" and as_json.err == done.err
 
 
 # tokens

@@ -83,12 +83,12 @@ def test_added_tokens(rows: Callable[[Tensor], Tensor], direction: str, tmp_path
     document = json.loads(tokenizer_json(400))
     document["model"]["vocab"] |= {f"added{i}": 400 + i for i in range(50)}
     (longer / "tokenizer.json").write_text(json.dumps(document))
-    assert derivation(base, longer) == ("fine-tuned", direction)
-    assert derivation(longer, base) == ("fine-tuned", direction.replace("b from a", "a from b"))
+    assert derivation(base, longer) == ("vocabulary-changed", direction)
+    assert derivation(longer, base) == ("vocabulary-changed", direction.replace("b from a", "a from b"))
     whole = huref.compare(base, longer)  # which reads every weight: none but these rows is another
     assert whole.derivation is not None and whole.derivation["direction"] == direction
     assert whole.derivation["kind"] == "vocabulary-changed"
-    assert "every weight is equal but for the number of embedding rows" in whole.notes
+    assert "every stored weight is equal but for the number of embedding rows" in whole.notes
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ from huref.numerics.products import product
 from huref.numerics.threads import in_two
 from kit.checkpoints import save_llama
 
+FEW = 4096 * 4
+"""Bytes of the few values by which a pair may be seen to be no copies."""
+
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 100)), min_size=1), st.integers(0, 500))
 def test_it_gives_what_was_made_and_stays_within_its_limit(asked: list[tuple[int, int]], limit: int) -> None:
@@ -88,7 +91,7 @@ def test_a_matrix_holds_what_each_pair_alone_says(
 
 
 def test_a_matrix_reads_each_model_once(models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three partners cost a model no byte more than one, the common tokens being the same."""
+    """Three partners cost a model what one does, the common tokens being the same, and a look at a few rows each."""
 
     def read(some: list[Path]) -> list[tuple[str, int]]:
         opened: list[Model] = []
@@ -96,7 +99,9 @@ def test_a_matrix_reads_each_model_once(models: list[Path], monkeypatch: pytest.
         matrix(some)
         return [(model.name, model.weights.checkpoint.bytes_read) for model in opened]
 
-    assert len(read(models)) == 4 and read(models)[:2] == read(models[:2])
+    many, two = read(models), read(models[:2])
+    assert len(many) == 4
+    assert all(one <= several <= one + 2 * FEW for (_, several), (_, one) in zip(many, two, strict=False))
 
 
 def test_two_threads_that_want_one_value_make_it_once() -> None:

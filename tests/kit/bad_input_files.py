@@ -360,7 +360,7 @@ def too_few_tokens(place: Path) -> list[Any]:
     return fingerprinted(model, place)
 
 
-@case(4, "TokenizerError", "a tokenizer file cannot be read", "ranking.txt")
+@case(4, "TokenizerError", "a token ranking cannot be read", "ranking.txt")
 def no_such_ranking(place: Path) -> list[Any]:
     return fingerprinted(tiny(place), place, "--tokens", place / "ranking.txt")
 

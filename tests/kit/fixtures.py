@@ -33,6 +33,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run `huref ARGUMENTS...` as the console script does, without a new process."""
     from huref.cli.app import main
 
+    monkeypatch.setattr("huref.cli.waiting.EVERY", 1e6)  # a slow machine says no more than a fast one
+
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["huref", *map(str, arguments)])
         capsys.readouterr()

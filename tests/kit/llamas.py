@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 
 from huref.forward.checkpoint_writer import config_json, stored_name
 from huref.forward.decoder import Decoder
@@ -57,6 +59,20 @@ def tiny_llama(seed: int = 0, *, is_tied: bool = True, sizes: Geometry = GROUPED
 
 
 _NORMS = ("attention_norm", "feed_forward_norm")
+
+
+def that_answers(model: Path, folder: Path) -> Path:
+    """A copy of a tiny model with what an answer needs: scores of the usual size, the norms' epsilon written down."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-5}), encoding="utf-8")
+    for path in folder.glob("*.safetensors"):
+        tensors = load_file(path)
+        for key in tensors:
+            if key.endswith(("q_proj.weight", "k_proj.weight", "gate_proj.weight")):
+                tensors[key] = tensors[key] * 0.1
+        save_file(tensors, path)
+    return folder
 
 
 def as_weights(model: Decoder) -> CanonicalWeights:

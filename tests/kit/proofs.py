@@ -7,7 +7,7 @@ seeds are fixed; the randomness of masks and blindings in the proofs is fresh, a
     commitment_a(), _b()     their commitments
     fingerprint_proof()      pi_1 of A
     compare_proofs()         pi_2 of A against B, and of B against A
-    write_folder(a(), commitment_a(), path)  files `commitment` and `opening`, as `huref commit` leaves them
+    write_folder(a(), commitment_a(), path)  `commitment` there, `opening` in the secret folder
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from huref.proof.arithmetic.curve import ShortCommitter, encode_points
 from huref.proof.files.commitment import NAME as COMMITMENT
 from huref.proof.files.commitment import Commitment, commitment_root
 from huref.proof.files.layout import Layout, Matrix, Term
-from huref.proof.files.opening import NAME as OPENING
-from huref.proof.files.opening import Opening, write_opening
+from huref.proof.files.opening import Opening, find_opening, make_secret_folder, write_opening
 from huref.proof.files.proof import Claim, SketchProof
 from huref.proof.sketch.no_wrap import column_norm, prove_no_wrap
 from huref.proof.sketch.pair import pair_claim
@@ -102,9 +101,10 @@ def prove_compare(owner: Opening, own: Commitment, other: Commitment, rows: int 
 
 
 def write_folder(owner: Opening, commitment: Commitment, folder: Path, passphrase: str | None = None) -> None:
-    """Write `opening` and `commitment` into a folder, which is made."""
+    """Write `commitment` into a folder and `opening` into the one beside it; both are made."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_opening(owner, folder / OPENING, passphrase)
+    make_secret_folder(find_opening(folder), folder)
+    write_opening(owner, find_opening(folder), passphrase)
     (folder / COMMITMENT).write_bytes(commitment.to_bytes())
 
 

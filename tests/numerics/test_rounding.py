@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from huref.numerics.rounding import rounding_bound, within_rounding
@@ -30,6 +30,7 @@ def through(values: np.ndarray, kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", QUANTISED)
 @given(seed=st.integers(0, 10_000))
+@example(seed=8238)  # a value near the largest of its block, half a step off, under a rounded scale
 @settings(max_examples=25, deadline=None)
 def test_a_quantised_copy_agrees_everywhere(kind: str, seed: int) -> None:
     values = weights(seed)

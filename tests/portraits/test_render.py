@@ -84,7 +84,7 @@ def test_the_default_names_follow_the_layout(
         ((prints[0], "--format", "svg"), "base.svg"),
     ):
         assert cli("render", *arguments).out.strip() == name
-        assert (here / name).is_file()
+        (here / name).unlink()
 
 
 def test_a_row_is_ordered_by_likeness_and_says_both_scores(monkeypatch: pytest.MonkeyPatch) -> None:

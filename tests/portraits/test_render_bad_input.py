@@ -183,7 +183,7 @@ CASES: dict[str, tuple[Callable[[Path], list[Any]], int, str, tuple[str, ...]]] 
         lambda p: [saved(p), "--layout", "heap"],
         2,
         "UsageError",
-        ("no such layout", "portrait or sheet or row or difference"),
+        ("--layout", "'portrait', 'sheet', 'row', 'difference'", "got: heap"),
     ),
     "a row of one": (lambda p: [saved(p), "--layout", "row"], 2, "UsageError", ("another number", "got: 1")),
     "a portrait of two": (
@@ -208,7 +208,7 @@ CASES: dict[str, tuple[Callable[[Path], list[Any]], int, str, tuple[str, ...]]] 
         lambda p: [saved(p), "--format", "bmp"],
         2,
         "UsageError",
-        ("unknown picture format", "png or svg", "bmp"),
+        ("--format", "'png', 'svg'", "got: bmp"),
     ),
     "an ending that is no format": (
         lambda p: [saved(p), "--out", p / "dog.jpg"],
@@ -230,9 +230,9 @@ CASES: dict[str, tuple[Callable[[Path], list[Any]], int, str, tuple[str, ...]]] 
         ("a badge has one layout",),
     ),
     "a base without a badge": (lambda p: [saved(p), "--base", saved(p)], 2, "UsageError", ("--format svg",)),
-    "psi above 1": (lambda p: [saved(p), "--psi", 1.5], 2, "UsageError", ("no such truncation", "got: 1.5")),
-    "psi below 0": (lambda p: [saved(p), "--psi", -0.1], 2, "UsageError", ("no such truncation",)),
-    "psi that is no number": (lambda p: [saved(p), "--psi", "nan"], 2, "UsageError", ("no such truncation", "nan")),
+    "psi above 1": (lambda p: [saved(p), "--psi", 1.5], 2, "UsageError", ("--psi", "equal to 1", "got: 1.5")),
+    "psi below 0": (lambda p: [saved(p), "--psi", -0.1], 2, "UsageError", ("--psi", "got: -0.1")),
+    "psi that is no number": (lambda p: [saved(p), "--psi", "nan"], 2, "UsageError", ("--psi", "got: nan")),
     "a badge below a file": (
         lambda p: [saved(p), "--out", _file(p, "file", b"mine") / "b.svg"],
         2,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from huref import api
@@ -20,6 +21,7 @@ from huref.fingerprints.recipe import Recipe
 from huref.proof.arithmetic import parallel
 from huref.proof.arithmetic.curve import decode_points
 from huref.proof.files.commitment import read_commitment
+from huref.proof.files.opening import find_opening
 from huref.proof.sketch import committer
 from huref.proof.sketch.committer import CommitOptions
 from kit import proof_cheats as cheats
@@ -55,17 +57,15 @@ def proof(sealed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def public(folder: Path, to: Path) -> Path:
-    """What its owner sends: everything but the opening."""
-    to.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.name != "opening":
-            shutil.copy(path, to)
+    """What its owner sends: the folder, whole."""
+    shutil.copytree(folder, to, dirs_exist_ok=True)
     return to
 
 
 def copied(folder: Path, to: Path) -> Path:
-    """The owner's own folder, to be spoilt."""
+    """The owner's own two folders, to be spoilt."""
     shutil.copytree(folder, to)
+    shutil.copytree(find_opening(folder).parent, to.with_name(f"{to.name}.secret"))
     return to
 
 
@@ -81,7 +81,8 @@ def test_an_owner_commits_proves_and_anyone_verifies(cli: Cli, models: dict[str,
     done = cli("commit", models["base"], "-o", folder, *RECIPE)
     assert done.code == 0 and done.err == ""
     assert "keep secret" in done.out and "publish" in done.out
-    assert names(folder) == {"commitment", "opening"}
+    assert names(folder) == {"commitment"} and names(tmp_path / "sealed.secret") == {"opening"}
+    assert str(tmp_path / "sealed.secret" / "opening") in done.out
     proved = cli("prove", "fingerprint", "--commitment", folder, "-o", path)
     assert proved.code == 0 and f"huref verify {path}" in proved.out
     elsewhere = public(folder, tmp_path / "published")
@@ -106,7 +107,7 @@ def test_the_documents(cli: Cli, models: dict[str, Path], tmp_path: Path) -> Non
     assert proved["kind"] == "fingerprint" and proved["peer"] is None
     assert proved["root"] == made["root"] and proved["bytes"] == path.stat().st_size
     found = cli("verify", path, "--commitment", folder, "--json").document
-    assert found["schema_version"] == "huref.verification/1.0"
+    assert found["schema_version"] == "huref.verification/1.1"
     assert found["valid"] is True and found["kind"] == "fingerprint" and found["root"] == made["root"]
     assert len(found["vector"]) == 512 and found["tokens"] == 256 and found["rows"] == 64
     assert found["terms"] == ["2.qk", "2.vo", "2.up_down"]
@@ -153,7 +154,7 @@ def test_files_that_are_not_there_or_are_folders(
     assert cli("verify", tmp_path / "none").code == 4
     assert cli("verify", tmp_path).code == 4
     assert cli("verify", proof, "--commitment", tmp_path).code == 4
-    assert cli("verify", sealed["base"] / "opening", "--commitment", sealed["base"]).code == 4
+    assert cli("verify", find_opening(sealed["base"]), "--commitment", sealed["base"]).code == 4
     assert cli("prove", "fingerprint", "--commitment", tmp_path, "-o", tmp_path / "x").code == 4
     only_public = public(sealed["base"], tmp_path / "public")
     assert cli("prove", "fingerprint", "--commitment", only_public, "-o", tmp_path / "x").code == 4
@@ -288,17 +289,17 @@ def test_an_interrupted_commit_goes_on_where_it_stopped(
         interrupt_after(patch, 3)
         stopped = cli(*command)
     assert stopped.code == 130 and "interrupted" in stopped.err and stopped.out == ""
-    assert names(folder) == {"opening", "points.partial"}
-    known, opening = (folder / "points.partial").read_bytes(), (folder / "opening").read_bytes()
+    assert names(folder) == {"points.partial"}
+    known, opening = (folder / "points.partial").read_bytes(), find_opening(folder).read_bytes()
     assert len(known) == 3 * 64 * 48
     with monkeypatch.context() as patch:
         made = interrupt_after(patch, -1)
         done = cli(*command, "--json")
     assert done.code == 0
     assert sum(made) == done.document["integers"] // 32 - 3 * 64
-    assert names(folder) == {"opening", "commitment"}
+    assert names(folder) == {"commitment"}
     assert known in (folder / "commitment").read_bytes()
-    assert (folder / "opening").read_bytes() == opening
+    assert find_opening(folder).read_bytes() == opening
     assert cli("verify", folder / "commitment").code == 0
     assert cli("prove", "fingerprint", "--commitment", folder, "-o", tmp_path / "x").code == 0
     assert cli("verify", tmp_path / "x", "--commitment", folder).code == 0
@@ -339,7 +340,7 @@ def test_several_processes_make_the_same_points(
     """Interrupted with one process, resumed with two, under the opening of a commitment made by one."""
     folder = tmp_path / "sealed"
     folder.mkdir()
-    shutil.copy(sealed["base"] / "opening", folder)
+    shutil.copy(find_opening(sealed["base"]), folder)
     command = ("commit", models["base"], "-o", folder, *RECIPE[:-1])
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
@@ -398,7 +399,7 @@ def test_a_second_commit_into_a_folder_is_refused_and_loses_nothing(
         done = cli("commit", models[model], "-o", folder, *RECIPE)
         assert done.code == 2 and "has a commitment already" in done.err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    (folder / "opening").unlink()
+    find_opening(folder).unlink()
     assert cli("commit", models["base"], "-o", folder, *RECIPE).code == 2
     assert names(folder) == {"commitment"}
 
@@ -455,7 +456,7 @@ def test_an_opening_of_another_commitment_to_the_same_model_makes_no_proof(
     """Same layout, strings and integers, another seed: what it would prove does not verify."""
     folder = copied(sealed["base"], tmp_path / "sealed")
     api.commit(models["base"], tmp_path / "again", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
-    shutil.copy(tmp_path / "again" / "opening", folder / "opening")
+    shutil.copy(find_opening(tmp_path / "again"), find_opening(folder))
     done = cli("prove", "fingerprint", "--commitment", folder, "-o", tmp_path / "x")
     assert done.code == 2 and "another commitment" in done.err
     assert not (tmp_path / "x").exists()
@@ -542,7 +543,7 @@ def test_a_peer_does_not_decide_how_much_is_shown(cli: Cli, sealed: dict[str, Pa
         if cli(*prove, "-o", theirs / name).code == 0:
             done = cli("compare", "--private", mine, public(theirs, tmp_path / "sent"))
             assert done.code in (1, 2)
-            assert names(mine) == {"commitment", "opening"}
+            assert names(mine) == {"commitment"}
 
 
 def test_one_side_of_a_comparison_by_hand(cli: Cli, sealed: dict[str, Path], tmp_path: Path) -> None:
@@ -560,3 +561,23 @@ def test_one_side_of_a_comparison_by_hand(cli: Cli, sealed: dict[str, Path], tmp
     for rows in (0, -1, 513, 100000):
         refused = cli("prove", "compare", "--commitment", sealed["base"], "--peer", peer, "-o", path, "--rows", rows)
         assert refused.code == 2, refused
+
+
+def test_blocks_that_add_nothing_are_passed_over_and_named(cli: Cli, models: dict[str, Path], tmp_path: Path) -> None:
+    """Inserted layers change neither the proved fingerprint nor a private comparison; verify says what it misses."""
+    longer = tmp_path / "longer"
+    api.attack(models["base"], longer, kinds="insert_layers")
+    owners = {"base": models["base"], "longer": longer}
+    for name, model in owners.items():
+        api.commit(model, tmp_path / f"{name}-sealed", Recipe(n_tokens=256, layers="all"), CommitOptions(jobs=1))
+    proof = tmp_path / "x.proof"
+    shown = {}
+    for name in owners:
+        cli("prove", "fingerprint", "--commitment", tmp_path / f"{name}-sealed", "-o", proof)
+        shown[name] = cli("verify", proof, "--commitment", tmp_path / f"{name}-sealed", "--json").document
+    assert any("left out as adding next to nothing" in line for line in shown["longer"]["shown"])
+    assert not any("left out" in line for line in shown["base"]["shown"])
+    vectors = [np.array(document["vector"]) for document in shown.values()]
+    assert vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1]) > 0.9999
+    done = cli("compare", "--private", tmp_path / "base-sealed", tmp_path / "longer-sealed", "--json")
+    assert done.document["ics_canonical_2"] > 0.999

@@ -20,7 +20,7 @@ from huref.progress import Progress
 from huref.proof.arithmetic.quadratic import Opened, OpenedPair, Weights
 from huref.proof.files import opening as opening_file
 from huref.proof.files import secret as secret_file
-from huref.proof.files.opening import Opening, is_encrypted, read_opening, write_opening
+from huref.proof.files.opening import Opening, find_opening, is_encrypted, read_opening, write_opening
 from huref.proof.sketch import committer
 from huref.proof.sketch.committer import CommitOptions, RowsToCommit
 from huref.proof.sketch.quantisation import Quantised
@@ -71,8 +71,8 @@ def mode(path: Path) -> int:
 
 
 def test_the_search_finds_what_is_there(sealed: Path) -> None:
-    opening = read_opening(sealed / "opening")
-    found = leaks(opening, (sealed / "opening").read_bytes())
+    opening = read_opening(find_opening(sealed))
+    found = leaks(opening, (find_opening(sealed)).read_bytes())
     assert "seed" in found and "row 0 as <i2" in found and f"row {len(opening.rows) - 1} as <i2" in found
     assert leaks(opening, f"x{opening.seed.hex()}y {opening.blindings()[3]}") == [
         "seed in hexadecimal",
@@ -84,7 +84,7 @@ def test_the_search_finds_what_is_there(sealed: Path) -> None:
 def test_nothing_secret_is_published_printed_or_reported(
     cli: Cli, models: dict[str, Path], sealed: Path, tmp_path: Path
 ) -> None:
-    opening = read_opening(sealed / "opening")
+    opening = read_opening(find_opening(sealed))
     peer, out = tmp_path / "peer", tmp_path / "out"
     api.commit(models["stranger"], peer, Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
     out.mkdir()
@@ -98,7 +98,7 @@ def test_nothing_secret_is_published_printed_or_reported(
         cli("prove", "compare", "--commitment", sealed, "--peer", peer, "-o", out / "b.proof", "--json"),
         cli("verify", out / "a.proof", "--commitment", sealed, "--json"),
         cli("verify", out / "b.proof", "--commitment", sealed),
-        cli("verify", sealed / "opening", "--commitment", sealed),
+        cli("verify", find_opening(sealed), "--commitment", sealed),
         cli("prove", "fingerprint", models["stranger"], "--commitment", sealed, "-o", out / "c.proof"),
         cli("commit", models["base"], "-o", sealed),
         cli("prove", "fingerprint", "--commitment", sealed, "-o", tmp_path),
@@ -113,7 +113,7 @@ def test_nothing_secret_is_published_printed_or_reported(
 
 
 def test_damage_to_an_opening_is_told_without_its_contents(sealed: Path, tmp_path: Path) -> None:
-    opening, data = read_opening(sealed / "opening"), (sealed / "opening").read_bytes()
+    opening, data = read_opening(find_opening(sealed)), (find_opening(sealed)).read_bytes()
     body = data.index(opening.seed)
     for cut in (9, 40, body, body + 10, body + 33, body + 100, len(data) // 2, len(data) - 1, len(data) + 1):
         (tmp_path / "opening").write_bytes(data[:cut] + bytes(max(0, cut - len(data))))
@@ -123,7 +123,7 @@ def test_damage_to_an_opening_is_told_without_its_contents(sealed: Path, tmp_pat
 
 
 def test_no_representation_shows_secrets(sealed: Path) -> None:
-    opening = read_opening(sealed / "opening")
+    opening = read_opening(find_opening(sealed))
     secret = proofs.secret(opening)
     opened = Opened(opening.blindings(), int(opening.blindings()[0]))
     made = Quantised(opening.layout, opening.strings, opening.rows)
@@ -154,14 +154,18 @@ def test_only_its_owner_reads_an_opening(models: dict[str, Path], tmp_path: Path
     finally:
         os.umask(before)
     for name in ("plain", "encrypted"):
-        assert mode(tmp_path / name / "opening") == 0o600
-        assert {path.name for path in (tmp_path / name).iterdir()} == {"opening", "commitment"}
+        secret = tmp_path / f"{name}.secret"
+        assert mode(secret) == 0o700 and mode(secret / "opening") == 0o600
+        assert {path.name for path in (tmp_path / name).iterdir()} == {"commitment"}
+        assert {path.name for path in secret.iterdir()} == {"opening"}
 
 
 def test_a_commit_keeps_the_opening_private_and_leaves_nothing_else(sealed: Path) -> None:
-    assert mode(sealed / "opening") == 0o600
+    assert find_opening(sealed) == sealed.with_name("sealed.secret") / "opening"
+    assert mode(find_opening(sealed)) == 0o600 and mode(find_opening(sealed).parent) == 0o700
     assert mode(sealed / "commitment") == 0o644
-    assert {path.name for path in sealed.iterdir()} == {"opening", "commitment"}
+    assert {path.name for path in sealed.iterdir()} == {"commitment"}
+    assert {path.name for path in find_opening(sealed).parent.iterdir()} == {"opening"}
 
 
 def test_an_opening_is_private_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +224,11 @@ def test_an_interrupted_commit_leaves_points_only(
     monkeypatch.setattr(committer, "commit_chunk", chunk)
     with pytest.raises(KeyboardInterrupt):
         api.commit(models["base"], tmp_path / "x", Recipe(layers="2", n_tokens=256), CommitOptions(jobs=1))
-    assert {path.name for path in (tmp_path / "x").iterdir()} == {"opening", "points.partial"}
-    assert mode(tmp_path / "x" / "opening") == 0o600
-    assert not leaks(read_opening(tmp_path / "x" / "opening"), (tmp_path / "x" / "points.partial").read_bytes())
+    assert {path.name for path in (tmp_path / "x").iterdir()} == {"points.partial"}
+    assert mode(tmp_path / "x.secret" / "opening") == 0o600
+    assert not leaks(
+        read_opening(tmp_path / "x.secret" / "opening"), (tmp_path / "x" / "points.partial").read_bytes()
+    )
 
 
 def test_an_interrupted_proof_leaves_nothing(
@@ -233,9 +239,11 @@ def test_an_interrupted_proof_leaves_nothing(
 
     monkeypatch.setattr("huref.proof.sketch.protocol.prove_quadratic", stop)
     folder = Path(shutil.copytree(sealed, tmp_path / "sealed"))
+    shutil.copytree(find_opening(sealed).parent, tmp_path / "sealed.secret")
     done = cli("prove", "fingerprint", "--commitment", folder, "-o", folder / "x.proof")
     assert done.code == 130
-    assert {path.name for path in folder.iterdir()} == {"opening", "commitment"}
+    assert {path.name for path in folder.iterdir()} == {"commitment"}
+    assert {path.name for path in (tmp_path / "sealed.secret").iterdir()} == {"opening"}
 
 
 # Encryption

@@ -28,7 +28,7 @@ from huref.proof.arithmetic.equations import PointEquations
 from huref.proof.files.commitment import Commitment, parse_commitment
 from huref.proof.files.container import MAX_HEADER, Reader, checked
 from huref.proof.files.layout import PROJECTIONS
-from huref.proof.files.opening import read_opening
+from huref.proof.files.opening import read_opening, write_opening
 from huref.proof.files.proof import parse_proof
 from huref.proof.sketch import protocol, verifier
 from huref.proof.sketch.opened_rows import open_rows, parse_rows, verify_rows
@@ -577,7 +577,7 @@ def test_anything_at_all_is_refused_by_its_name(
 
 
 def test_an_opening_with_a_hostile_body(tmp_path: Path) -> None:
-    kit.write_folder(owner(), sealed(), tmp_path)
+    write_opening(owner(), tmp_path / "opening")
     data = (tmp_path / "opening").read_bytes()
     body = 12 + int.from_bytes(data[8:12], "little")
     start = body + 32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from huref import api
 from huref.errors import CorruptFileError, OutputError, RejectedError, UsageError
@@ -20,10 +18,12 @@ from huref.numerics.cosine import cosine
 from huref.proof.arithmetic.curve import blinding_generator, encode_points, scalar
 from huref.proof.arithmetic.field import ORDER
 from huref.proof.files.commitment import read_commitment
+from huref.proof.files.opening import find_opening
 from huref.proof.inference import answers as answering
 from huref.proof.inference.answers import Prompt, read_inference
 from huref.proof.inference.link import LinkProof, linked_rows, parse_link, verify_link
 from huref.proof.sketch.committer import CommitOptions
+from kit.llamas import that_answers
 
 ONE = CommitOptions(jobs=1)
 RECIPE = Recipe("canonical", n_tokens=256, layers="-1")
@@ -31,19 +31,9 @@ RECIPE = Recipe("canonical", n_tokens=256, layers="-1")
 
 @pytest.fixture(scope="module")
 def llamas(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The tiny models with what an answer needs: scores of the usual size, and the norms' epsilon written down."""
+    """The tiny models with what an answer needs."""
     home = tmp_path_factory.mktemp("llamas")
-    for name in ("base", "stranger"):
-        shutil.copytree(models[name], home / name)
-        config = json.loads((home / name / "config.json").read_text(encoding="utf-8"))
-        (home / name / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-5}), encoding="utf-8")
-        for path in (home / name).glob("*.safetensors"):
-            tensors = load_file(path)
-            for key in tensors:
-                if key.endswith(("q_proj.weight", "k_proj.weight", "gate_proj.weight")):
-                    tensors[key] = tensors[key] * 0.1
-            save_file(tensors, path)
-    return {name: home / name for name in ("base", "stranger")}
+    return {name: that_answers(models[name], home / name) for name in ("base", "stranger")}
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +195,6 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_kept(
         "commitment",
         "inference-commitment",
         "link",
-        "opening",
     ]
     with pytest.raises(OutputError, match="already"):
         api.commit(llamas["base"], tmp_path / "x", RECIPE, ONE, "inference")
@@ -214,4 +203,4 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_kept(
 def test_unknown_purposes_are_refused(llamas: dict[str, Path], cli: Callable[..., Any], tmp_path: Path) -> None:
     assert cli("commit", llamas["base"], "-o", tmp_path / "x", "--for", "fun").code == 2
     assert cli("commit", llamas["base"], "-o", tmp_path / "x", "--for", "inference", "--recipe", "paper").code == 2
-    assert not (tmp_path / "x" / "opening").exists()
+    assert not find_opening(tmp_path / "x").exists()

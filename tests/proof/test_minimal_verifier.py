@@ -25,7 +25,7 @@ from huref.proof.files.opening import Opening
 from huref.proof.files.proof import parse_proof
 from huref.proof.sketch.no_wrap import column_norm
 from huref.proof.sketch.pair import score_pair
-from huref.proof.sketch.verifier import Verified
+from huref.proof.sketch.verifier import Verified, passed_over
 from kit import proofs as kit
 from kit.two_verifiers import PATH, Files, main_verdict, minimal, minimal_verdict
 
@@ -138,6 +138,29 @@ def test_both_take_some_of_the_layers_under_canonical_2(layers: str, keys: str, 
     assert isinstance(ours, Verified) is isinstance(theirs, tuple) is is_right
     if is_right:
         np.testing.assert_array_equal(minimal().vector(*theirs), ours.vector)
+
+
+def test_no_one_believes_in_more_layers_than_there_are() -> None:
+    owner = dual("all", "0.up_down")
+    owner = replace(owner, layout=replace(owner.layout, n_layers=100_000))
+    commitment = kit.committed(owner)
+    files = (commitment.to_bytes(), kit.prove_fingerprint(owner, commitment).to_bytes())
+    assert not isinstance(main_verdict(files), Verified) and not isinstance(minimal_verdict(files), tuple)
+
+
+@pytest.mark.parametrize(
+    ("layers", "keys", "said"),
+    [
+        ("last2", "10.qk 10.vo 10.up_down 11.qk 11.vo 11.up_down", ()),
+        ("last2", "3.qk 3.vo 11.qk 11.vo 10.up_down 11.up_down", ("attention of 7 layers",)),
+        ("last2", "11.qk 11.vo 11.up_down", ("attention of 11 layers", "feed-forward of 11 layers")),
+        ("last2", "10.up_down 11.up_down", ("all attention",)),
+        ("all", "0.qk 0.vo 11.up_down", ("attention of 11 layers", "feed-forward of 11 layers")),
+        ("9,-2", "9.qk 9.vo 9.up_down 10.up_down", ("attention of 1 layers",)),
+    ],
+)
+def test_what_a_commitment_leaves_out_is_said(layers: str, keys: str, said: tuple[str, ...]) -> None:
+    assert passed_over(dual(layers, *keys.split()).layout) == said
 
 
 def test_terms_of_canonical_2_meet_by_their_place_among_their_kind() -> None:

@@ -13,6 +13,7 @@ import pytest
 from huref import api
 from huref.errors import HurefError, UsageError
 from huref.fingerprints.recipe import Recipe
+from huref.proof.files.opening import find_opening
 from huref.proof.sketch.opening_check import opens
 from huref.proof.sketch.prover import prove_fingerprint
 from kit import proofs
@@ -29,13 +30,13 @@ def test_an_honest_opening_proves(folder: Path) -> None:
 
 
 def test_one_flipped_bit_of_seed_or_integers_is_noticed(folder: Path) -> None:
-    data = bytearray((folder / "opening").read_bytes())
+    data = bytearray(find_opening(folder).read_bytes())
     size = 2 * proofs.a().rows.size
     places = [data.index(proofs.a().seed), *(len(data) - 1 - random.Random(1).randrange(size) for _ in range(12))]
     for place in [*places, len(data) - 1, len(data) - size]:
         changed = data.copy()
         changed[place] ^= 1
-        (folder / "opening").write_bytes(changed)
+        find_opening(folder).write_bytes(changed)
         with pytest.raises(HurefError, match="opening is of another commitment"):
             prove_fingerprint(folder)
 
@@ -53,7 +54,7 @@ def test_layers_that_verifiers_do_not_read_are_refused_before_work(models: dict[
     for purpose in ("fingerprint", "inference"):
         with pytest.raises(UsageError, match="verifiers do not read"):
             api.commit(models["base"], tmp_path / "x", Recipe("canonical", layers="1, 2"), purpose=purpose)
-    assert not (tmp_path / "x" / "opening").exists()
+    assert not find_opening(tmp_path / "x").exists()
 
 
 def test_options_that_would_be_ignored_are_refused(cli: Callable[..., Any], folder: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from huref import api
+from huref.choices import flag
 from huref.errors import UsageError
 from huref.fingerprints.file import SUFFIX, save_fingerprint
 from huref.kinship.record import CompareOptions
@@ -176,7 +177,7 @@ def test_every_option_of_a_comparison_is_an_option_of_the_command() -> None:
 
     written = {w.split()[0] for _, w, _, _ in reference.parameters(COMMANDS["huref compare"])}
     for item in fields(CompareOptions):
-        assert collection._FLAGS.get(item.name, f"--{item.name.replace('_', '-')}") in written
+        assert flag(item.name) in written
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

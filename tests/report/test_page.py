@@ -120,7 +120,9 @@ def test_the_numbers_are_those_of_the_comparison(case: str) -> None:
 
 
 def test_the_p_value_is_explained_by_counts_that_fit() -> None:
-    assert "p = 0.0149" in shown("derived").text and "at most 1.49 % of unrelated pairs" in shown("derived").text
+    assert "p = 0.0149" in shown("derived").text and "accusations" not in shown("independent").text
+    limit = words.p_value_sentence(reports.derived()).split("False accusations: at most ")[1].split(" %")[0]
+    assert shown("derived").text.count(f"{limit} %") == 2, "one rate, in the verdict and in the background"
     assert "Of 66 unrelated pairs none does, and no smaller p" in shown("derived").text
     assert "Of 66 unrelated pairs 27 do." in shown("independent").text  # (27 + 1) / 67
     odd = reports.derived(p_value=0.02)
@@ -144,10 +146,16 @@ def test_a_parent_is_named_only_where_the_comparison_names_one() -> None:
         found = reports.derived(verdict=verdict, derivation={"kind": "fine-tuned", "direction": direction})
         return words.verdict_sentence(found).fill("A1", "B1")
 
-    assert said("b from a") == "The weights of B1 are statistically consistent with derivation from A1."
-    assert said("a from b") == "The weights of A1 are statistically consistent with derivation from B1."
+    assert (
+        said("b from a")
+        == "The weights of B1 are statistically consistent with derivation from A1, or from a relative of it."
+    )
+    assert (
+        said("a from b")
+        == "The weights of A1 are statistically consistent with derivation from B1, or from a relative of it."
+    )
     assert said("b from a", "merged").startswith(
-        "The weights of B1 are statistically consistent with derivation from A1, m"
+        "The weights of B1 are statistically consistent with derivation from A1, or from a relative of it, m"
     )
     for unknown in (None, "", "unknown", "b from c", 7):
         assert "Which of them, this comparison does not say." in said(unknown)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from huref.errors import OutputError, UsageError
+from huref.errors import OutputError
 from huref.kinship import Matrix
-from huref.report.tables import CELL, STYLES, as_document, as_text, require_style, save_heat_map
+from huref.report.tables import CELL, as_document, as_text, save_heat_map
 
 NAMES = ["llama_7b", "50% & more", "a{b}#$"]
 VALUES = np.array([[1.0, 0.98765432, np.nan], [0.98765432, 1.0, -0.25], [np.nan, -0.25, 1.0]])
@@ -29,19 +29,12 @@ def table_of(labels: list[str]) -> np.ndarray:
     return values
 
 
-def test_an_unknown_format_is_refused() -> None:
-    for style in STYLES:
-        require_style(style)
-    with pytest.raises(UsageError, match="table format") as raised:
-        require_style("html")
-    assert raised.value.expected == "text or csv or latex"
-
-
 def test_text_aligns_and_shows_percent() -> None:
     lines = as_text(NAMES, "ics", VALUES, "text").splitlines()
     assert lines[0] == "ics, percent"
     assert len({len(line) for line in lines[1:]}) == 1
-    assert lines[2].split() == ["llama_7b", "100.00", "98.77", "-"]
+    assert lines[1].split() == ["(1)", "(2)", "(3)"], "names that would be cut are told in front of their rows"
+    assert lines[2].split() == ["(1)", "llama_7b", "100.00", "98.77", "-"]
 
 
 @given(names)

@@ -104,7 +104,7 @@ def test_the_command_writes_a_calibration_and_refuses_too_small_a_zoo(small_zoo:
     done = CliRunner().invoke(
         app, ["lab", "calibrate", "--zoo", str(small_zoo), "--out", str(out), "--sampled", "0", "--as", "x", "--json"]
     )
-    assert done.exit_code == 0 and json.loads(done.output)["pairs"] == 21
+    assert done.exit_code == 0 and json.loads(done.stdout)["pairs"] == 21
     assert load_calibration(out).version == "x"
     with pytest.raises(InconclusiveError, match="too few unrelated pairs"):
         few = Zoo(tmp_path, (base("a"), base("b")))

@@ -302,7 +302,7 @@ def test_the_command(made: Zoo, tmp_path: Path) -> None:
     assert "12 models" in CliRunner().invoke(app, asked).stdout
     for wrong in (["--size", "huge"], ["--jobs", "0"]):
         fault = CliRunner().invoke(app, ["lab", "zoo", "--out", str(tmp_path), *wrong]).exception
-        assert isinstance(fault, UsageError)
+        assert isinstance(fault, SystemExit) and fault.code == 2
     (tmp_path / "file").write_text("")
     fault = CliRunner().invoke(app, ["lab", "zoo", "--out", str(tmp_path / "file"), "--size", "small", "--jobs", "1"])
     assert isinstance(fault.exception, HurefError)

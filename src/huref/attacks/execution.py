@@ -7,16 +7,17 @@ with the original's before it gets its name. A folder whose logits differ is nev
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from huref.attacks.kinds import apply
+from huref.attacks.kinds import ALL, apply, parse_kinds
 from huref.attacks.stored import layout_of, stored_config, stored_tensors
 from huref.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
+from huref.choices import chosen, option, take_texts_for_paths
 from huref.errors import InconclusiveError, OutputError, UsageError
 from huref.files.safetensors_writer import write_safetensors
 from huref.forward.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
@@ -28,7 +29,7 @@ from huref.model.name import model_name
 from huref.model.source import open_checkpoint
 from huref.model.source.checkpoint import Checkpoint
 from huref.numerics.arrays import Array, quietly
-from huref.progress import Progress, Report
+from huref.progress import Progress, Report, shows_progress
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 """Largest difference of the logits, over their range, by the type that is written."""
@@ -53,21 +54,28 @@ class AttackOptions:
     """What to do to a model.
 
     Attributes:
-        kinds: names from `huref.attacks.KINDS`, in order, or `all`.
+        kinds: names from `huref.attacks.KINDS`, in order, or `all`; a text has commas between them.
         seed: of every random draw.
         dtype: stored type of the result.
         arch_file: an architecture file of the user's own.
     """
 
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...] = (ALL,)
     seed: int = 1
     dtype: str = "float32"
     arch_file: Path | None = None
 
     def __post_init__(self) -> None:
+        take_texts_for_paths(self, "arch_file")
+        if isinstance(self.kinds, str):
+            object.__setattr__(self, "kinds", parse_kinds(self.kinds))
         if self.dtype not in TOLERANCES:
             raise UsageError(
-                "unknown type", where="--dtype", expected=", ".join(TOLERANCES), got=self.dtype, next_step="float32"
+                "unknown type",
+                where=option("dtype"),
+                expected=", ".join(TOLERANCES),
+                got=self.dtype,
+                next_step="float32",
             )
 
 
@@ -130,18 +138,33 @@ class AttackResult:
 
 
 @quietly
-def attack(model: str | Path, out: str | Path, options: AttackOptions, report: Report | None = None) -> AttackResult:
+@shows_progress
+def attack(
+    model: str | Path,
+    out: str | Path,
+    options: AttackOptions | None = None,
+    report: Report | None = None,
+    *,
+    kinds: str | Sequence[str] | None = None,
+    seed: int | None = None,
+    dtype: str | None = None,
+    arch_file: str | Path | None = None,
+) -> AttackResult:
     """Write a checkpoint with other weights and the same function.
 
     Args:
         model: a checkpoint: folder, weight file, or a GGUF of a Llama.
         out: the folder to make.
+        options: instead of the keywords `kinds` to `arch_file`, which are the attributes of `AttackOptions`.
+        report: called with a `Progress` at each step; a notebook shows bars without it.
 
     Raises:
-        UsageError: an attack that this model does not allow.
+        UsageError: options as an object and as keywords; an attack that this model does not allow.
         OutputError: something that this tool did not write is in the way, or the place cannot be written.
         InconclusiveError: the logits came out different, so nothing was kept.
     """
+    named = kinds if kinds is None or isinstance(kinds, str) else tuple(kinds)
+    options = chosen(AttackOptions, options, kinds=named, seed=seed, dtype=dtype, arch_file=arch_file)
     out = Path(out)
     _check_free(out, model)
     tell = _stages(report)
@@ -262,7 +285,7 @@ def _check_free(out: Path, model: str | Path) -> None:
 def _stages(report: Report | None) -> Callable[[str], None]:
     def tell(stage: str) -> None:
         if report:
-            report(Progress(f"attack: {stage}", 1, 1))
+            report(Progress(f"attack: {stage}", 0, 1))
 
     return tell
 

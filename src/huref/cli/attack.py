@@ -11,17 +11,31 @@ from huref.cli import options, output
 from huref.errors import UsageError
 
 
+def _completed(typed: str) -> list[str]:
+    """For the shell: every attack that may stand behind the last +."""
+    from huref.attacks import ALL, KINDS
+
+    before, plus, _ = typed.rpartition("+")
+    return [f"{before}{plus}{name}" for name in (*KINDS, *(() if plus else (ALL,)))]
+
+
 def attack(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Attacks joined by +, or all.")] = "",
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="Attacks joined by +, or all.", autocompletion=_completed)
+    ] = "",
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory or weight file.")] = "",
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder to make.")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random draw.", min=0, max=2**31 - 1)] = 1,
-    dtype: Annotated[str, typer.Option(help="Stored type: float64, float32, float16, bfloat16.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Of every random draw.", min=0, max=options.MAX_SEED)] = 1,
+    dtype: Annotated[options.StoredType, typer.Option(help="Stored type.")] = "float32",
     arch_file: options.ArchFile = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the attacks, a line each, and stop.")] = False,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a copy of a model with other weights and the same function, to try a fingerprint on."""
+    """Write other weights with the same function, to try huref on.
+
+    Example: huref attack rotate_residual+permute_neurons ./base ./attacked
+    """
     if not show_list:
         _require_arguments(kind, model, out)
     from huref import api
@@ -33,7 +47,8 @@ def attack(
         return
     chosen = AttackOptions(parse_kinds(kind), seed, dtype, arch_file)
     options.require_there(model)
-    with output.progress() as report:
+    options.require_place(out, is_folder=True)
+    with output.progress(show, "attack", models=(model,)) as report:
         result = api.attack(model, out, chosen, report)
     if as_json:
         output.print_json(result.to_dict())

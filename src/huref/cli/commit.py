@@ -12,40 +12,50 @@ from huref.cli import options, output, passphrases
 
 def commit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory or weight file; its weights stay here.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for commitment and opening.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for what is public: the commitment.")],
     purpose: Annotated[
-        str,
-        typer.Option(
-            "--for", help="fingerprint, or inference: all weights of a plain Llama, minutes instead of seconds."
-        ),
+        options.Purpose,
+        typer.Option("--for", help="inference: all weights of a plain Llama, minutes instead of seconds."),
     ] = "fingerprint",
     recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="canonical-2 (the usual one), canonical or paper; for inference canonical.", show_default=False
-        ),
+        options.RecipeName | None,
+        typer.Option(help="Usually canonical-2; for inference canonical.", show_default=False),
     ] = None,
     layers: options.Layers = "last2",
     n_tokens: options.NTokens = 4096,
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
-    jobs: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
+    secret: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the secret opening. Default: beside the public one, OUT.secret.", show_default=False
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one a core.", min=0, max=options.MAX_JOBS)] = 0,
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Encrypt the opening; asks for a passphrase, or HUREF_PASSPHRASE.")
     ] = False,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Commit to a model's weights: writes a public commitment and a secret opening; run again to resume."""
+    """Commit to a model's weights, which stay private.
+
+    Writes a public commitment and a secret opening; run again to resume.
+
+    Example: huref commit ./base --out sealed
+    """
     options.require_there(model)
     from huref import api
     from huref.fingerprints import Recipe
     from huref.private import CommitOptions
+    from huref.proof.files.opening import find_opening
 
-    chosen = CommitOptions(jobs, passphrases.to_set(out) if encrypt else passphrases.to_resume(out))
+    passphrase = passphrases.to_set(out, secret) if encrypt else passphrases.to_open(out, secret)
+    chosen = CommitOptions(jobs, passphrase, secret)
     files = {"tokens_file": tokens, "arch_file": arch_file}
     recipe = recipe or ("canonical" if purpose == "inference" else "canonical-2")
     sought = Recipe(name=recipe, layers=layers, n_tokens=n_tokens)
-    with output.progress() as report:
+    with output.progress(show, f"commit {purpose}") as report:
         made = api.commit(model, out, sought, chosen, purpose, report=report, **files)
     layout = made.layout
     public = ("commitment", "inference-commitment", "link") if purpose == "inference" else ("commitment",)
@@ -56,7 +66,7 @@ def commit(
         "architecture": layout.architecture,
         "commitment_file": str(out / "commitment"),
         "publish": [str(out / name) for name in public],
-        "opening_file": str(out / "opening"),
+        "opening_file": str(find_opening(out, secret)),
         "encrypted": encrypt or chosen.passphrase is not None,
         "integers": layout.n_rows * layout.width,
         "bits": layout.bits,
@@ -65,9 +75,14 @@ def commit(
         output.print_json(document)
         return
     publish = "".join(f"  publish     {out / name}\n" for name in public)
+    beside = (
+        f"\n  note        it lies beside what is public: move it to {out}.secret"
+        if (out / "opening").exists()
+        else ""
+    )
     output.say(
         f"{layout.model} ({layout.architecture}): {document['integers']:,} integers of {layout.bits} bits committed\n"
         f"  root        {document['root']}\n"
         f"{publish}"
-        f"  keep secret {document['opening_file']}{' (encrypted)' if document['encrypted'] else ''}"
+        f"  keep secret {document['opening_file']}{' (encrypted)' if document['encrypted'] else ''}{beside}"
     )

@@ -10,19 +10,28 @@ import typer
 from huref.cli import options, output, passphrases
 
 if TYPE_CHECKING:
+    from huref.cli.waiting import Mode
     from huref.errors import HurefError
+    from huref.kinship import CompareOptions
+    from huref.report import ReportOptions
 
 
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Directory, weight file or saved fingerprint.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The other one.")],
-    method: Annotated[str, typer.Option(help="all, pcs, ics, aligned or agreement.")] = "all",
+    others: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="B...",
+            help="The other one; or several, a folder of models or fingerprints, @LIST: then a ranking.",
+        ),
+    ],
+    method: Annotated[options.Method, typer.Option(help="Only one of the scores.")] = "all",
     layers: options.Layers = "last2",
     n_tokens: options.NTokens = 4096,
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
     encoder_weights: options.EncoderWeights = None,
-    expect: Annotated[str | None, typer.Option(help="Exit with 1 unless this is the verdict.")] = None,
+    expect: Annotated[options.Verdict | None, typer.Option(help="Exit with 1 unless this is the verdict.")] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a self-contained HTML page, docs/how-to/reports.md.")
     ] = None,
@@ -40,33 +49,75 @@ def compare(
         typer.Option("--exact", help="Whole terms and every weight, also of models of a billion weights and more."),
     ] = False,
     recipe: Annotated[
-        str | None, typer.Option(help="canonical-2 or canonical: whose ICS to compute. Default: canonical-2.")
+        options.IcsRecipe | None, typer.Option(help="Whose ICS to compute. Default: canonical-2.")
     ] = None,
+    secret: Annotated[
+        Path | None, typer.Option(help="With --private: folder of A's opening, if not A.secret.")
+    ] = None,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare two models: every score, its background, a verdict; exit code 0 for a verdict, 3 for inconclusive."""
+    """Compare two models, or one with many.
+
+    Scores, their background, and a verdict; of many candidates a ranking. Exit code 0 for a verdict, 3 for
+    inconclusive.
+
+    Example: huref compare ./suspect ./a ./b ./c --report report.html
+    """
     if private:
         ignored = (layers != "last2", method != "all", n_tokens != 4096, tokens, arch_file, encoder_weights, expect)
         if any(ignored) or any((report, sarif, hash_files, evidence, exact, recipe)):
             raise _private_takes_no_option()
-        _compare_private(Path(a), Path(b), as_json)
+        if len(others) != 1:
+            raise _private_takes_no_option()
+        _compare_private(Path(a), Path(others[0]), secret, as_json, show)
+    if secret is not None:
+        raise _secret_is_private()
     from huref.report import ReportOptions
 
     wanted = ReportOptions(report, sarif, hash_files, evidence)
-    options.require_there(a, b)
-    from huref import api
+    options.require_there(a, *(other for other in others if not other.startswith("@")))
+    from huref.fingerprints.listing import listed, one_of
+
+    a, models = str(one_of(a)), listed(others)
+    options.require_there(*models)
     from huref.kinship import CompareOptions
 
     chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights, exact, recipe)
-    with output.progress() as progress:
-        found = api.compare(a, b, chosen, progress)
-        if wanted.paths:
-            api.save_reports(found, (a, b), wanted, chosen, progress)
-    if as_json:
-        output.print_json(found.to_dict())
-    else:
-        output.say("\n".join([output.comparison_text(found), *(f"  written: {path}" for path in wanted.paths)]))
+    is_many = len(models) > 1 or len(others) > 1
+    (_rank if is_many else _pair)(a, models, chosen, wanted, show, as_json)
+
+
+def _pair(
+    a: str, models: list[str | Path], chosen: CompareOptions, wanted: ReportOptions, show: Mode, as_json: bool
+) -> NoReturn:
+    """Of two models; printed before reports are written, so that a full disk loses nothing."""
+    from huref import api
+
+    with output.progress(show, "compare", models=(a, models[0])) as progress:
+        found = api.compare(a, models[0], chosen, progress)
+    output.print_json(found.to_dict()) if as_json else output.say(str(found))
+    if wanted.paths:
+        with output.progress(show) as progress:
+            api.save_reports(found, (a, models[0]), wanted, chosen, progress)
+        output.say_written(wanted.paths, as_json)
     raise typer.Exit(chosen.exit_code(found))
+
+
+def _rank(
+    a: str, models: list[str | Path], chosen: CompareOptions, wanted: ReportOptions, show: Mode, as_json: bool
+) -> NoReturn:
+    """Of one model and its candidates."""
+    from huref import api
+
+    with output.progress(show) as progress:
+        found = api.rank(a, models, chosen, progress)
+    output.print_json(found.to_dict()) if as_json else output.say(str(found))
+    if wanted.paths:
+        with output.progress(show) as progress:
+            api.save_ranking(found, a, wanted, chosen, progress)
+        output.say_written(wanted.paths, as_json)
+    raise typer.Exit(found.exit_code(chosen.expect))
 
 
 def _private_takes_no_option() -> HurefError:
@@ -75,21 +126,30 @@ def _private_takes_no_option() -> HurefError:
     return UsageError(
         "a private comparison compares what was committed",
         where="huref compare --private",
-        expected="two folders, and --json at most",
+        expected="two folders, and --secret and --json at most",
         got="an option about models that are read",
         next_step="recipe, layers and tokens are chosen by huref commit",
     )
 
 
-def _compare_private(a: Path, b: Path, as_json: bool) -> NoReturn:
+def _secret_is_private() -> HurefError:
+    from huref.errors import UsageError
+
+    return UsageError(
+        "only a private comparison takes an opening",
+        where="--secret",
+        expected="huref compare --private",
+        got="a comparison of models",
+        next_step="leave it out, or name two folders with commitments and --private",
+    )
+
+
+def _compare_private(a: Path, b: Path, secret: Path | None, as_json: bool, show: Mode) -> NoReturn:
     """A step of a private comparison: what can be done now, and what is still to come."""
     from huref import api
 
-    passphrase = passphrases.to_open(a) or passphrases.to_open(b)
-    with output.progress() as progress:
-        found = api.compare_private(a, b, passphrase=passphrase, report=progress)
-    if as_json:
-        output.print_json(found.to_dict())
-    else:
-        output.say(output.private_text(found))
+    passphrase = passphrases.to_open(a, secret) or passphrases.to_open(b)
+    with output.progress(show) as progress:
+        found = api.compare_private(a, b, passphrase=passphrase, secret=secret, report=progress)
+    output.print_json(found.to_dict()) if as_json else output.say(output.private_text(found))
     raise typer.Exit(found.exit_code)

@@ -12,12 +12,18 @@ from huref.cli import options, output
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("demo"),
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """The main job on a real bundled model, without any network: a family, a stranger, their pictures."""
+    """Try huref on a bundled model: a family, a stranger, portraits.
+
+    Without any network.
+
+    Example: huref demo --out demo
+    """
     from huref import api
 
-    with output.progress() as report:
+    with output.progress(show, "demo") as report:
         result = api.run_demo(out, report)
     if as_json:
         output.print_json(result.to_dict())

@@ -5,24 +5,32 @@ from __future__ import annotations
 import resource
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from huref.cli import options, output
 
+if TYPE_CHECKING:
+    from huref.fingerprints import Fingerprint, Recipe
+
 
 def fingerprint(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Directories or weight files.")],
     recipe: Annotated[
-        str | None,
-        typer.Option(help="canonical-2, canonical or paper. Default: canonical-2, or canonical for the encoder cnn."),
+        options.RecipeName | None,
+        typer.Option(help="Default: canonical-2, or canonical for the encoder cnn."),
     ] = None,
-    encoder: Annotated[str, typer.Option(help="sketch, mean or cnn.")] = "sketch",
+    encoder: Annotated[options.EncoderName, typer.Option(help="How terms become 512 numbers.")] = "sketch",
     layers: options.Layers = "last2",
     n_tokens: Annotated[
         int | None,
-        typer.Option("--n-tokens", help="Vocabulary rows to use (K): 4096; for cnn what its weights say, or 1024."),
+        typer.Option(
+            "--n-tokens",
+            help="Vocabulary rows to use (K): 4096; for cnn what its weights say, or 1024.",
+            min=256,
+            max=options.MAX_TOKENS,
+        ),
     ] = None,
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
@@ -35,52 +43,63 @@ def fingerprint(
         typer.Option("--plain-codes", help="Codes in the model's own dimensions too: for files that stay private."),
     ] = False,
     out: options.Out = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Also over the files of another model.")] = False,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Fingerprint models: writes NAME.huref.safetensors and NAME.png."""
-    options.require_there(*models)
-    from huref.fingerprints import Recipe
+    """Write a model's fingerprint and its portrait.
 
-    name = recipe or ("canonical" if encoder == "cnn" else "canonical-2")
-    chosen = Recipe(name=name, encoder=encoder, layers=layers, n_tokens=n_tokens or _usual(encoder_weights))
+    NAME.huref.safetensors and NAME.png of each model, by its last path part.
+
+    Example: huref fingerprint ./base ./suspect --out prints
+    """
+    options.require_there(*(model for model in models if not model.startswith("@")))
+    from huref.fingerprints.listing import listed
+
+    models = [str(model) for model in listed(models)]
+    options.require_place(out, is_folder=True)
+    from huref.fingerprints.references import recipe_of
+
+    chosen = recipe_of(recipe, encoder, layers, n_tokens, encoder_weights)
     _require_distinct(models)
     files: dict[str, Any] = {"tokens_file": tokens, "arch_file": arch_file, "encoder_weights": encoder_weights}
     files |= {"codes": codes, "plain_codes": plain_codes}
-    documents = [_one(model, chosen, files, out, as_json) for model in models]
+    documents, plan = [], "fingerprint --codes" if codes or plain_codes else "fingerprint"
+    for k, model in enumerate(models, 1):
+        with output.progress(show, plan, f"{k} of {len(models)}: " if len(models) > 1 else "") as report:
+            item, document = _one(model, chosen, {**files, "report": report}, out, force)
+        documents.append(document)
+        if not as_json:
+            written = document["fingerprint_file"], document["image_file"]
+            output.say(output.fingerprint_text(item, written, document["seconds"]))
     if as_json:
         several = {"schema_version": documents[0]["schema_version"], "fingerprints": documents}
         output.print_json(documents[0] if len(documents) == 1 else several)
 
 
-def _one(model: str, recipe: Any, files: dict[str, Any], out: Path, quiet: bool) -> dict[str, Any]:
+def _one(
+    model: str, recipe: Recipe, told: dict[str, Any], out: Path, force: bool
+) -> tuple[Fingerprint, dict[str, Any]]:
+    """Fingerprint a model and write it; what was made, and the document about it."""
     from huref import api
 
     start = time.perf_counter()
-    with output.progress() as report:
-        item = api.fingerprint(model, recipe, report=report, **files)
+    item = api.fingerprint(model, recipe, **told)
+    if not force:
+        from huref.portraits.files import require_own_files
+
+        require_own_files(item, out)
     written = tuple(str(path) for path in api.write(item, out))
-    seconds = time.perf_counter() - start
-    if not quiet:
-        output.say(output.fingerprint_text(item, (written[0], written[1]), seconds))
-    return {
+    return item, {
         **item.header(),
         "vector": [float(number) for number in item.vector],
         "fingerprint_file": written[0],
         "image_file": written[1],
         "bytes_read": item.weights["bytes_read"],
         "bytes_total": item.weights["bytes_total"],
-        "seconds": round(seconds, 4),
+        "seconds": round(time.perf_counter() - start, 4),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-
-
-def _usual(encoder_weights: Path | None) -> int:
-    """K: 4096, or for the CNN encoder what its weights were trained at, 1024 where they do not say."""
-    if encoder_weights is None:
-        return 4096
-    from huref.fingerprints.encoder.file import trained_side
-
-    return trained_side(encoder_weights) or 1024
 
 
 def _require_distinct(models: list[str]) -> None:

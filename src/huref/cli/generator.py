@@ -14,17 +14,26 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def group() -> None:
-    """Generators of pictures: measure them, convert them."""
+    """Generators of portraits: convert them, measure them.
+
+    Example: huref generator convert network.pkl generator.safetensors
+    """
 
 
 @app.command("convert")
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="An official pickle, or a safetensors file of huref.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
-    dtype: Annotated[str, typer.Option(help="float16, or float32 to lose nothing.")] = "float16",
+    dtype: Annotated[options.GeneratorType, typer.Option(help="float32 to lose nothing.")] = "float16",
     as_json: options.AsJson = False,
 ) -> None:
-    """Convert official StyleGAN2 weights to safetensors; no code in the pickle is run."""
+    """Convert official StyleGAN2 weights to safetensors.
+
+    No code in the pickle is run.
+
+    Example: huref generator convert network.pkl generator.safetensors
+    """
+    options.require_place(target)
     from dataclasses import asdict
 
     from huref import api

@@ -17,6 +17,9 @@ import typer
 from huref.errors import UsageError
 from huref.version import __version__
 
+PANEL = "Research"
+"""Under which its commands stand in `huref --help`."""
+
 DISTRIBUTION = "huref-lab"
 GROUP = "huref.commands"
 
@@ -43,10 +46,11 @@ def add_commands(app: typer.Typer, groups: Mapping[str, typer.Typer]) -> None:
         home = groups[group] if group else app
         command = _load(installed.get(place), f"huref {place.replace('.', ' ')}")
         if isinstance(command, typer.Typer):
-            home.add_typer(command, name=name, help=summary)
+            home.add_typer(command, name=name, rich_help_panel=PANEL)
         elif command.__name__ == _STAND_IN:
             need = f"{summary.removesuffix('.')} (needs {DISTRIBUTION})."
-            home.command(name, help=need, context_settings=_TAKES_ANYTHING)(command)
+            panel = None if group else PANEL
+            home.command(name, help=need, context_settings=_TAKES_ANYTHING, rich_help_panel=panel)(command)
         else:
             home.command(name)(command)
 

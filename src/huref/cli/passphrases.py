@@ -11,28 +11,25 @@ import typer
 VARIABLE = "HUREF_PASSPHRASE"
 
 
-def to_set(folder: Path) -> str:
+def to_set(folder: Path, secret: Path | None = None) -> str:
     """A passphrase for a new opening, typed twice; or for the one of an interrupted run, typed once."""
-    if (folder / "opening").exists():
-        return to_open(folder) or ""
+    from huref.proof.files.opening import find_opening
+
+    if find_opening(folder, secret).exists():
+        return to_open(folder, secret) or ""
     return os.environ.get(VARIABLE) or _typed(is_new=True)
 
 
-def to_resume(folder: Path) -> str | None:
-    """The passphrase of an interrupted run's opening; None where there is none or it has none."""
-    return to_open(folder) if (folder / "opening").exists() else None
-
-
-def to_open(folder: Path) -> str | None:
-    """The passphrase of a folder's opening, None where it has none or there is no opening.
+def to_open(folder: Path, secret: Path | None = None) -> str | None:
+    """The passphrase of a commitment's opening, None where it has none or there is no opening.
 
     Raises:
         InputError: a file that is no opening.
         UsageError: it asks for one and nobody can be asked.
     """
-    from huref.proof.files.opening import is_encrypted
+    from huref.proof.files.opening import find_opening, is_encrypted
 
-    path = folder / "opening"
+    path = find_opening(folder, secret)
     if not path.exists() or not is_encrypted(path):
         return None
     return os.environ.get(VARIABLE) or _typed(is_new=False)

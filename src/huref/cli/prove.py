@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+
+@app.callback()
+def group() -> None:
+    """Prove things about committed weights, in zero knowledge.
+
+    Example: huref prove fingerprint --commitment sealed --out model.proof
+    """
+
+
 Model = Annotated[
     str | None,
     typer.Argument(metavar="[MODEL]", help="Refuse unless this is the committed model; not needed to prove."),
@@ -27,15 +36,24 @@ def prove_fingerprint(
     commitment: Folder,
     out: Proof,
     model: Model = None,
+    secret: options.Secret = None,
     arch_file: options.ArchFile = None,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Prove that the fingerprint comes from the committed weights, which stay private."""
+    """Prove that a fingerprint comes from committed weights.
+
+    The weights stay private.
+
+    Example: huref prove fingerprint --commitment sealed --out model.proof
+    """
     from huref import api
 
-    passphrase = passphrases.to_open(commitment)
-    with output.progress() as report:
-        made = api.prove_fingerprint(commitment, out, model, passphrase, arch_file=arch_file, report=report)
+    passphrase = passphrases.to_open(commitment, secret)
+    with output.progress(show) as report:
+        made = api.prove_fingerprint(
+            commitment, out, model, passphrase, arch_file=arch_file, secret=secret, report=report
+        )
     _say(made, out, commitment, as_json)
 
 
@@ -44,15 +62,24 @@ def prove_compare(
     commitment: Folder,
     peer: Annotated[Path, typer.Option(help="The other owner's commitment: a folder or the file.")],
     out: Proof,
-    rows: Annotated[int, typer.Option(help="Rows of a sketch: the error shrinks with it, the proof grows.")] = 64,
+    rows: Annotated[
+        int, typer.Option(help="Rows of a sketch: the error shrinks with it, the proof grows.", min=8, max=512)
+    ] = 64,
+    secret: options.Secret = None,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Prove one side of a comparison of two commitments; huref compare --private does all of it."""
+    """Prove one side of a comparison of two commitments.
+
+    huref compare --private does all of it.
+
+    Example: huref prove compare --commitment mine --peer theirs --out x.proof
+    """
     from huref import api
 
-    passphrase = passphrases.to_open(commitment)
-    with output.progress() as report:
-        made = api.prove_compare(commitment, peer, out, rows, passphrase, report)
+    passphrase = passphrases.to_open(commitment, secret)
+    with output.progress(show) as report:
+        made = api.prove_compare(commitment, peer, out, rows, passphrase, report, secret=secret)
     _say(made, out, commitment, as_json)
 
 
@@ -63,18 +90,27 @@ def prove_inference(
     out: Proof,
     text: Annotated[str | None, typer.Option(help="The prompt; no special tokens are added.")] = None,
     ids: Annotated[str | None, typer.Option(help="The prompt as token ids, separated by commas.")] = None,
-    precision: Annotated[str, typer.Option(help="standard, or small: coarser tables, quicker.")] = "standard",
+    precision: Annotated[options.Precision, typer.Option(help="small: coarser tables, quicker.")] = "standard",
+    secret: options.Secret = None,
     arch_file: options.ArchFile = None,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Prove which logits the committed weights answer after a prompt, through every layer; a few tokens, minutes."""
+    """Prove which logits committed weights answer after a prompt.
+
+    Through every layer; a few tokens, minutes.
+
+    Example: huref prove inference ./base --commitment sealed --out a.proof --ids 1,2
+    """
     from huref import api
     from huref.private import Prompt
 
     prompt = Prompt(text, () if ids is None else options.whole_numbers(ids, "--ids"), precision)
-    passphrase = passphrases.to_open(commitment)
-    with output.progress() as report:
-        made = api.prove_inference(model, commitment, out, prompt, passphrase, arch_file=arch_file, report=report)
+    passphrase = passphrases.to_open(commitment, secret)
+    with output.progress(show) as report:
+        made = api.prove_inference(
+            model, commitment, out, prompt, passphrase, arch_file=arch_file, secret=secret, report=report
+        )
     document = {
         "schema_version": "huref.proved/1.0",
         "kind": "inference",
@@ -101,14 +137,25 @@ def prove_rows(
     commitment: Folder,
     out: Proof,
     nonce: Annotated[str, typer.Option(help="What the auditor drew after the root was published, hexadecimal.")],
-    count: Annotated[int, typer.Option(help="Rows to open; 59 exclude 5 %, 299 exclude 1 % of bad ones.")] = 59,
+    count: Annotated[
+        int,
+        typer.Option(
+            help="Rows to open; 59 exclude 5 %, 299 exclude 1 % of bad ones.", min=1, max=options.MAX_TOKENS
+        ),
+    ] = 59,
+    secret: options.Secret = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Open the rows that an auditor's nonce picks; they are public from then on, all others stay private."""
+    """Open the rows that an auditor's nonce picks.
+
+    They are public from then on, all others stay private.
+
+    Example: huref prove rows --commitment sealed --nonce $NONCE --out r.proof
+    """
     from huref import api
 
-    passphrase = passphrases.to_open(commitment)
-    made = api.prove_rows(commitment, out, options.hexadecimal(nonce, "--nonce"), count, passphrase)
+    passphrase = passphrases.to_open(commitment, secret)
+    made = api.prove_rows(commitment, out, options.hexadecimal(nonce, "--nonce"), count, passphrase, secret=secret)
     document = {
         "schema_version": "huref.proved/1.0",
         "kind": "rows",

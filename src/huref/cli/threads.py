@@ -12,7 +12,7 @@ from pathlib import Path
 _ASKED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS")
 _LOAD = Path("/proc/loadavg")
 
-_ALONE = ("fingerprint", "render", "commit", "prove", "verify")
+_ALONE = ("fingerprint", "render", "commit", "prove", "verify", "publish")
 """Commands with one thread: little to multiply, and files that are to be equal byte for byte from run to run."""
 
 

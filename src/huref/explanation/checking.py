@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from huref.choices import chosen
 from huref.errors import InputError
 from huref.explanation.digests import model_digest
 from huref.explanation.evidence_file import load_evidence
@@ -32,10 +33,12 @@ from huref.explanation.parts import (
 from huref.explanation.stream import Stream
 from huref.explanation.transform import Checked, Claim, Explanation, LayerTransform, Share
 from huref.explanation.undo import Rows, as_they_stand, attention_shares, end_shares, feed_forward_shares
+from huref.fingerprints.file import require_weights
+from huref.fingerprints.record import Reference
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.model import Model, open_model
 from huref.numerics.arrays import Floats
-from huref.progress import Progress, Report
+from huref.progress import Progress, Report, shows_progress
 
 _NEAR = 0.01
 """A cosine by which another candidate may seem better on another machine, whose products are rounded otherwise."""
@@ -48,19 +51,35 @@ _ORTHOGONAL = 1e-3
 _FEWEST = 1
 
 
+@shows_progress
 def check_evidence(
-    path: str | Path, a: str | Path, b: str | Path, options: CheckOptions | None = None, report: Report | None = None
+    path: str | Path,
+    a: Reference,
+    b: Reference,
+    options: CheckOptions | None = None,
+    report: Report | None = None,
+    *,
+    layers: str | None = None,
+    n_neurons: int | None = None,
+    seed: int | None = None,
+    arch_file: str | Path | None = None,
 ) -> Checked:
     """Check a file against two models, in either order.
 
+    Args:
+        options: instead of the keywords `layers` to `arch_file`, which are the attributes of `CheckOptions`.
+        report: called with a `Progress` at each step; a notebook shows bars without it.
+
     Raises:
+        UsageError: a fingerprint, which has no weights; options as an object and as keywords.
         InputError: the file is about other models, or something cannot be read; see `load_evidence`.
     """
-    options = options or CheckOptions()
+    options = chosen(CheckOptions, options, layers=layers, n_neurons=n_neurons, seed=seed, arch_file=arch_file)
+    references = [require_weights(model, "check evidence on") for model in (a, b)]
     found = load_evidence(path)
     with contextlib.ExitStack() as opened:
         models = []
-        for reference in (a, b):
+        for reference in references:
             models.append(open_model(reference, options.arch_file))
             opened.enter_context(models[-1].weights.checkpoint)
         return check_opened(found, models[0], models[1], options, report)

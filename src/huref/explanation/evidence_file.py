@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from huref.errors import HurefError, OutputError
 from huref.explanation.transform import (
     IDENTITY,
     NONE,
@@ -28,7 +29,7 @@ from huref.explanation.transform import (
     Share,
     Side,
 )
-from huref.files.atomic import write_atomically
+from huref.files.atomic import require_place, write_atomically
 from huref.files.canonical_json import canonical_json
 from huref.files.tensor_file import TensorFileKind, digest_of, read_tensor_file, tensor_file_bytes, typed
 
@@ -49,6 +50,26 @@ _KIND = TensorFileKind(
 _INTS = ("neurons", "first", "second", "experts", "heads", "heads_first", "heads_second", "groups")
 _MAPS = ("qk", "vo")
 _SHARE = ("n", "n_equal", "n_rounded", "dot", "square_a", "square_b")
+
+
+def require_evidence_place(path: Path) -> None:
+    """Refuse, before long work, a place that cannot be written, or that holds what is no evidence.
+
+    Raises:
+        OutputError: either.
+    """
+    require_place(path)
+    if path.is_file() and path.stat().st_size:
+        try:
+            load_evidence(path)
+        except HurefError as error:
+            raise OutputError(
+                "a file of another kind is in the way",
+                where=str(path),
+                expected="a free name, or earlier evidence",
+                got=error.what,
+                next_step="name another file, or move that one away",
+            ) from None
 
 
 def save_evidence(found: Explanation, path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from huref.choices import option, take_texts_for_paths
 from huref.errors import UsageError
 
 FEW = 4
@@ -26,6 +27,7 @@ class ExplainOptions:
     arch_file: Path | None = None
 
     def __post_init__(self) -> None:
+        take_texts_for_paths(self, "arch_file")
         _parsed(self.layers)
 
     def layer_indices(self, n_layers: int) -> tuple[int, ...]:
@@ -56,14 +58,15 @@ class CheckOptions:
     arch_file: Path | None = None
 
     def __post_init__(self) -> None:
+        take_texts_for_paths(self, "arch_file")
         _parsed(self.layers)
         if not (1 <= self.n_neurons <= 1 << 20 and 0 <= self.seed < 1 << 63):
             raise UsageError(
                 "a sample that cannot be drawn",
-                where="--neurons, --seed",
+                where=option("n_neurons", "seed"),
                 expected="1 neuron or more, and a seed from 0",
                 got=f"{self.n_neurons}, {self.seed}",
-                next_step="see --help of the command",
+                next_step="see help(huref), or --help of the command",
             )
 
     def dice(self, about: int) -> np.random.Generator:
@@ -90,10 +93,10 @@ def _parsed(text: str) -> tuple[int, ...] | None:
     except ValueError:
         raise UsageError(
             "unreadable layer list",
-            where="--layers",
+            where=option("layers"),
             expected="all, few, or 0,5,-1",
             got=text,
-            next_step="see --help of the command",
+            next_step="see help(huref), or --help of the command",
         ) from None
 
 
@@ -103,6 +106,10 @@ def _inside(text: str, n_layers: int) -> tuple[int, ...]:
         return tuple(range(n_layers))
     if not all(-n_layers <= number < n_layers for number in numbers):
         raise UsageError(
-            "no such layer", where="--layers", expected=f"-{n_layers} to {n_layers - 1}", got=text, next_step="all"
+            "no such layer",
+            where=option("layers"),
+            expected=f"-{n_layers} to {n_layers - 1}",
+            got=text,
+            next_step="all",
         )
     return tuple(sorted({number % n_layers for number in numbers}))

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from huref.choices import chosen
 from huref.errors import InconclusiveError
 from huref.explanation.digests import count_weights, model_digest
-from huref.explanation.evidence_file import save_evidence
+from huref.explanation.evidence_file import require_evidence_place, save_evidence
 from huref.explanation.gains import compare_gains
 from huref.explanation.maps import neuron_scales, query_key_map, value_output_map
 from huref.explanation.matching import CLEAR_LAYER, attention_map, feed_forward_map, settle_stream, shared_ids
@@ -37,34 +38,45 @@ from huref.explanation.undo import (
     ends_as_they_stand,
     feed_forward_shares,
 )
-from huref.files.atomic import require_place
+from huref.fingerprints.file import require_weights
+from huref.fingerprints.record import Reference
 from huref.kinship.alignment import Relation, relate
 from huref.model.model import Model, open_model
 from huref.numerics.arrays import Array, quietly
 from huref.numerics.products import noted
-from huref.progress import Progress, Report
+from huref.progress import Progress, Report, shows_progress
 from huref.version import __version__
 
 
+@shows_progress
 def explain(
-    a: str | Path,
-    b: str | Path,
+    a: Reference,
+    b: Reference,
     options: ExplainOptions | None = None,
     out: str | Path | None = None,
     report: Report | None = None,
+    *,
+    layers: str | None = None,
+    arch_file: str | Path | None = None,
 ) -> Explanation:
     """Recover what was done to A to make B, and see what undoing it shows; see `docs/explanation/explain.md`.
 
     Args:
+        a, b: models; fingerprints have no weights to explain.
+        options: instead of the keywords `layers` and `arch_file`, which are the attributes of `ExplainOptions`.
         out: saves the evidence there, for others to check.
+        report: called with a `Progress` at each step; a notebook shows bars without it.
 
     Raises:
+        UsageError: a fingerprint; options that cannot be honoured, or given as an object and as keywords.
         InconclusiveError: nothing of B agrees with anything of A; nothing is written.
         HurefError: see `huref.errors`.
     """
+    options = chosen(ExplainOptions, options, layers=layers, arch_file=arch_file)
+    models = [require_weights(model, "explain") for model in (a, b)]
     if out is not None:
-        require_place(Path(out))
-    found = explain_models(a, b, options, report)
+        require_evidence_place(Path(out))
+    found = explain_models(models[0], models[1], options, report)
     if out is not None:
         save_evidence(found, Path(out))
     return found

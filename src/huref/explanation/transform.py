@@ -1,4 +1,4 @@
-"""What was done to a model, as numbers: frozen, numpy and the standard library only.
+"""What was done to a model, as numbers: frozen, of numpy and the standard library.
 
 A is the reference and B is explained: every array goes from B's parts to the parts of A that they came from. Shapes
 use the letters of `huref.model.arch.canonical`, with `_a` and `_b` for the two models.
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from huref.text import printable, short
 
 SCHEMA_VERSION = "huref.evidence/1.0"
 """Major: files that another major's reader refuses. Minor: additions a reader may ignore."""
@@ -253,6 +255,16 @@ class Explanation:
     notes: tuple[str, ...]
     version: str
 
+    def __str__(self) -> str:
+        """What `huref explain` prints."""
+        from huref.explanation.text import explain_text
+
+        return printable("\n".join(explain_text(self)))
+
+    def __repr__(self) -> str:
+        after = self.total.cosine
+        return f"Explanation({short(self.b.name)} from {short(self.a.name)}, cosine {after:.4f} after undoing)"
+
     @property
     def total(self) -> Share:
         """Over all kinds and layers."""
@@ -342,6 +354,12 @@ class Checked:
     claims: tuple[Claim, ...]
     unchecked: tuple[str, ...]
     seconds: float
+
+    def __str__(self) -> str:
+        """What `huref explain --check` prints."""
+        from huref.explanation.text import checked_text
+
+        return printable("\n".join(checked_text(self)))
 
     @property
     def holds(self) -> bool:

@@ -33,6 +33,7 @@ def write_whole(
     """
     partial = None
     try:
+        require_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
@@ -46,7 +47,7 @@ def write_whole(
             where=str(path),
             expected="a folder that can be written",
             got=_reason(error),
-            next_step="choose another --out, or make room on the disk",
+            next_step="choose another place, or make room on the disk",
         ) from error
     finally:
         if partial is not None:
@@ -54,14 +55,18 @@ def write_whole(
                 partial.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Make an output folder, where there is none: before long work, which is not to end at a closed door.
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a user's output folder, where there is none: before long work, which is not to end at a closed door.
+
+    Args:
+        mode: of a folder that is made, less what the umask takes; its parents get the usual one.
 
     Raises:
         OutputError: it cannot be made.
     """
+    require_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode, exist_ok=True)
     except OSError as error:
         raise OutputError(
             "cannot make the output folder",
@@ -72,12 +77,58 @@ def make_folder(folder: Path) -> None:
         ) from None
 
 
-def require_place(path: Path) -> None:
-    """Refuse, before long work, a path that cannot be written in the end.
+def require_folder(folder: Path) -> None:
+    """Refuse a user's folder that is missing with the one around it, or would be made at the disk's root.
+
+    A slip of the keyboard, or a variable that is empty, is not to grow a tree of folders somewhere.
 
     Raises:
-        OutputError: a folder, or a folder in which nothing can be made.
+        OutputError: it is so.
     """
+    home = folder.absolute().parent
+    if not folder.exists() and (not home.exists() or home == home.parent):
+        raise OutputError(
+            "the folder is not there",
+            where=str(folder),
+            expected="a folder that exists, or a new one in it",
+            got=f"no folder {home}" if home != home.parent else "a new one at the root of the disk",
+            next_step=f"check the path, or make it: mkdir -p {folder}",
+        )
+
+
+def require_regular(path: Path) -> None:
+    """Refuse to replace a device or a pipe by a file: `/dev/stdout` is not ours to rename over.
+
+    Raises:
+        OutputError: it is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OutputError(
+            "not a place for a file", where=str(path), expected="the name of a file", got="a device or a pipe"
+        )
+
+
+def require_place(path: Path, *beginnings: bytes) -> None:
+    """Refuse, before long work, a path that cannot be written in the end, or that holds something else.
+
+    Args:
+        beginnings: how a file may begin that is there already and will be replaced; none asks for nothing.
+
+    Raises:
+        OutputError: a folder, a device, a folder in which nothing can be made, or a file of another kind.
+    """
+    require_regular(path)
+    if beginnings and path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            found = file.read(max(map(len, beginnings)))
+        if not found.startswith(beginnings):
+            raise OutputError(
+                "a file of another kind is in the way",
+                where=str(path),
+                expected="a free name, or an earlier file of the same kind",
+                got="something else, which is not replaced",
+                next_step="name another file, or move that one away",
+            )
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(
@@ -87,6 +138,7 @@ def require_place(path: Path) -> None:
             got="a folder" if path.is_dir() else f"{folder} cannot be written to",
             next_step="name another file",
         )
+    require_folder(path.absolute().parent)
 
 
 def _reason(error: Exception) -> str:

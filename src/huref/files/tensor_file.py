@@ -134,7 +134,11 @@ def typed(value: Any, kind: type) -> Any:
 def _read(path: Path, kind: TensorFileKind) -> bytes:
     if not path.is_file():
         raise MissingFileError(
-            f"no such {kind.noun}", where=str(path), expected=f"a *{kind.suffix} file", next_step=kind.made_by
+            f"no such {kind.noun}",
+            where=str(path),
+            expected=f"a *{kind.suffix} file",
+            got="a folder" if path.is_dir() else "nothing at that path",
+            next_step=kind.made_by,
         )
     try:
         with path.open("rb") as file:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from huref.errors import UsageError
 from huref.files.atomic import write_atomically
 from huref.files.canonical_json import canonical_json
 from huref.files.tensor_file import TensorFileKind, digest_of, read_tensor_file, tensor_file_bytes, typed
 from huref.fingerprints.code_tensors import code_tensors, parse_codes
 from huref.fingerprints.codes import Codes
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.record import SCHEMA_VERSION, VECTOR_LENGTH, Fingerprint
+from huref.fingerprints.record import SCHEMA_VERSION, VECTOR_LENGTH, Fingerprint, Reference
 
 SUFFIX = ".huref.safetensors"
 _SKETCH_PREFIX = "sketch/"
@@ -38,9 +39,40 @@ _KIND = TensorFileKind(
 )
 
 
-def is_fingerprint(path: str | Path) -> bool:
-    """Whether a path names a saved fingerprint, by its suffix."""
-    return str(path).endswith(SUFFIX)
+def is_fingerprint(reference: Reference) -> bool:
+    """Whether a reference is a fingerprint, or names the file of one, by its suffix."""
+    return isinstance(reference, Fingerprint) or str(reference).endswith(SUFFIX)
+
+
+def saved_fingerprint(reference: Reference) -> Fingerprint | None:
+    """The fingerprint that a reference is or names; None where it names a model.
+
+    Raises:
+        HurefError: see `load_fingerprint`.
+    """
+    if isinstance(reference, Fingerprint):
+        return reference
+    return load_fingerprint(reference) if is_fingerprint(reference) else None
+
+
+def require_weights(reference: Reference, purpose: str) -> str | Path:
+    """A reference to a model.
+
+    Args:
+        purpose: what its weights are for, after `no weights to`.
+
+    Raises:
+        UsageError: it is a fingerprint, or names one.
+    """
+    if isinstance(reference, Fingerprint) or is_fingerprint(reference):
+        raise UsageError(
+            f"a saved fingerprint has no weights to {purpose}",
+            where=reference.model if isinstance(reference, Fingerprint) else str(reference),
+            expected="a model",
+            got="a saved fingerprint",
+            next_step="give the model itself",
+        )
+    return reference
 
 
 def save_fingerprint(fingerprint: Fingerprint, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from huref.choices import option
 from huref.errors import UsageError
 from huref.fingerprints.coding import make_codes
 from huref.fingerprints.encoder import HOW_TO_GET
@@ -152,7 +153,7 @@ def _load_weights(recipe: Recipe, path: Path | None) -> tuple[EncoderWeights | N
         is_missing = path is None
         raise UsageError(
             "the CNN encoder needs weights, and huref brings none" if is_missing else "weights for another encoder",
-            where="--encoder-weights",
+            where=option("encoder_weights"),
             expected="a weights file" if is_missing else "--encoder cnn",
             got="none" if is_missing else f"--encoder {recipe.encoder}",
             next_step=f"--encoder-weights FILE; {HOW_TO_GET}" if is_missing else "leave the option out",

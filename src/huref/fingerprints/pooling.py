@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from huref.choices import option
 from huref.errors import UsageError
 from huref.fingerprints.record import VECTOR_LENGTH
 from huref.fingerprints.terms import Bilinear
@@ -37,7 +38,7 @@ def mean_pooling(terms: Sequence[Bilinear], X: Floats) -> np.ndarray:
     if n_rows % VECTOR_LENGTH:
         raise UsageError(
             "mean pooling needs rows that fall into 512 equal bands",
-            where="--encoder mean",
+            where=option("encoder"),
             expected="number of terms times number of tokens a multiple of 512",
             got=f"{len(terms)} terms of {X.shape[0]} tokens",
             next_step="use two or more layers and a multiple of 256 tokens, or --encoder sketch",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from huref.choices import option
 from huref.errors import UsageError
 
 RECIPES = ("canonical-2", "canonical", "paper")
@@ -48,9 +49,11 @@ class Recipe:
     encoder_weights: str = ""
 
     def __post_init__(self) -> None:
-        require(self.name in RECIPES, "unknown recipe", "--recipe", " or ".join(RECIPES), self.name)
-        require(self.encoder in ENCODERS, "unknown encoder", "--encoder", " or ".join(ENCODERS), self.encoder)
-        require(self.n_tokens >= 256, "too few tokens asked for", "n_tokens", "at least 256", str(self.n_tokens))
+        require(self.name in RECIPES, "unknown recipe", option("recipe"), " or ".join(RECIPES), self.name)
+        require(self.encoder in ENCODERS, "unknown encoder", option("encoder"), " or ".join(ENCODERS), self.encoder)
+        require(
+            self.n_tokens >= 256, "too few tokens asked for", option("n_tokens"), "at least 256", str(self.n_tokens)
+        )
         require(
             self.sketch_rows in range(8, 513, 4),
             "sketch size",
@@ -62,7 +65,7 @@ class Recipe:
             require(
                 self.name == "paper" and self.layers == "last2",
                 "mean pooling is defined for the paper recipe on the last two layers",
-                "--encoder mean",
+                option("encoder"),
                 "--recipe paper --layers last2 (centred terms have zero row means)",
                 f"--recipe {self.name} --layers {self.layers}",
             )
@@ -71,7 +74,9 @@ class Recipe:
     def _require_encoder(self) -> None:
         weights = self.encoder_weights
         if self.encoder != "cnn":
-            require(not weights, "weights for another encoder", "--encoder-weights", "--encoder cnn", self.encoder)
+            require(
+                not weights, "weights for another encoder", option("encoder_weights"), "--encoder cnn", self.encoder
+            )
             return
         is_digest = not weights or bool(re.fullmatch("[0-9a-f]{64}", weights))
         require(is_digest, "no sha256", "encoder_weights", "64 hexadecimal digits", weights[:80])
@@ -79,7 +84,7 @@ class Recipe:
         require(
             is_possible,
             "the CNN encoder takes whole terms of the last two layers over a multiple of 256 tokens",
-            "--encoder cnn",
+            option("encoder"),
             "--recipe canonical --layers last2 --n-tokens 1024",
             f"--recipe {self.name} --layers {self.layers} --n-tokens {self.n_tokens}",
         )
@@ -108,9 +113,9 @@ class Recipe:
             asked = [int(part) for part in self.layers.split(",")]
         except ValueError:
             asked = []
-        require(bool(asked), "unreadable layer list", "--layers", "last2, all, or 0,5,-1", self.layers)
+        require(bool(asked), "unreadable layer list", option("layers"), "last2, all, or 0,5,-1", self.layers)
         inside = all(-n_layers <= index < n_layers for index in asked)
-        require(inside, "no such layer", "--layers", f"-{n_layers} to {n_layers - 1}", self.layers)
+        require(inside, "no such layer", option("layers"), f"-{n_layers} to {n_layers - 1}", self.layers)
         return tuple(sorted({index % n_layers for index in asked}))
 
     def searched(self, n_layers: int) -> tuple[tuple[int, ...], int]:
@@ -128,6 +133,11 @@ class Recipe:
         values = asdict(self)
         return values if self.encoder_weights else {k: v for k, v in values.items() if k != "encoder_weights"}
 
+    def unlike(self, other: Recipe) -> str:
+        """What this one says otherwise than another: `layers all, n_tokens 1024`."""
+        known, theirs = self.to_dict(), other.to_dict()
+        return ", ".join(f"{key} {value}" for key, value in known.items() if theirs.get(key) != value)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The inverse of `to_dict`; unknown keys are refused."""
@@ -144,4 +154,6 @@ def require(is_right: bool, what: str, where: str, expected: str, got: str) -> N
         UsageError: always, unless `is_right`.
     """
     if not is_right:
-        raise UsageError(what, where=where, expected=expected, got=got, next_step="see --help of the command")
+        raise UsageError(
+            what, where=where, expected=expected, got=got, next_step="see help(huref), or --help of the command"
+        )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from huref.fingerprints.code_tensors import code_document, code_tensors
 from huref.fingerprints.codes import Codes
 from huref.fingerprints.recipe import Recipe
 from huref.numerics.cosine import cosine
+from huref.text import printable, short
 
 SCHEMA_VERSION, WITH_CODES = "huref.fingerprint/1.0", "huref.fingerprint/1.1"
 """Major: files that cannot be compared with others. Minor: additions a reader may ignore, such as neuron codes."""
@@ -50,6 +54,31 @@ class Fingerprint:
     version: str
     codes: Codes | None = None
 
+    def __str__(self) -> str:
+        """What `huref fingerprint` prints, but for the files and the seconds."""
+        read, total = self.weights["bytes_read"], self.weights["bytes_total"]
+        recipe, sizes = self.recipe, self.geometry
+        lines = [
+            f"{self.model}: {self.architecture}, {sizes['n_layers']} layers, width {sizes['d_model']}",
+            f"  recipe       {recipe.name}, {recipe.encoder}, layers {recipe.layers}, {self.tokens['used']} tokens",
+            f"  read         {read / 1e6:.1f} of {total / 1e6:.1f} MB ({100 * read / max(1, total):.1f} %)",
+            *(f"  note         {note}" for note in self.notes),
+        ]
+        return printable("\n".join(lines))
+
+    def __repr__(self) -> str:
+        codes = ", with codes" if self.codes else ""
+        return f"Fingerprint({short(self.model)}, {self.recipe.name}, {self.recipe.encoder}{codes})"
+
+    def _repr_png_(self) -> bytes | None:
+        """The portrait, for notebooks; None where it cannot be drawn."""
+        file = io.BytesIO()
+        try:  # a room of a higher layer: this one does without it, and asks for it by name
+            importlib.import_module("huref.portraits").render(self).save(file, "PNG")
+        except Exception:  # a notebook shows the line of text instead, and no traceback for want of a picture
+            return None
+        return file.getvalue()
+
     def header(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON and for the files' metadata."""
         return {
@@ -83,6 +112,10 @@ class Fingerprint:
     def similarity(self, other: Fingerprint) -> float:
         """Cosine of the two vectors, in [-1, 1]; the expected value under `sketch` is the ICS."""
         return cosine(self.vector, other.vector)
+
+
+Reference: TypeAlias = str | Path | Fingerprint
+"""What names a model: its folder, its weight file, a fingerprint's file, or a fingerprint in memory."""
 
 
 def _are_equal(a: Codes | None, b: Codes | None) -> bool:

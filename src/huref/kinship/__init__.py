@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from huref.face import face
 
 if TYPE_CHECKING:
-    from huref.kinship.all_pairs import SCORES, Matrix, matrix
-    from huref.kinship.record import METHODS, VERDICTS, CompareOptions, Comparison, LayerMatch, TermScore
+    from huref.kinship.all_pairs import SCORES, matrix
+    from huref.kinship.ranking import Ranked, Ranking, rank
+    from huref.kinship.record import METHODS, VERDICTS, CompareOptions, Comparison, LayerMatch, Matrix, TermScore
     from huref.kinship.references import compare
     from huref.kinship.saved import compare_fingerprints
 
@@ -24,10 +25,13 @@ __all__ = [
     "Comparison",
     "LayerMatch",
     "Matrix",
+    "Ranked",
+    "Ranking",
     "TermScore",
     "compare",
     "compare_fingerprints",
     "matrix",
+    "rank",
 ]
 
 _HOMES = {
@@ -37,11 +41,14 @@ _HOMES = {
     "CompareOptions": "huref.kinship.record",
     "Comparison": "huref.kinship.record",
     "LayerMatch": "huref.kinship.record",
-    "Matrix": "huref.kinship.all_pairs",
+    "Matrix": "huref.kinship.record",
+    "Ranked": "huref.kinship.ranking",
+    "Ranking": "huref.kinship.ranking",
     "TermScore": "huref.kinship.record",
     "compare": "huref.kinship.references",
     "compare_fingerprints": "huref.kinship.saved",
     "matrix": "huref.kinship.all_pairs",
+    "rank": "huref.kinship.ranking",
 }
 
 if not TYPE_CHECKING:  # so that a type checker sees the names above, and a misspelt one

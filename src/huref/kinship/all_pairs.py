@@ -4,58 +4,47 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from huref.choices import chosen, option
 from huref.errors import InconclusiveError, UsageError
-from huref.fingerprints.file import SUFFIX, is_fingerprint
-from huref.kinship.record import ICS_OF, CompareOptions, Comparison
-from huref.kinship.references import compare, require_options_of, require_use
+from huref.fingerprints.file import is_fingerprint
+from huref.fingerprints.listing import names_of
+from huref.fingerprints.recipe import require
+from huref.fingerprints.record import Fingerprint, Reference
+from huref.kinship.record import ICS_OF, CompareOptions, Comparison, Matrix
+from huref.kinship.references import compare_references, require_options_of, require_use
 from huref.kinship.saved_pairs import SavedPairs
-from huref.model.name import model_name
 from huref.numerics.threads import alone, in_two
-from huref.progress import Progress, Report
+from huref.progress import Progress, Report, shows_progress
 
 if TYPE_CHECKING:
     from huref.kinship.prepared import OpenModels, Prepared
 
 SCORES = ("pcs", "ics", "ics_canonical_2", "ics_canonical", "aligned", "agreement", "vectors")
 
-
 KIN = ("identical", "requantised", "derived", "merged")
 """Verdicts that put two models into one cluster."""
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """All pairs of some models.
-
-    Attributes:
-        names: the models, in the order given.
-        score: which of `SCORES`.
-        values: (n, n) float64, symmetric, ones on the diagonal; NaN where a pair has no such score.
-        notes: reasons for missing values, and what else the reader should know.
-        verdicts: n rows of n words, symmetric, `identical` on the diagonal; None where what was asked for gives none.
-        clusters: names of models that verdicts of kinship connect, each with one another or by way of others;
-            largest first, and models without kin left out.
-    """
-
-    names: tuple[str, ...]
-    score: str
-    values: np.ndarray
-    notes: tuple[str, ...]
-    verdicts: tuple[tuple[str | None, ...], ...] = ()
-    clusters: tuple[tuple[str, ...], ...] = ()
-
-
+@shows_progress
 def matrix(
-    models: Sequence[str | Path],
+    models: Sequence[Reference],
     score: str | None = None,
     options: CompareOptions | None = None,
     report: Report | None = None,
+    *,
+    layers: str | None = None,
+    n_tokens: int | None = None,
+    tokens_file: str | Path | None = None,
+    arch_file: str | Path | None = None,
+    encoder_weights: str | Path | None = None,
+    is_exact: bool | None = None,
+    recipe: str | None = None,
 ) -> Matrix:
     """Compare every pair of models, as in the paper's tables 1 to 3 and 7.
 
@@ -64,22 +53,38 @@ def matrix(
     weights say themselves (`pcs`).
 
     Args:
+        models: two or more: models, fingerprints, or files of these, mixed as you like.
         score: one of `SCORES`; `agreement` where every model is a fingerprint with codes, else the ICS of the
             fingerprints' recipe, or of canonical-2.
+        options: instead of the keywords `layers` to `recipe`, which are the attributes of `CompareOptions`.
+        report: called with a `Progress` at each step; a notebook shows bars without it.
 
     Raises:
-        UsageError: fewer than two models, or no such score.
+        UsageError: fewer than two models, or no such score; options as an object and as keywords.
     """
-    if len(models) < 2 or (score is not None and score not in SCORES):
+    models = [models] if isinstance(models, str | Path | Fingerprint) else list(models)
+    if len(models) < 2:
         raise UsageError(
-            "a matrix needs two models or more and one score",
-            where="huref matrix",
-            expected=f"2 or more models, --score {'|'.join(SCORES)}",
-            got=f"{len(models)} models, --score {score}",
+            "a matrix needs two models or more",
+            where="models (huref matrix)",
+            expected="2 or more models or fingerprints",
+            got=str(len(models)),
+            next_step="name more, or fingerprint the one",
         )
-    options = options or CompareOptions()
+    require(score is None or score in SCORES, "unknown score", option("score"), " or ".join(SCORES), str(score))
+    options = chosen(
+        CompareOptions,
+        options,
+        layers=layers,
+        n_tokens=n_tokens,
+        tokens_file=tokens_file,
+        arch_file=arch_file,
+        encoder_weights=encoder_weights,
+        is_exact=is_exact,
+        recipe=recipe,
+    )
     saved = [i for i, model in enumerate(models) if is_fingerprint(model)]
-    files = SavedPairs([Path(models[i]) for i in saved], report)
+    files = SavedPairs([models[i] for i in saved], report)
     for made in files.made:
         require_options_of(made.recipe, options)
     has_codes = dict(zip(saved, files.with_codes, strict=True))
@@ -90,7 +95,7 @@ def matrix(
     recipes = {name: recipe for recipe, name in ICS_OF.items()}
     if len(saved) == len(models):
         require_use(options.encoder_weights, "no model is to be encoded by the CNN encoder")
-    table = _Table([_name(model) for model in models], score)
+    table = _Table(names_of(models), score)
     for i, j, found in files.compare_all():
         if isinstance(found, InconclusiveError):
             table.notes[f"{found.where}: {found.what}"] = None
@@ -108,7 +113,7 @@ def matrix(
 
 
 def _compare_weights(
-    models: Sequence[str | Path],
+    models: Sequence[Reference],
     options: CompareOptions,
     asked: str | None,
     has_codes: Mapping[int, bool],
@@ -134,10 +139,6 @@ def _compare_weights(
             ):
                 has_verdict = has_codes.get(i, has_codes.get(j, is_asked))
                 table.put(j, i, found, has_verdict=has_verdict)
-
-
-def _name(model: str | Path) -> str:
-    return model_name(model).removesuffix(SUFFIX.removesuffix(".safetensors"))
 
 
 class _Table:
@@ -199,21 +200,22 @@ class _Opened(contextlib.ExitStack):
         self.options, self.asked = options, asked
         self.models: OpenModels | None = None
 
-    def open(self, models: Sequence[str | Path]) -> None:
+    def open(self, models: Sequence[Reference]) -> None:
         """Open models that will be compared from their weights, before threads ask for them."""
         if not self.options.encoder_weights:
             for model in models:
                 self._opened(model)
 
-    def compare(self, a: str | Path, b: str | Path) -> Comparison:
+    def compare(self, a: Reference, b: Reference) -> Comparison:
         """`huref.kinship.references.compare`."""
         if is_fingerprint(a) or is_fingerprint(b) or self.options.encoder_weights:
-            return compare(a, b, replace(self.options, recipe=self.asked))
+            return compare_references(a, b, replace(self.options, recipe=self.asked))
         from huref.kinship.comparison import compare_prepared
 
         return compare_prepared(self._opened(a), self._opened(b), self.options)
 
-    def _opened(self, model: str | Path) -> Prepared:
+    def _opened(self, model: Reference) -> Prepared:
+        assert not isinstance(model, Fingerprint)
         from huref.kinship.prepared import OpenModels
 
         if self.models is None:

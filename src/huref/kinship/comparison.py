@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ from huref.kinship.facts import known_of
 from huref.kinship.frames import recognise_models
 from huref.kinship.invariants import with_invariants
 from huref.kinship.memory import Memory
-from huref.kinship.parameters import ParameterComparison, compare_parameters, have_one_content
+from huref.kinship.parameters import (
+    ParameterComparison,
+    compare_parameters,
+    have_one_content,
+    same_parameters,
+)
 from huref.kinship.prepared import Prepared, prepared
 from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.verdict import Decision
@@ -54,18 +60,19 @@ def compare_prepared(a: Prepared, b: Prepared, options: CompareOptions, report: 
         asked = _asked_layers(a, options)
         if options.method == "all" and _are_copies(a.model, b.model):
             return _copies(result, a, b)
-        kinship, is_resized = None, False
+        kinship, same = None, None
         if options.method in ("all", "aligned", "agreement"):
             kinship = Started(lambda: recognise_models(a, b, asked, report))
         if options.method in ("all", "ics"):
             result = with_invariants(result, a, b, options, report)
         if options.method in ("all", "pcs"):
-            result, is_resized = _with_parameters(result, a.model, b.model, options, report)
-        if kinship is not None:
-            known = replace(known_of(a.model, b.model), is_resized=is_resized)
-            result = with_kinship(result, known, kinship.result())
-        if options.method == "aligned":
-            result = replace(result, agreement=None)
+            result, same = _with_parameters(result, a.model, b.model, options, report)
+        elif (same := same_parameters(a.model.weights, b.model.weights, _steps(report))) is not None:
+            result = replace(result, verdict=_verdict(same))
+        if kinship is not None or (same is not None and same.says_something):
+            known = replace(known_of(a.model, b.model), only_difference="" if same is None else same.only_difference)
+            missing = f"{options.method} was asked for" if kinship is None else ""
+            result = with_kinship(result, known, missing if kinship is None else kinship.result())
         if options.method != "all":
             result = _noted(result, f"only {options.method} was asked for: the other scores are null")
         elif result.pcs is None and result.ics is None:
@@ -137,16 +144,19 @@ def _read(model: Model) -> dict[str, Any]:
     }
 
 
-def _with_parameters(
-    result: Comparison, a: Model, b: Model, options: CompareOptions, report: Report | None
-) -> tuple[Comparison, bool]:
-    """PCS and what the stored weights say; whether only the number of embedding rows differs."""
-
+def _steps(report: Report | None) -> Callable[[int, int], None]:
     def step(done: int, total: int) -> None:
         if report:
             report(Progress("comparing parameters", done, total, "tensor"))
 
-    found = compare_parameters(a.weights, b.weights, step, is_exact=options.is_exact)
+    return step
+
+
+def _with_parameters(
+    result: Comparison, a: Model, b: Model, options: CompareOptions, report: Report | None
+) -> tuple[Comparison, ParameterComparison]:
+    """PCS and what the stored weights say."""
+    found = compare_parameters(a.weights, b.weights, _steps(report), is_exact=options.is_exact)
     result = replace(result, pcs=found.pcs, verdict=_verdict(found))
     if found.blocks:
         result = replace(result, errors={**result.errors, "pcs": found.error})
@@ -156,7 +166,7 @@ def _with_parameters(
         result = _noted(result, f"PCS skips {len(found.skipped)} tensors without a partner of equal shape: {listed}")
     if found.pcs is None:
         result = _noted(result, "pcs is null: no tensor of A has one of equal name and shape in B")
-    return result, found.is_resized
+    return result, found
 
 
 def _verdict(found: ParameterComparison) -> str:

@@ -22,7 +22,7 @@ class Known:
         vocabularies: `same`, `extended` (B's holds all of A's), `reduced` or `other`.
         added_rows: as in `Facts`.
         unseen: why agreement at chance would not show independence here; empty where it would.
-        is_resized: every stored weight is equal, but for the number of embedding rows.
+        only_difference: as in `Facts`.
     """
 
     a: Side
@@ -30,7 +30,7 @@ class Known:
     vocabularies: str
     added_rows: str = ""
     unseen: str = ""
-    is_resized: bool = False
+    only_difference: str = ""
 
 
 def with_kinship(result: Comparison, known: Known, found: Recognised | str) -> Comparison:
@@ -116,7 +116,7 @@ def _facts(result: Comparison, known: Known, recognised: Recognised | str, stand
         shares_vocabulary=known.vocabularies,
         added_rows=known.added_rows,
         unseen=known.unseen,
-        is_resized=known.is_resized,
+        only_difference=known.only_difference,
         silent=found.silent if found else (0.0, 0.0),
         copies=found.copies if found else None,
     )
@@ -125,7 +125,8 @@ def _facts(result: Comparison, known: Known, recognised: Recognised | str, stand
 def _decided(result: Comparison, decision: Decision, stands: Mapping[str, Background]) -> Comparison:
     main = stands.get("agreement")
     background = None if main is None else main.to_dict() | {"scores": scores_of(stands)}
-    absent = [] if result.layers else [f"agreement is null: {reason}" for reason in decision.reasons]
+    is_told = result.layers or decision.kind
+    absent = [] if is_told else [f"agreement is null: {reason}" for reason in decision.reasons]
     notes = [*result.notes, *(absent or decision.reasons)]
     if main is not None and decision.verdict == "derived":
         notes.append(

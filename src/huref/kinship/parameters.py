@@ -22,6 +22,10 @@ _BLOCK_BYTES = 1 << 22
 _MOST_VALUES, _SAMPLE_ELEMENTS = 1 << 29, 1 << 18
 """Values from which on a sample of rows is read; values in one block of it."""
 
+_FIRST_VALUES, _MAY_BE_ROUNDED = 1 << 12, 0.9
+"""Values of a tensor that are looked at before all are, and the share of them that agree within rounding in a model
+that was stored otherwise."""
+
 _ROUNDED = 0.99
 """Share of every tensor's values that agree within rounding in a model that was stored otherwise."""
 
@@ -103,11 +107,18 @@ class ParameterComparison:
         return self._may_be_requantised and not self.blocks
 
     @property
-    def is_resized(self) -> bool:
-        """Every value of every tensor is equal but for the embeddings, whose number of rows is another."""
-        are_rows = all(text.split(" ")[0] in ("embedding", "unembedding") and "/" in text for text in self.skipped)
-        is_equal = 0 < self.total.n_values == self.total.n_equal
-        return bool(self.skipped) and are_rows and is_equal and not self.blocks
+    def only_difference(self) -> str:
+        """`rows` (of the embeddings) or `unembedding`, where every value of all others is equal; else empty."""
+        if not self.skipped or self.blocks or not 0 < self.total.n_values == self.total.n_equal:
+            return ""
+        if all(text.split(" ")[0] in ("embedding", "unembedding") and "/" in text for text in self.skipped):
+            return "rows"
+        return "unembedding" if all(text.startswith("unembedding (only in ") for text in self.skipped) else ""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the stored weights say themselves that they are the same."""
+        return self.is_identical or self.is_requantised or bool(self.only_difference)
 
     @property
     def _may_be_requantised(self) -> bool:
@@ -137,6 +148,33 @@ def compare_parameters(
     if share < 1 and found._may_be_requantised:
         return _compare(a, b, report, 1.0)
     return found
+
+
+@quietly
+def same_parameters(
+    a: CanonicalWeights, b: CanonicalWeights, report: Callable[[int, int], None] | None = None
+) -> ParameterComparison | None:
+    """The comparison of all values, where they may say that the weights are the same; None where a few say not.
+
+    Raises:
+        NotFiniteError: NaN or infinity in a paired tensor.
+    """
+    names = set(b.names())
+    for name in a.names():
+        if name in names and a.shape(name) == b.shape(name) and not _may_be_same(a, b, name):
+            return None
+    found = _compare(a, b, report, 1.0)
+    return found if found.says_something else None
+
+
+def _may_be_same(a: CanonicalWeights, b: CanonicalWeights, name: str) -> bool:
+    """Whether the middle rows of a tensor agree within rounding."""
+    shape = a.shape(name)
+    n_rows = max(1, _FIRST_VALUES // max(1, math.prod(shape[1:])))
+    start = max(0, shape[0] - n_rows) // 2
+    left, right = (float32(side.read(name, slice(start, start + n_rows))) for side in (a, b))
+    agreeing = np.count_nonzero(within_rounding(left, right, (a.stored_dtype(name), b.stored_dtype(name))))
+    return bool(agreeing >= _MAY_BE_ROUNDED * left.size)
 
 
 def _n_paired(a: CanonicalWeights, b: CanonicalWeights) -> int:

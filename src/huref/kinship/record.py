@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from huref import extras
+from huref.choices import option, take_texts_for_paths
+from huref.files.atomic import write_atomically
 from huref.fingerprints.recipe import Recipe, require
+from huref.text import percent, printable, short
 
 NO_WEIGHTS = (
     "without neuron codes in both fingerprints there are no neurons to pair, and a similarity is not a verdict: "
@@ -153,6 +158,20 @@ class Comparison:
     count: Mapping[str, Any] | None = None
     ics_canonical_2: float | None = None
 
+    def __str__(self) -> str:
+        """What `huref compare` prints."""
+        from huref.kinship.text import comparison_text
+
+        return printable(comparison_text(self))
+
+    def __repr__(self) -> str:
+        return f"Comparison({short(self.a)} ~ {short(self.b)}, agreement {percent(self.agreement)}, {self.verdict})"
+
+    def _repr_html_(self) -> str:
+        from huref.kinship.text import comparison_html
+
+        return comparison_html(self)
+
     @property
     def invariant_ics(self) -> float | None:
         """The ICS of canonical-2, or of canonical where that was asked for."""
@@ -174,6 +193,64 @@ class Comparison:
             document["table"] = [[None if math.isnan(value) else value for value in row] for row in rows]
         document["notes"] = list(self.notes)
         return document
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All pairs of some models.
+
+    Attributes:
+        names: the models, in the order given.
+        score: which of `SCORES`.
+        values: (n, n) float64, symmetric, ones on the diagonal; NaN where a pair has no such score.
+        notes: reasons for missing values, and what else the reader should know.
+        verdicts: n rows of n words, symmetric, `identical` on the diagonal; None where what was asked for gives none.
+        clusters: names of models that verdicts of kinship connect, each with one another or by way of others;
+            largest first, and models without kin left out.
+    """
+
+    names: tuple[str, ...]
+    score: str
+    values: np.ndarray
+    notes: tuple[str, ...]
+    verdicts: tuple[tuple[str | None, ...], ...] = ()
+    clusters: tuple[tuple[str, ...], ...] = ()
+
+    def __str__(self) -> str:
+        """What `huref matrix` prints."""
+        from huref.kinship.text import matrix_text
+
+        return printable(matrix_text(self))
+
+    def __repr__(self) -> str:
+        return f"Matrix({len(self.names)} models, {self.score}, {len(self.clusters)} clusters of kin)"
+
+    def _repr_html_(self) -> str:
+        from huref.kinship.text import matrix_html
+
+        return matrix_html(self)
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """The scores as CSV, names in the first row and column; written to `path` too, where there is one.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from huref.kinship.text import csv_text
+
+        text = csv_text(self.names, self.values)
+        if path is not None:
+            write_atomically(Path(path), f"{text}\n".encode())
+        return text
+
+    def to_frame(self) -> Any:
+        """The scores as a `pandas.DataFrame`, names as index and as columns, NaN where a pair has none.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        extras.require("pandas", "Matrix.to_frame")
+        return importlib.import_module("pandas").DataFrame(self.values, index=self.names, columns=self.names)
 
 
 @dataclass(frozen=True)
@@ -204,10 +281,11 @@ class CompareOptions:
     recipe: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.method in METHODS, "unknown method", "--method", " or ".join(METHODS), self.method)
-        require(self.ics_recipe in ICS_OF, "unknown recipe", "--recipe", " or ".join(ICS_OF), self.ics_recipe)
+        take_texts_for_paths(self, "tokens_file", "arch_file", "encoder_weights")
+        require(self.method in METHODS, "unknown method", option("method"), " or ".join(METHODS), self.method)
+        require(self.ics_recipe in ICS_OF, "unknown recipe", option("recipe"), " or ".join(ICS_OF), self.ics_recipe)
         is_verdict = self.expect is None or self.expect in VERDICTS
-        require(is_verdict, "unknown verdict", "--expect", " or ".join(VERDICTS), str(self.expect))
+        require(is_verdict, "unknown verdict", option("expect"), " or ".join(VERDICTS), str(self.expect))
         Recipe(name=self.ics_recipe, layers=self.layers, n_tokens=self.n_tokens)
 
     @property

@@ -6,31 +6,74 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from huref.choices import chosen, option
 from huref.errors import UsageError
-from huref.fingerprints.file import is_fingerprint, load_fingerprint
+from huref.fingerprints.file import saved_fingerprint
+from huref.fingerprints.listing import names_of
 from huref.fingerprints.recipe import Recipe
-from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.record import Fingerprint, Reference
 from huref.fingerprints.references import fingerprint
 from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.saved import compare_fingerprints
-from huref.progress import Report
+from huref.progress import Report, shows_progress
 
 
+@shows_progress
 def compare(
-    a: str | Path, b: str | Path, options: CompareOptions | None = None, report: Report | None = None
+    a: Reference,
+    b: Reference,
+    options: CompareOptions | None = None,
+    report: Report | None = None,
+    *,
+    method: str | None = None,
+    layers: str | None = None,
+    n_tokens: int | None = None,
+    tokens_file: str | Path | None = None,
+    arch_file: str | Path | None = None,
+    encoder_weights: str | Path | None = None,
+    is_exact: bool | None = None,
+    recipe: str | None = None,
 ) -> Comparison:
     """Compare two models; from sketches alone where one is a saved fingerprint.
 
+    Args:
+        a, b: models, fingerprints, or files of these.
+        options: instead of the keywords `method` to `recipe`, which are the attributes of `CompareOptions`.
+        report: called with a `Progress` at each step; a notebook shows bars without it.
+
     Raises:
+        UsageError: options that cannot be honoured, or given as an object and as keywords.
         HurefError: see `huref.errors`.
     """
-    options = options or CompareOptions()
-    if not (is_fingerprint(a) or is_fingerprint(b)):
+    options = chosen(
+        CompareOptions,
+        options,
+        method=method,
+        layers=layers,
+        n_tokens=n_tokens,
+        tokens_file=tokens_file,
+        arch_file=arch_file,
+        encoder_weights=encoder_weights,
+        is_exact=is_exact,
+        recipe=recipe,
+    )
+    found = compare_references(a, b, options, report)
+    if found.a == found.b:
+        first, second = names_of([a, b])
+        found = replace(found, a=first, b=second)
+    return found
+
+
+def compare_references(
+    a: Reference, b: Reference, options: CompareOptions, report: Report | None = None
+) -> Comparison:
+    """`compare` with options as an object."""
+    saved = [saved_fingerprint(model) for model in (a, b)]
+    if isinstance(a, str | Path) and isinstance(b, str | Path) and not any(saved):
         from huref.kinship.comparison import compare_models
 
         require_use(options.encoder_weights, "two models are compared without the CNN encoder")
         return compare_models(a, b, options, report)
-    saved = [load_fingerprint(model) if is_fingerprint(model) else None for model in (a, b)]
     recipe = next(found.recipe for found in saved if found)
     codes = [found.codes for found in saved if found is not None and found.codes is not None]
     wanted = {"codes": bool(codes), "plain_codes": any(each.plain for each in codes)}
@@ -46,7 +89,7 @@ def compare(
 
 
 def fingerprint_like(
-    model: str | Path,
+    model: Reference,
     recipe: Recipe,
     options: CompareOptions,
     report: Report | None,
@@ -61,7 +104,7 @@ def fingerprint_like(
             where=str(model),
             expected="the same ranking for the other model",
             got="none",
-            next_step="--tokens FILE",
+            next_step="tokens_file=FILE (--tokens FILE)",
         )
     plain = replace(recipe, ranking="")
     names = ("tokens_file", "arch_file", "encoder_weights")
@@ -85,7 +128,7 @@ def require_use(weights: Path | None, why: str) -> None:
     if weights is not None:
         raise UsageError(
             "encoder weights without use",
-            where="--encoder-weights",
+            where=option("encoder_weights"),
             expected="a model and a saved fingerprint of the CNN encoder",
             got=why,
             next_step="leave the option out",
@@ -100,7 +143,7 @@ def require_options_of(recipe: Recipe, options: CompareOptions) -> None:
         if asked not in (getattr(usual, name), made):
             raise UsageError(
                 "a saved fingerprint keeps the recipe it was made with",
-                where=f"--{name.replace('_', '-')}",
+                where=option(name),
                 expected=str(made),
                 got=str(asked),
                 next_step="leave the option out, or compare the models themselves",

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
 from huref.errors import InconclusiveError
 from huref.fingerprints.codes import Codes, LayerCodes
 from huref.fingerprints.file import load_fingerprint
-from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.record import Fingerprint, Reference
 from huref.kinship.memory import Memory
 from huref.kinship.recognition import Coded
 from huref.kinship.record import Comparison
@@ -29,7 +28,7 @@ _KEPT_WHOLE = 1 << 28
 
 
 class SavedPairs:
-    """Many saved fingerprints, of which only what a screening needs stays in memory.
+    """Many saved fingerprints; of files only what a screening needs stays in memory.
 
     Attributes:
         made: the fingerprints, their codes those of the layers that a screening looks at.
@@ -37,12 +36,12 @@ class SavedPairs:
         n_whole: pairs whose codes were compared whole.
     """
 
-    def __init__(self, paths: Sequence[Path], report: Report | None = None) -> None:
-        self.paths, self.report, self.n_screened, self.n_whole = paths, report, 0, 0
+    def __init__(self, references: Sequence[Reference], report: Report | None = None) -> None:
+        self.references, self.report, self.n_screened, self.n_whole = references, report, 0, 0
         self.made: list[Fingerprint] = []
-        for done, path in enumerate(paths):
-            self._tell("reading fingerprints", done, len(paths), "file")
-            self.made.append(_trimmed(load_fingerprint(path)))
+        for done in range(len(references)):
+            self._tell("reading fingerprints", done, len(references), "file")
+            self.made.append(_trimmed(self._load(done)))
         self._memory = Memory(_KEPT_WHOLE)
 
     @property
@@ -99,7 +98,11 @@ class SavedPairs:
         return compare_fingerprints(self._read(i), self._read(j))
 
     def _read(self, i: int) -> Fingerprint:
-        return self._memory.get(i, lambda: load_fingerprint(self.paths[i]))
+        return self._memory.get(i, lambda: self._load(i))
+
+    def _load(self, i: int) -> Fingerprint:
+        reference = self.references[i]
+        return reference if isinstance(reference, Fingerprint) else load_fingerprint(reference)
 
     def _screened(self, i: int, j: int, frames: Sequence[Screening]) -> Comparison | None:
         """A pair of strangers, by what the screening shows; None where it has to be looked at closely."""

@@ -3,15 +3,77 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+
+_CACHED = "models--"
 
 
 def model_name(reference: str | Path) -> str:
     """What a model is called in every artefact: the folder's or the file's own name, as written, never a path.
 
-    Links are not followed: who links `my-model` to a cache means `my-model`. Bytes that are no UTF-8 (surrogates,
-    to Python) fit in no file's metadata and become question marks.
+    Links are not followed: who links `my-model` to a cache means `my-model`. A snapshot in the hub's cache is called
+    by its repository, not by its hash. Bytes that are no UTF-8 (surrogates, to Python) fit in no file's metadata and
+    become question marks.
     """
+    return _clean(_parts(reference)[-1])
+
+
+def distinct_names(references: Sequence[str | Path], ending: str = "") -> tuple[str, ...]:
+    """A name for each reference, with as many of its folders in front as tell it from the others.
+
+    `runA/final` and `runB/final` are called that, and not `final` twice; one path twice has one name.
+
+    Args:
+        ending: of a file's name, which is left out.
+    """
+    paths = [_parts(reference) for reference in references]
+    for parts in paths:
+        parts[-1] = parts[-1].removesuffix(ending)
+    lengths = [1] * len(paths)
+    while True:
+        names = ["/".join(parts[-length:]) for parts, length in zip(paths, lengths, strict=True)]
+        groups = Counter(zip(names, map(tuple, paths), strict=True))
+        holders = Counter(name for name, _ in groups)
+        longer = [
+            length + 1 if holders[name] > 1 and length < len(parts) else length
+            for name, parts, length in zip(names, paths, lengths, strict=True)
+        ]
+        if longer == lengths:
+            return tuple(map(_clean, names))
+        lengths = longer
+
+
+def snapshot_of(folder: Path) -> Path | None:
+    """The snapshot of `main` (else the only one) in a repository's folder of the hub's cache, or None."""
+    snapshots = folder / "snapshots"
+    if not is_repository(folder):
+        return None
+    main = folder / "refs" / "main"
+    if main.is_file() and main.stat().st_size < 256:
+        named = main.read_text("utf-8", "replace").strip()
+        if named not in ("", ".", "..") and "/" not in named and (snapshots / named).is_dir():
+            return snapshots / named
+    found = sorted(path for path in snapshots.iterdir() if path.is_dir())
+    return found[0] if len(found) == 1 else None
+
+
+def is_repository(folder: Path) -> bool:
+    """Whether a folder is a repository's in the hub's cache."""
+    return folder.name.startswith(_CACHED) and (folder / "snapshots").is_dir()
+
+
+def _parts(reference: str | Path) -> list[str]:
+    """Folders and name, the last part what a model is called."""
     path = Path(os.path.abspath(reference))  # noqa: PTH100 (resolve() would follow links)
-    name = path.stem if path.is_file() else path.name
+    cached = path.parent.parent
+    if path.parent.name == "snapshots" and cached.name.startswith(_CACHED):
+        path = cached
+    if path.name.startswith(_CACHED):
+        return [*path.parts[1:-1], *path.name.removeprefix(_CACHED).split("--")]
+    return [*path.parts[1:-1], path.stem if path.is_file() else path.name] if path.name else ["model"]
+
+
+def _clean(name: str) -> str:
     return name.encode("utf-8", "replace").decode() or "model"

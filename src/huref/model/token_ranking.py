@@ -9,9 +9,10 @@ import numpy as np
 
 from huref.model.source import open_checkpoint
 from huref.model.tokens import count_tokens, load_vocabulary, rank_by_count, write_ranking
-from huref.progress import Progress, Report
+from huref.progress import Progress, Report, shows_progress
 
 
+@shows_progress
 def rank_tokens(
     model: str | Path,
     corpus: str | Path | Sequence[str | Path],

@@ -91,7 +91,10 @@ def _bound(sizes: Floats, kind: str) -> Floats:
     largest = _largest(sizes, _BLOCK)
     if kind in _LOPSIDED:
         return _half_steps_to_one_side(sizes, largest, bits)
-    half_step: Floats = largest * np.float32(_SLACK / (2.0**bits - 1.0))  # [-max, max] in 2^bits - 1 steps, at most
+    slack = max(
+        _SLACK, 1.01 + _RELATIVE["F16"] * 2.0**bits
+    )  # a scale in float16 moves 127 steps by an eighth of half a one
+    half_step: Floats = largest * np.float32(slack / (2.0**bits - 1.0))  # [-max, max] in 2^bits - 1 steps, at most
     half_step += np.float32(_SMALLEST["F16"] * 2.0 ** (bits - 1))  # of the scale
     return half_step
 

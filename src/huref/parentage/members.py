@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from huref.errors import HurefError, UsageError
-from huref.fingerprints.file import is_fingerprint
+from huref.fingerprints.file import require_weights
+from huref.fingerprints.record import Fingerprint, Reference
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name
@@ -81,9 +82,9 @@ class Family:
 
 
 def open_family(
-    child: str | Path,
-    candidates: Sequence[str | Path],
-    base: str | Path | None,
+    child: Reference,
+    candidates: Sequence[Reference],
+    base: Reference | None,
     arch_file: Path | None,
     opened: contextlib.ExitStack,
 ) -> Family:
@@ -96,10 +97,12 @@ def open_family(
         UsageError: no candidate, or a saved fingerprint, which has no weights.
         InputError: a model that cannot be read.
     """
+    if isinstance(candidates, str | Path | Fingerprint):
+        candidates = [candidates]
+    child = require_weights(child, "fit")
     references = _distinct(candidates, base)
-    _require_weights(child, references.values())
     subject = Member(model_name(child), _open(child, arch_file, opened))
-    own_place, base_place = _place(child), None if base is None else _place(base)
+    own_place, base_place = _place(child), None if base is None else _place(require_weights(base, "fit"))
     members: list[Member] = []
     skipped: list[Skipped] = []
     base_member: int | None = None
@@ -119,32 +122,21 @@ def open_family(
     return Family(subject, tuple(members), base_member, names, tuple(skipped), (*_depth_notes(members), *notes))
 
 
-def _distinct(candidates: Sequence[str | Path], base: str | Path | None) -> dict[Path, str | Path]:
+def _distinct(candidates: Sequence[Reference], base: Reference | None) -> dict[Path, str | Path]:
     """Candidates and base in the order given, each place once; its first name counts."""
     found: dict[Path, str | Path] = {}
     for reference in (*candidates, *(() if base is None else (base,))):
-        found.setdefault(_place(reference), reference)
-    return found
-
-
-def _require_weights(child: str | Path, candidates: Collection[str | Path]) -> None:
-    if not candidates:
+        model = require_weights(reference, "fit")
+        found.setdefault(_place(model), model)
+    if not found:
         raise UsageError(
             "nobody to be the parent",
-            where="CANDIDATE",
+            where="candidates (CANDIDATE)",
             expected="one model or more",
             got="none",
             next_step="name some",
         )
-    for reference in (child, *candidates):
-        if is_fingerprint(reference):
-            raise UsageError(
-                "a saved fingerprint has no weights to fit",
-                where=str(reference),
-                expected="a model",
-                got="a saved fingerprint",
-                next_step="give the model itself",
-            )
+    return found
 
 
 def _open(reference: str | Path, arch_file: Path | None, opened: contextlib.ExitStack) -> CanonicalWeights:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from huref.errors import UsageError
-from huref.kinship.record import VERDICTS
+from huref.text import printable, short
 
 SCHEMA_VERSION = "huref.parents/1.0"
 KINDS = ("linear", "per-layer", "sparse", "single parent", "none")
@@ -102,6 +101,17 @@ class Parentage:
     skipped: Mapping[str, str]
     notes: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """What `huref parents` prints."""
+        from huref.parentage.text import parentage_text
+
+        return printable(parentage_text(self))
+
+    def __repr__(self) -> str:
+        more = f" and {len(self.parents) - 1} more" if len(self.parents) > 1 else ""
+        made_of = f", from {short(self.parents[0])}{more}" if self.parents else ""
+        return f"Parentage({short(self.child)}, {self.verdict}, {self.kind}{made_of})"
+
     def to_dict(self) -> dict[str, Any]:
         """The `--json` document."""
         document = {"schema_version": SCHEMA_VERSION, **asdict(self)}
@@ -116,19 +126,3 @@ class Parentage:
         if expect is not None:
             return 0 if self.verdict == expect else 1
         return 3 if self.verdict == "inconclusive" else 0
-
-
-def require_verdict(expect: str | None) -> None:
-    """Refuse an `expect` that is no verdict.
-
-    Raises:
-        UsageError: see above.
-    """
-    if expect is not None and expect not in VERDICTS:
-        raise UsageError(
-            "unknown verdict",
-            where="--expect",
-            expected=" or ".join(VERDICTS),
-            got=expect,
-            next_step="see --help of the command",
-        )

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from huref.fingerprints.record import Reference
 from huref.parentage.explanations import held_out_residual, layer_labels
 from huref.parentage.fits import simplex, task_system
 from huref.parentage.inner_products import InnerProducts, gather
 from huref.parentage.judgement import KIN, Judgement, judge, least_squares, weight_spread
 from huref.parentage.members import Family, open_family
 from huref.parentage.record import Candidate, LayerFit, Parentage
-from huref.progress import Progress, Report
+from huref.progress import Progress, Report, shows_progress
 
 _TRIED_BASES = 6
 
@@ -28,25 +29,26 @@ REARRANGED = (
 )
 
 
+@shows_progress
 def parents(
-    child: str | Path,
-    candidates: Sequence[str | Path],
-    base: str | Path | None = None,
+    child: Reference,
+    candidates: Sequence[Reference],
+    base: Reference | None = None,
     *,
-    arch_file: Path | None = None,
+    arch_file: str | Path | None = None,
     report: Report | None = None,
 ) -> Parentage:
     """Which candidates a child was made from, and with which weights.
 
     Args:
-        child, candidates: model references.
+        child, candidates: models; fingerprints have no weights to fit.
         base: what the parents were tuned from: a candidate or one more model. Without it, of three or more
             relatives of the child the one is taken from which the others lie in the most different directions.
         arch_file: an architecture file of the user's own.
-        report: called with a `Progress` at each tensor.
+        report: called with a `Progress` at each tensor; a notebook shows bars without it.
 
     Raises:
-        UsageError: no candidates, or a saved fingerprint among the models.
+        UsageError: no candidates, or a fingerprint among the models.
         InputError: a model that cannot be read.
         NotFiniteError: NaN or infinity in a compared tensor.
     """
@@ -56,7 +58,7 @@ def parents(
             report(Progress("reading everyone's weights", done, total, "tensor"))
 
     with contextlib.ExitStack() as opened:
-        family = open_family(child, candidates, base, arch_file, opened)
+        family = open_family(child, candidates, base, Path(arch_file) if arch_file else None, opened)
         if not family.candidates or not family.names:
             return _nothing(family, "no candidate has the child's architecture and shapes")
         products = gather(family, step)

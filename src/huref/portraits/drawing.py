@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from huref.choices import option, take_texts_for_paths
 from huref.errors import UsageError
 from huref.files.atomic import write_atomically
 from huref.files.canonical_json import canonical_json
-from huref.fingerprints.file import fingerprint_digest
+from huref.fingerprints.file import SUFFIX, fingerprint_digest
 from huref.fingerprints.record import Fingerprint
 from huref.kinship.saved import compare_fingerprints
 from huref.portraits.image import contact_sheet, graded_row, png_bytes, render, resize, side_by_side
@@ -60,15 +61,16 @@ class PictureOptions:
     base: Fingerprint | None = None
 
     def __post_init__(self) -> None:
+        take_texts_for_paths(self, "generator")
         if self.layout is not None and self.layout not in LAYOUTS:
-            raise UsageError("no such layout", where="--layout", expected=" or ".join(LAYOUTS), got=self.layout)
+            raise UsageError("no such layout", where=option("layout"), expected=" or ".join(LAYOUTS), got=self.layout)
         if self.psi is not None:
             require_psi(self.psi)
         if isinstance(self.size, int):
             require_side(self.size)
         elif self.size not in (None, NATIVE):
             raise UsageError(
-                "no such picture size", where="--size", expected=f"pixels or {NATIVE}", got=self.size[:60]
+                "no such picture size", where=option("size"), expected=f"pixels or {NATIVE}", got=self.size[:60]
             )
 
 
@@ -91,7 +93,7 @@ def layout_of(prints: Sequence[Fingerprint], options: PictureOptions) -> str:
     if not least <= len(prints) <= most:
         raise UsageError(
             f"the layout {layout} is for another number of fingerprints",
-            where="--layout",
+            where=option("layout"),
             expected=str(least) if least == most else f"{least} to {most}",
             got=str(len(prints)),
             next_step=f"choose among {', '.join(LAYOUTS)}",
@@ -99,10 +101,10 @@ def layout_of(prints: Sequence[Fingerprint], options: PictureOptions) -> str:
     return layout
 
 
-def file_stem(prints: Sequence[Fingerprint], options: PictureOptions) -> str:
-    """A file name without ending: the model's for a portrait, else the layout's."""
+def file_stem(files: Sequence[str], prints: Sequence[Fingerprint], options: PictureOptions) -> str:
+    """A file name without ending: the fingerprint file's for a portrait, else the layout's."""
     layout = layout_of(prints, options)
-    return prints[0].model if layout == "portrait" else layout
+    return Path(files[0]).name.removesuffix(SUFFIX) if layout == "portrait" else layout
 
 
 def format_of(path: Path | None, style: str | None) -> str:
@@ -116,7 +118,7 @@ def format_of(path: Path | None, style: str | None) -> str:
     if chosen not in FORMATS or (ending in FORMATS and ending != chosen):
         raise UsageError(
             "unknown picture format" if chosen not in FORMATS else "the file's ending is of another format",
-            where="--format" if style else "--out",
+            where=option("style") if style else "path (--out)",
             expected=" or ".join(FORMATS),
             got=chosen if chosen not in FORMATS else f"--format {chosen} --out {path}",
             next_step="--out NAME.png or --out NAME.svg",
@@ -133,7 +135,9 @@ def draw(prints: Sequence[Fingerprint], options: PictureOptions) -> Pixels:
         WeightsError: a generator that cannot be read.
     """
     if options.base is not None:
-        raise UsageError("only a badge compares with a base", where="--base", expected="--format svg", got="png")
+        raise UsageError(
+            "only a badge compares with a base", where=option("base"), expected="--format svg", got="png"
+        )
     layout = layout_of(prints, options)
     scores = _scores(prints) if layout in ("row", "difference") else []
     pictures = _pictures(prints, options)
@@ -159,7 +163,7 @@ def draw_badge(item: Fingerprint, options: PictureOptions) -> str:
         WeightsError: a generator that cannot be read.
     """
     if options.layout not in (None, "portrait"):
-        raise UsageError("a badge has one layout", where="--layout", expected="none", got=str(options.layout))
+        raise UsageError("a badge has one layout", where=option("layout"), expected="none", got=str(options.layout))
     pictures = _pictures([item], options)
     side = _BADGE_SIDE if options.size is None else _side(options, "portrait", pictures)
     recipe = item.recipe
@@ -212,7 +216,7 @@ def save(prints: Sequence[Fingerprint], options: PictureOptions, path: Path, sty
     if format_of(None, style) == "svg":
         if len(prints) != 1:
             got = f"{len(prints)} fingerprints"
-            raise UsageError("a badge is of one model", where="--format svg", expected="one fingerprint", got=got)
+            raise UsageError("a badge is of one model", where=option("style"), expected="one fingerprint", got=got)
         write_atomically(path, draw_badge(prints[0], options).encode())
         return
     pixels = draw(prints, options)

@@ -36,12 +36,13 @@ class Verification:
     """A file that was verified. What does not hold is an error, not a result.
 
     Attributes:
-        kind: `commitment`, `fingerprint`, `compare`, `rows`, `inference` or `inference-commitment`.
-        root: of the commitment, hexadecimal.
+        kind: `commitment`, `fingerprint`, `compare`, `rows`, `inference`, `inference-commitment` or `published`.
+        root: of the commitment, hexadecimal; empty for a published folder without one.
         model, architecture: what the owner calls it.
         shown: what is established, in sentences.
         vector: (512,) of a fingerprint.
         details: sizes, by name.
+        unproved: what this file in particular leaves open, in sentences.
     """
 
     kind: str
@@ -51,16 +52,17 @@ class Verification:
     shown: tuple[str, ...]
     vector: np.ndarray | None
     details: Mapping[str, Any]
+    unproved: tuple[str, ...] = ()
 
     @property
     def not_claimed(self) -> tuple[str, ...]:
         """What it does not establish, in sentences."""
-        return NOT_CLAIMED
+        return (*self.unproved, *NOT_CLAIMED)
 
     def to_dict(self) -> dict[str, Any]:
         """The `--json` document."""
         return {
-            "schema_version": "huref.verification/1.0",
+            "schema_version": "huref.verification/1.1",
             "valid": True,
             "kind": self.kind,
             "root": self.root,

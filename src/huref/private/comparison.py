@@ -1,7 +1,8 @@
 """Two owners compare their models without showing weights: `huref compare --private`, docs/explanation/proofs.md.
 
-Each side holds a folder with its commitment and opening, and gets the other's commitment. Run by either, in any order
-and as often as one likes, this makes the proof that is its to make, and gives the result once both are there.
+Each side holds a folder with its commitment and, elsewhere, its opening, and gets the other's commitment. Run by
+either, in any order and as often as one likes, this makes the proof that is its to make, and gives the result once
+both are there.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from huref.progress import Progress, Report
 from huref.proof.arithmetic.parallel import decode_many_points
 from huref.proof.files.commitment import Commitment, read_commitment
 from huref.proof.files.container import read_file
-from huref.proof.files.opening import NAME as OPENING
+from huref.proof.files.opening import find_opening
 from huref.proof.files.proof import claim_of, parse_proof
 from huref.proof.sketch.pair import DEFAULT_ROWS, PrivateScore, score_pair
 from huref.proof.sketch.prover import prove_compare
-from huref.proof.sketch.verifier import Verified, verify_sketches
+from huref.proof.sketch.verifier import Verified, passed_over, verify_sketches
 
 ACCUSED_FROM = {"canonical-2": 0.5, "canonical": 0.75}
 """By recipe, an ICS that accuses: unrelated pairs reach 0.17 and 0.66 (docs/explanation/proofs.md)."""
@@ -91,13 +92,20 @@ class PrivateComparison:
 
 
 def compare_private(
-    a: Path, b: Path, rows: int | None = None, passphrase: str | None = None, report: Report | None = None
+    a: Path,
+    b: Path,
+    rows: int | None = None,
+    passphrase: str | None = None,
+    report: Report | None = None,
+    *,
+    secret: Path | None = None,
 ) -> PrivateComparison:
     """Do what can be done now for a comparison of two commitments.
 
     Args:
-        a, b: folders with a `commitment` each; a folder that also holds its `opening` is proved for.
+        a, b: folders with a `commitment` each; the one whose `opening` is at hand is proved for.
         rows: m of a proof that is made here; None for 64.
+        secret: folder of A's opening; None for `A.secret`.
 
     Raises:
         RejectedError: a proof that does not hold, or commitments that cannot be compared.
@@ -108,10 +116,11 @@ def compare_private(
     paths = tuple(folder / proof_name(other) for folder, other in zip(folders, reversed(commitments), strict=True))
     chosen = DEFAULT_ROWS if rows is None else rows
     made = []
-    for folder, other, path in zip(folders, reversed(commitments), paths, strict=True):
-        if not path.exists() and (folder / OPENING).exists():
+    places = zip(folders, reversed(commitments), paths, (secret, None), strict=True)
+    for folder, other, path, place in places:
+        if not path.exists() and find_opening(folder, place).exists():
             _require_rows(paths, chosen)
-            proof = prove_compare(folder, other, chosen, passphrase, report)
+            proof = prove_compare(folder, other, chosen, passphrase, report, secret=place)
             write_atomically(path, proof.to_bytes())
             made.append(str(path))
     missing = tuple(str(path) for path in paths if not path.exists())
@@ -171,8 +180,16 @@ def _judged(started: PrivateComparison, sides: tuple[Verified, Verified]) -> Pri
         name = ICS_OF[started.recipe]
         background = background_of(load_calibration(), name, _surely(score), same_vocabulary=same)
     verdict, notes = _verdict(score, background, ACCUSED_FROM.get(started.recipe, 1.0))
+    notes = (*notes, *(note for side in sides for note in _left_out(side.commitment)))
     document = None if background is None else background.to_dict()
     return replace(started, score=score, background=document, verdict=verdict, notes=notes)
+
+
+def _left_out(commitment: Commitment) -> tuple[str, ...]:
+    """Blocks that one owner left out."""
+    parts = passed_over(commitment.layout)
+    told = f"{commitment.layout.model}: left out as adding next to nothing, which is the owner's word: "
+    return (told + ", ".join(parts),) if parts else ()
 
 
 def _surely(score: PrivateScore) -> float:

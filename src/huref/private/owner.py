@@ -10,11 +10,14 @@ from huref.fingerprints.recipe import Recipe
 from huref.model.tokens import read_ranking
 from huref.progress import Report
 from huref.proof.files.commitment import Commitment, read_commitment
+from huref.proof.files.proof import FRAME as SKETCHES
 from huref.proof.files.proof import SketchProof
 from huref.proof.inference.answers import Prompt, commit_for_inference, prove_answer
+from huref.proof.inference.proof_file import FRAME as ANSWER
 from huref.proof.inference.proof_file import InferenceProof
 from huref.proof.sketch import prover
 from huref.proof.sketch.committer import CommitOptions, commit_model
+from huref.proof.sketch.opened_rows import FRAME as ROWS
 from huref.proof.sketch.opened_rows import OpenedRows
 
 
@@ -29,7 +32,7 @@ def commit(
     arch_file: Path | None = None,
     report: Report | None = None,
 ) -> Commitment:
-    """Commit to a model's weights: writes `commitment` (public) and `opening` (secret) into a folder.
+    """Commit to a model's weights: writes `commitment` (public) into a folder, and `opening` (secret) elsewhere.
 
     Args:
         recipe: of the fingerprint that can be proved; None for `canonical-2`, or for inference `canonical`.
@@ -60,38 +63,47 @@ def prove_fingerprint(
     passphrase: str | None = None,
     *,
     arch_file: Path | None = None,
+    secret: Path | None = None,
     report: Report | None = None,
 ) -> SketchProof:
     """Prove that a fingerprint comes from committed weights; written to `out`.
 
     Args:
         model: refused unless its integers are the committed ones.
+        secret: folder of the opening; None for `FOLDER.secret`, or the folder itself if it has one.
 
     Raises:
         HurefError: see `huref.errors`.
     """
-    require_place(out)
+    require_place(out, SKETCHES.magic)
     if arch_file is not None and model is None:
         raise UsageError(
             "an architecture file without use", where="--arch-file", expected="a MODEL to check", got="none"
         )
     if model is not None:
-        prover.require_model(model, folder, passphrase, arch_file)
-    made = prover.prove_fingerprint(folder, passphrase, report)
+        prover.require_model(model, folder, passphrase, arch_file, secret=secret)
+    made = prover.prove_fingerprint(folder, passphrase, report, secret=secret)
     write_atomically(out, made.to_bytes())
     return made
 
 
 def prove_compare(
-    folder: Path, peer: Path, out: Path, rows: int = 64, passphrase: str | None = None, report: Report | None = None
+    folder: Path,
+    peer: Path,
+    out: Path,
+    rows: int = 64,
+    passphrase: str | None = None,
+    report: Report | None = None,
+    *,
+    secret: Path | None = None,
 ) -> SketchProof:
     """Prove one side of a comparison of two commitments; written to `out`.
 
     Raises:
         HurefError: see `huref.errors`.
     """
-    require_place(out)
-    made = prover.prove_compare(folder, read_commitment(peer), rows, passphrase, report)
+    require_place(out, SKETCHES.magic)
+    made = prover.prove_compare(folder, read_commitment(peer), rows, passphrase, report, secret=secret)
     write_atomically(out, made.to_bytes())
     return made
 
@@ -104,6 +116,7 @@ def prove_inference(
     passphrase: str | None = None,
     *,
     arch_file: Path | None = None,
+    secret: Path | None = None,
     report: Report | None = None,
 ) -> InferenceProof:
     """Prove which logits a committed model answers after a prompt, through all layers; written to `out`.
@@ -111,19 +124,21 @@ def prove_inference(
     Raises:
         HurefError: see `huref.errors`.
     """
-    require_place(out)
-    made = prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, report=report)
+    require_place(out, ANSWER.magic)
+    made = prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, secret=secret, report=report)
     write_atomically(out, made.to_bytes())
     return made
 
 
-def prove_rows(folder: Path, out: Path, nonce: bytes, count: int, passphrase: str | None = None) -> OpenedRows:
+def prove_rows(
+    folder: Path, out: Path, nonce: bytes, count: int, passphrase: str | None = None, *, secret: Path | None = None
+) -> OpenedRows:
     """Open the rows of a commitment that an auditor's nonce picks; written to `out`, and public from then on.
 
     Raises:
         HurefError: see `huref.errors`.
     """
-    require_place(out)
-    made = prover.prove_rows(folder, nonce, count, passphrase)
+    require_place(out, ROWS.magic)
+    made = prover.prove_rows(folder, nonce, count, passphrase, secret=secret)
     write_atomically(out, made.to_bytes())
     return made

@@ -6,7 +6,7 @@ torch is loaded only where a portrait has to be drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from huref.numerics.cosine import cosine
 from huref.private.answers import WEIGHTS_KIND, Verification, check_answer, check_weights
 from huref.proof.arithmetic.parallel import decode_many_points
 from huref.proof.files.commitment import FRAME as COMMITMENT
+from huref.proof.files.commitment import NAME as COMMITMENT_NAME
 from huref.proof.files.commitment import Commitment, parse_commitment, read_commitment
 from huref.proof.files.container import read_file
 from huref.proof.files.proof import parse_proof
 from huref.proof.inference.commitment import FRAME as WEIGHTS
+from huref.proof.inference.commitment import NAME as WEIGHTS_NAME
 from huref.proof.inference.commitment import parse_commitment as parse_inference_commitment
 from huref.proof.inference.proof_file import FRAME as ANSWER
 from huref.proof.sketch.exact import float_sketches
@@ -85,7 +87,8 @@ def verify(
     """Verify a commitment, or a proof with its commitment.
 
     Args:
-        commitment: folder or file; not needed where `path` is a commitment itself.
+        commitment: folder or file; not needed where `path` is a commitment itself, or where one lies beside the
+            proof or in the folder above.
 
     Raises:
         RejectedError: something that does not hold.
@@ -101,22 +104,42 @@ def verify(
     if data.startswith(WEIGHTS.magic):
         published.refuse(("fingerprint", "image", "nonce", "model"), WEIGHTS_KIND)
         return check_weights(parse_inference_commitment(data, str(path)))
+    name = WEIGHTS_NAME if data.startswith(ANSWER.magic) else COMMITMENT_NAME
     if commitment is None:
-        raise UsageError(
-            "a proof needs the commitment that it is about",
-            where="--commitment",
-            expected="the folder or file that its maker published",
-            got="none",
-            next_step=f"huref verify {path} --commitment DIR",
-        )
+        commitment = _nearby(path, name)
+    found = _proof(data, commitment, published, str(path))
+    used = commitment / name if commitment.is_dir() else commitment
+    return replace(found, details={**found.details, "commitment_file": str(used)})
+
+
+def _nearby(path: Path, name: str) -> Path:
+    """The folder of a proof that nobody named a commitment for, or the folder above, whichever holds `name`.
+
+    Raises:
+        UsageError: neither does.
+    """
+    home = path.parent
+    for folder in (home, home / ".." if home.name in ("", "..") else home.parent):
+        if (folder / name).is_file():
+            return folder
+    raise UsageError(
+        "a proof needs the commitment that it is about",
+        where="--commitment",
+        expected="the folder or file that its maker published",
+        got=f"none, and no file {name} beside the proof",
+        next_step=f"huref verify {path} --commitment DIR",
+    )
+
+
+def _proof(data: bytes, commitment: Path, published: Published, where: str) -> Verification:
     if data.startswith(ANSWER.magic):
         published.refuse(("fingerprint", "image", "nonce", "model"), "inference")
-        return check_answer(commitment, data, str(path))
+        return check_answer(commitment, data, where)
     found = read_commitment(commitment)
     if data.startswith(ROWS.magic):
         published.refuse(("fingerprint", "image"), "rows")
-        return _rows(found, parse_rows(data, found, str(path)), published)
-    proof = parse_proof(data, found.layout, str(path))
+        return _rows(found, parse_rows(data, found, where), published)
+    proof = parse_proof(data, found.layout, where)
     refused = ("nonce", "model") if proof.claim.kind == "fingerprint" else ("fingerprint", "image", "nonce", "model")
     published.refuse(refused, proof.claim.kind)
     return _sketches(verify_sketches(found, proof, decode_many_points), published)
@@ -223,10 +246,7 @@ def _held_against(verified: Verified, published: Published, details: dict[str, A
         details["fingerprint_cosine"] = score
         shown.append(f"the published fingerprint is theirs: cosine {score:.7f}")
     if published.image is not None:
-        difference, worst = picture_differences(published.image, published_fingerprint(verified))
-        if difference > SAME_PICTURE or worst > SAME_PART:
-            expected, got = (f"{SAME_PICTURE}, {SAME_PART} in the worst part", f"{difference:.3f}, {worst:.3f}")
-            raise _rejected("the portrait is not the proof's", where=str(published.image), expected=expected, got=got)
+        difference = require_picture(published.image, published_fingerprint(verified))
         details["image_difference"] = difference
         shown.append(f"the published portrait is theirs: mean difference {difference:.3f} of 255 levels")
     return shown
@@ -238,6 +258,20 @@ def fingerprint_cosine(given: Fingerprint, proved: Fingerprint) -> float:
         return -1.0
     pairs = [(given.vector, proved.vector), *((given.sketches[key], proved.sketches[key]) for key in given.sketches)]
     return min(cosine(left, right) if left.shape == right.shape else -1.0 for left, right in pairs)
+
+
+def require_picture(path: Path, item: Fingerprint) -> float:
+    """Mean difference, in levels of 255, of a portrait from the fingerprint's own.
+
+    Raises:
+        InputError: no picture that can be read.
+        RejectedError: the portrait of another fingerprint.
+    """
+    difference, worst = picture_differences(path, item)
+    if difference > SAME_PICTURE or worst > SAME_PART:
+        expected, got = (f"{SAME_PICTURE}, {SAME_PART} in the worst part", f"{difference:.3f}, {worst:.3f}")
+        raise _rejected("the portrait is not the proof's", where=str(path), expected=expected, got=got)
+    return difference
 
 
 def picture_differences(path: Path, item: Fingerprint) -> tuple[float, float]:

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from huref.choices import flag, option
 from huref.errors import HurefError, InputError, UsageError
-from huref.fingerprints.file import fingerprint_digest, is_fingerprint
-from huref.fingerprints.record import Fingerprint
+from huref.fingerprints.file import SUFFIX, fingerprint_digest, is_fingerprint
+from huref.fingerprints.record import Fingerprint, Reference
 from huref.kinship.record import FRAMES, CompareOptions, Comparison
 from huref.kinship.verdict import FALSE_ACCUSATION_RATE
 from huref.portraits.drawing import PictureOptions, draw
@@ -31,12 +32,11 @@ HASHED_UNASKED = 10**9
 
 PORTRAIT_SIDE = 288
 _BLOCK = 1 << 22
-_FLAGS = {"tokens_file": "--tokens", "is_exact": "--exact"}
 
 
 def gather(
     found: Comparison,
-    models: tuple[str | Path, str | Path],
+    models: tuple[Reference, Reference],
     prints: Sequence[Fingerprint | str],
     options: CompareOptions,
     wanted: ReportOptions,
@@ -78,7 +78,7 @@ def gather(
     )
 
 
-def command(models: Sequence[str | Path], options: CompareOptions) -> tuple[str, ...]:
+def command(models: Sequence[Reference], options: CompareOptions) -> tuple[str, ...]:
     """The arguments that compare these models like this, `huref` first; usual settings are left out."""
     words = ["huref", "compare", *(shown(model) for model in models)]
     usual = CompareOptions()
@@ -86,21 +86,24 @@ def command(models: Sequence[str | Path], options: CompareOptions) -> tuple[str,
         value = getattr(options, item.name)
         if value == getattr(usual, item.name):
             continue
-        flag = _FLAGS.get(item.name, f"--{item.name.replace('_', '-')}")
-        words += [flag] if value is True else [flag, shown(value) if isinstance(value, Path) else str(value)]
+        name = flag(item.name)
+        words += [name] if value is True else [name, shown(value) if isinstance(value, Path) else str(value)]
     return tuple(words)
 
 
 def _report_flags(wanted: ReportOptions) -> list[str]:
     """The arguments that write these reports."""
     named = (("--report", wanted.html), ("--sarif", wanted.sarif), ("--evidence", wanted.transform))
-    files = [word for flag, path in named if path is not None for word in (flag, shown(path))]
+    files = [word for name, path in named if path is not None for word in (name, shown(path))]
     return files + (["--hash"] if wanted.hash_files else [])
 
 
-def shown(reference: str | Path) -> str:
-    """A path as a report may show it: within the working folder as it is, elsewhere by its last part alone."""
-    path = Path(reference)
+def shown(reference: Reference) -> str:
+    """A path as a report may show it: within the working folder as it is, elsewhere by its last part alone.
+
+    A fingerprint in memory goes by the name of the file that it would be saved as.
+    """
+    path = Path(f"{reference.model}{SUFFIX}" if isinstance(reference, Fingerprint) else reference)
     if path.is_absolute():
         here = Path.cwd()
         path = path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
@@ -109,7 +112,7 @@ def shown(reference: str | Path) -> str:
 
 
 def _input(
-    model: str | Path,
+    model: Reference,
     files: Sequence[Path],
     read: Mapping[str, Any],
     item: Fingerprint | str,
@@ -120,7 +123,8 @@ def _input(
     is_saved = is_fingerprint(model)
     portrait, note = _portrait(item) if is_drawn else (b"", "")
     base = shown(model)
-    folder = base if Path(model).is_dir() else Path(base).parent.as_posix()
+    is_folder = not is_saved and Path(base if isinstance(model, Fingerprint) else model).is_dir()
+    folder = base if is_folder else Path(base).parent.as_posix()
     records = [
         FileRecord(
             name=path.name,
@@ -144,8 +148,10 @@ def _input(
     )
 
 
-def _files(model: str | Path) -> tuple[Path, ...]:
-    """The files that a reference stands for, in shard order."""
+def _files(model: Reference) -> tuple[Path, ...]:
+    """The files that a reference stands for, in shard order; of a fingerprint in memory none."""
+    if isinstance(model, Fingerprint):
+        return ()
     if is_fingerprint(model):
         return (Path(model),)
     from huref.model.source import open_checkpoint
@@ -155,7 +161,7 @@ def _files(model: str | Path) -> tuple[Path, ...]:
 
 
 def _transform(
-    models: tuple[str | Path, str | Path], wanted: ReportOptions, options: CompareOptions, report: Report | None
+    models: tuple[Reference, Reference], wanted: ReportOptions, options: CompareOptions, report: Report | None
 ) -> tuple[tuple[str, str], ...]:
     """A saved transform in words, and whether its claims hold on the two models; what fails comes first."""
     path = wanted.transform
@@ -163,7 +169,8 @@ def _transform(
         return ()
     if any(is_fingerprint(model) for model in models):
         what = "evidence is checked on weights, and a saved fingerprint has none"
-        raise UsageError(what, where="--evidence", next_step="leave the option out, or compare the models themselves")
+        cure = "leave the option out, or compare the models themselves"
+        raise UsageError(what, where=option("transform"), next_step=cure)
     from huref.explanation import CheckOptions, explain_text, load_evidence
     from huref.explanation.checking import check_evidence
 

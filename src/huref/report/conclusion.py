@@ -109,7 +109,7 @@ def derivation(found: Comparison) -> Markup:
     if parent:
         a, b = map(name, words.distinct(found))
         direction = filled(
-            "{p} is the parent, {c} the offspring", p=a if parent == "a" else b, c=b if parent == "a" else a
+            "{c} is made from {p}, or from a relative of it", p=a if parent == "a" else b, c=b if parent == "a" else a
         )
     facts = [
         ("kind", plain(known.get("kind") or DASH)),

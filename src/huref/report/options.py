@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from huref.choices import option, take_texts_for_paths
 from huref.errors import UsageError
 from huref.files.atomic import require_place
 
@@ -26,15 +27,19 @@ class ReportOptions:
     transform: Path | None = None
 
     def __post_init__(self) -> None:
+        take_texts_for_paths(self, "html", "sarif", "transform")
         if self.html is not None and self.html == self.sarif:
             raise UsageError(
-                "two reports into one file", where="--sarif", expected="a file of its own", got=str(self.sarif)
+                "two reports into one file", where=option("sarif"), expected="a file of its own", got=str(self.sarif)
             )
-        for flag, is_set in (("--hash", self.hash_files), ("--evidence", self.transform is not None)):
+        for name, is_set in (("hash_files", self.hash_files), ("transform", self.transform is not None)):
             if is_set and not self.paths:
-                raise UsageError("no report to write into", where=flag, expected="--report FILE or --sarif FILE")
-        for path in self.paths:
-            require_place(path)
+                raise UsageError(
+                    "no report to write into", where=option(name), expected="--report FILE or --sarif FILE"
+                )
+        for path, beginning in ((self.html, b"<!doctype html>"), (self.sarif, b'{\n  "$schema"')):
+            if path is not None:
+                require_place(path, beginning)
 
     @property
     def paths(self) -> tuple[Path, ...]:

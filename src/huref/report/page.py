@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from huref.kinship.record import Comparison
@@ -18,7 +19,6 @@ def html_page(found: Comparison, evidence: Evidence) -> str:
     Returns:
         HTML that asks no network for anything: its policy allows its own style sheet and pictures inside it only.
     """
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     parts = [
         conclusion.verdict(found, evidence),
         conclusion.portraits(found, evidence),
@@ -33,11 +33,17 @@ def html_page(found: Comparison, evidence: Evidence) -> str:
         conclusion.notes(found),
     ]
     title = f"{plain(found.a, 60)} and {plain(found.b, 60)}: {plain(found.verdict, 40)} – huref"
+    return page(title, _header(found), parts, (evidence.version, evidence.made))
+
+
+def page(title: str, header: Markup, parts: Sequence[Markup | None], made: tuple[str, str]) -> str:
+    """HTML of a whole page; `made` is huref's version and the time."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     body = element(
         "body",
-        _header(found),
+        header,
         element("main", *parts),
-        element("footer", f"Made by huref {evidence.version}, {evidence.made}."),
+        element("footer", f"Made by huref {made[0]}, {made[1]}."),
     )
     return "<!doctype html>\n" + element("html", _head(title, style), body, lang="en") + "\n"
 

@@ -37,7 +37,7 @@ def sarif_log(found: Comparison, evidence: Evidence) -> dict[str, Any]:
     named = zip("AB", evidence.inputs, (found.a, found.b), strict=True)
     artifacts = [_artifact(side, item, file, title) for side, item, title in named for file in files_of(item)]
     run = {
-        "tool": {"driver": _driver(evidence)},
+        "tool": {"driver": driver(evidence.version)},
         "automationDetails": {"id": "huref/compare"},
         "originalUriBaseIds": {_ROOT: {"description": {"text": "The folder in which huref was run."}}},
         "invocations": [_invocation(evidence)],
@@ -66,11 +66,12 @@ def uri_of(file: FileRecord) -> str:
     return quote(file.path.lstrip("/"), errors="replace")
 
 
-def _driver(evidence: Evidence) -> dict[str, Any]:
+def driver(version: str) -> dict[str, Any]:
+    """The tool, of this version, and a rule for each verdict."""
     return {
         "name": "huref",
-        "version": evidence.version,
-        "semanticVersion": evidence.version,
+        "version": version,
+        "semanticVersion": version,
         "shortDescription": {"text": "Kinship of language models, read from their weights."},
         "rules": [_rule(verdict) for verdict in VERDICTS],
     }

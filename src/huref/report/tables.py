@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from huref.errors import UsageError
+from huref.kinship.text import csv_text, hundredths, plain_text
 
 if TYPE_CHECKING:
-    from huref.kinship.all_pairs import Matrix
+    from huref.kinship.record import Matrix
 
 STYLES = ("text", "csv", "latex")
 CELL = 56
 """Side of a heat map's cell in pixels; the cells end 10 pixels before the right and lower edge."""
 
 
-def require_style(style: str) -> None:
-    """Refuse a format nobody writes, before any work is done."""
-    if style not in STYLES:
-        raise UsageError("unknown table format", where="--format", expected=" or ".join(STYLES), got=style)
-
-
 def as_text(names: Sequence[str], score: str, values: np.ndarray, style: str) -> str:
     """The table in one of `STYLES`; text and LaTeX in percent, CSV as it is."""
     if style == "csv":
-        return _as_csv(names, values)
-    return _as_latex(names, score, values) if style == "latex" else _as_plain(names, score, values)
+        return csv_text(names, values)
+    return _as_latex(names, score, values) if style == "latex" else plain_text(names, score, values)
 
 
 def as_document(table: Matrix) -> dict[str, Any]:
@@ -46,18 +37,6 @@ def as_document(table: Matrix) -> dict[str, Any]:
         "verdicts": [list(row) for row in table.verdicts],
         "clusters": [list(cluster) for cluster in table.clusters],
     }
-
-
-def clusters_as_text(table: Matrix) -> str:
-    """A line a cluster of kin, and how many models have none; empty where no pair has a verdict."""
-    pairs = [table.verdicts[i][j] for i, j in combinations(range(len(table.names)), 2)]
-    if not any(pairs):
-        return ""
-    lines = [f"  {len(cluster)}: {', '.join(cluster)}" for cluster in table.clusters]
-    alone = len(table.names) - sum(map(len, table.clusters))
-    untold = pairs.count("inconclusive") + pairs.count(None)
-    doubt = f"; {untold} of {len(pairs)} pairs without a conclusion" if untold else ""
-    return "\n".join(["", "clusters of kin", *lines, f"  without kin among these: {alone}{doubt}"])
 
 
 def save_heat_map(names: Sequence[str], values: np.ndarray, path: Path) -> None:
@@ -95,27 +74,6 @@ def _colour(value: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _percent(value: float) -> str:
-    return "-" if np.isnan(value) else f"{100 * value:.2f}"
-
-
-def _as_plain(names: Sequence[str], score: str, values: np.ndarray) -> str:
-    width = max(8, *(len(name) for name in names))
-    lines = [f"{score}, percent", " " * width + "".join(f"  {name[:8]:>8}" for name in names)]
-    for name, row in zip(names, values, strict=True):
-        lines.append(f"{name:<{width}}" + "".join(f"  {_percent(value):>8}" for value in row))
-    return "\n".join(lines)
-
-
-def _as_csv(names: Sequence[str], values: np.ndarray) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["", *names])
-    for name, row in zip(names, values, strict=True):
-        writer.writerow([name, *("" if np.isnan(value) else f"{value:.6f}" for value in row)])
-    return stream.getvalue().rstrip("\n")
-
-
 def _as_latex(names: Sequence[str], score: str, values: np.ndarray) -> str:
     escaped = [_escape(name) for name in names]
     lines = [
@@ -125,7 +83,7 @@ def _as_latex(names: Sequence[str], score: str, values: np.ndarray) -> str:
         r"\hline",
     ]
     for name, row in zip(escaped, values, strict=True):
-        lines.append(f"{name} & " + " & ".join(_percent(value) for value in row) + r" \\")
+        lines.append(f"{name} & " + " & ".join(hundredths(value) for value in row) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"])
 
 

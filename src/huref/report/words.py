@@ -45,9 +45,10 @@ _UNDIRECTED = {
     "inconclusive": "No verdict on {a} and {b}: the evidence supports neither derivation nor independence.",
 }
 _DIRECTED = {
-    "derived": "The weights of {child} are statistically consistent with derivation from {parent}.",
-    "merged": "The weights of {child} are statistically consistent with derivation from {parent}, merged with "
-    "further models.",
+    "derived": "The weights of {child} are statistically consistent with derivation from {parent}, or from a "
+    "relative of it.",
+    "merged": "The weights of {child} are statistically consistent with derivation from {parent}, or from a "
+    "relative of it, merged with further models.",
 }
 LIMIT = (
     "This says how two sets of numbers are related. It does not say who made them, who had leave to use them, or "
@@ -122,18 +123,23 @@ def parent_of(derivation: Mapping[str, Any] | None) -> str:
 
 
 def p_value_sentence(found: Comparison) -> str:
-    """The p-value and the false-accusation rate, or why there is none."""
+    """The p-value, and of kinship the rate of false accusations, or why there is none."""
     p = finite(found.p_value)
     if p is None and found.verdict in ("identical", "requantised"):
         return "No p-value is needed: every tensor was compared with its partner, value by value."
     if p is None:
         return f"There is no p-value: {absence(found, 'p_value')}."
-    n = finite((found.background or {}).get("n")) or 0.0
-    return (
+    known = found.background or {}
+    told = (
         f"p = {decimal(p)}, a finite-sample (conformal) p-value: the share of unrelated pairs that agree at least as "
-        f"much as this one, this one counted in.{_counted(p, round(n))} False-accusation rate: a rule that calls two "
-        f"models related at this p or a smaller one is wrong about at most {decimal(100 * p)} % of unrelated pairs, "
-        "if they are like those of the background."
+        f"much as this one, this one counted in.{_counted(p, round(finite(known.get('n')) or 0.0))}"
+    )
+    rate = finite(known.get("rate_bound"))
+    if found.verdict not in ("derived", "merged") or rate is None:
+        return told
+    return (
+        f"{told} False accusations: at most {percent(rate)} of unrelated pairs like those of the background agree so "
+        "much, with 95 % confidence."
     )
 
 

@@ -16,12 +16,18 @@ _Target = Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors fi
 def calibrate(
     weights: _Weights,
     target: _Target,
-    side: Annotated[int, typer.Option(help="K to measure batch statistics at, a multiple of 256.")] = 1024,
-    samples: Annotated[int, typer.Option(help="Synthetic samples to measure them on.")] = 16,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    side: Annotated[int, typer.Option(help="K to measure batch statistics at.", min=1)] = 1024,
+    samples: Annotated[int, typer.Option(help="Synthetic samples to measure them on.", min=2)] = 16,
+    seed: Annotated[int, typer.Option(help="Of the samples.", min=0, max=options.MAX_SEED)] = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure the batch statistics of an encoder afresh, to use it on another number of tokens."""
+    """Measure the batch statistics of an encoder afresh.
+
+    To use it on another number of tokens.
+
+    Example: huref encoder calibrate a.safetensors b.safetensors --side 4096
+    """
+    options.require_place(target)
     from huref_lab.encoder.evaluation import calibrate as measure
 
     done = measure(weights, target, side, samples, seed)
@@ -34,12 +40,18 @@ def calibrate(
 
 def evaluate(
     weights: _Weights,
-    side: Annotated[int | None, typer.Option(help="K of the samples; what the weights say, else 1024.")] = None,
-    triplets: Annotated[int, typer.Option(help="Synthetic triplets to measure on.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    side: Annotated[
+        int | None, typer.Option(help="K of the samples; what the weights say, else 1024.", min=1)
+    ] = None,
+    triplets: Annotated[int, typer.Option(help="Synthetic triplets to measure on.", min=1)] = 8,
+    seed: Annotated[int, typer.Option(help="Of the samples.", min=0, max=options.MAX_SEED)] = 0,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure an encoder on held-out synthetic triplets and on pairs of graded kinship."""
+    """Measure an encoder on triplets and on pairs of graded kinship.
+
+    Example: huref encoder evaluate encoder.safetensors
+    """
     from huref.fingerprints.encoder.file import load_encoder
     from huref_lab.encoder.evaluation import evaluate_encoder
     from huref_lab.encoder.network import EncoderCNN
@@ -47,7 +59,7 @@ def evaluate(
 
     found = load_encoder(weights)
     K = side or found.side or 1024
-    with output.progress() as report:
+    with output.progress(show) as report:
         shape = SampleShape(K, max(4096, K), max(4096, K))
         measures = evaluate_encoder(EncoderCNN.of(found.encoder), shape, triplets, seed, report)
     if as_json:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from huref.cli import options, output
+
+Size = Literal["full", "small"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def group() -> None:
-    """Models of known kinship, bench, studies."""
+    """Models of known kinship, bench, studies.
+
+    Example: huref lab zoo --out zoo --size small
+    """
 
 
 @app.command("study")
@@ -23,14 +28,22 @@ def study(
     models: Annotated[
         Path | None, typer.Option("--study", help="Folder of a study of real models; drawn vectors when left out.")
     ] = None,
-    questions: Annotated[int, typer.Option(help="Portraits to ask about.")] = 24,
-    seed: Annotated[int, typer.Option(help="Of the choice of bases and portraits.")] = 0,
-    encoder: Annotated[str, typer.Option(help="Whose vectors of the study: sketch, mean or cnn.")] = "sketch",
-    psi: Annotated[float | None, typer.Option(help="Truncation: 0 for the mean dog, 1 for all variety.")] = None,
+    questions: Annotated[int, typer.Option(help="Portraits to ask about.", min=1, max=1000)] = 24,
+    seed: Annotated[int, typer.Option(help="Of the choice of bases and portraits.", min=0, max=options.MAX_SEED)] = 0,
+    encoder: Annotated[options.EncoderName, typer.Option(help="Whose vectors of the study.")] = "sketch",
+    psi: Annotated[
+        float | None, typer.Option(help="Truncation: 0 for the mean dog, 1 for all variety.", min=0, max=1)
+    ] = None,
     generator: Annotated[Path | None, typer.Option(help="Weights of another generator.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a page with which people try to read portraits: one file, offline, that scores itself."""
+    """Write a page with which people try to read portraits.
+
+    One file, offline, that scores itself.
+
+    Example: huref lab study --out study.html
+    """
+    options.require_place(out)
     from huref.files.atomic import write_atomically
     from huref.portraits.generator.file import open_generator
     from huref_lab.encoder_study.record import load_study
@@ -51,15 +64,24 @@ def study(
 def zoo(
     out: options.Out,
     size: Annotated[
-        str, typer.Option(help="full: 167 models, in half an hour; small: a dozen, in seconds.")
+        Size, typer.Option(help="full: 167 models, in half an hour; small: a dozen, in seconds.")
     ] = "full",
-    jobs: Annotated[int, typer.Option(help="Processes at once, of one thread each.")] = 2,
+    jobs: Annotated[
+        int, typer.Option(help="Processes at once, of one thread each.", min=1, max=options.MAX_JOBS)
+    ] = 2,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Train small language models whose kinship is known, with offspring of many kinds; what is there is kept."""
+    """Train small language models whose kinship is known.
+
+    With offspring of many kinds; what is there is kept.
+
+    Example: huref lab zoo --out zoo --size small
+    """
+    options.require_place(out, is_folder=True)
     from huref_lab.zoo.construction import ZooOptions, build_zoo
 
-    with output.progress() as report:
+    with output.progress(show) as report:
         made = build_zoo(out, ZooOptions(size, jobs), report)
     if as_json:
         output.print_json(made.to_dict())
@@ -72,7 +94,12 @@ def study_score(
     answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS", help="JSON files that the page saved.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Pool the answers that people gave and count the right ones by closeness of kinship."""
+    """Pool the answers that people gave to a study.
+
+    The right ones are counted by closeness of kinship.
+
+    Example: huref lab study-score anna.json bert.json
+    """
     from huref_lab.reading.answers import read_answers, score_answers
 
     score = score_answers([read_answers(path) for path in answers])
@@ -88,24 +115,33 @@ def bench(
     attacks: Annotated[Path | None, typer.Option(help="Folder of attacked copies, with its attacks.json.")] = None,
     peers: Annotated[Path | None, typer.Option(help="Folder of the methods of others, one Python file each.")] = None,
     methods: Annotated[str, typer.Option(help="Only these, by file name; huref, huref:agreement: huref,awm.")] = "",
-    pairs: Annotated[int, typer.Option(help="Sampled pairs of an offspring and a foreign base; -1 for all.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes at once.")] = 2,
+    pairs: Annotated[
+        int, typer.Option(help="Sampled pairs of an offspring and a foreign base; -1 for all.", min=-1)
+    ] = 300,
+    seed: Annotated[int, typer.Option(help="Of their choice.", min=0, max=options.MAX_SEED)] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes at once.", min=1, max=options.MAX_JOBS)] = 2,
     cost: Annotated[bool, typer.Option("--cost", help="Also seconds and memory of each method on SmolLM2.")] = False,
     reuse: Annotated[
         list[Path] | None, typer.Option(help="JSON of an earlier bench: answers on the same files stay.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Text file to write; the JSON document goes beside it.")] = None,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare pairs of known kinship with huref and with the methods of others: who tells kin from strangers?"""
+    """Compare pairs of known kinship by huref and by other methods.
+
+    Who tells kin from strangers?
+
+    Example: huref lab bench --zoo zoo --out bench.txt
+    """
+    options.require_place(out)
     from huref_lab.bench.benchmark import BenchOptions, run_bench, write_report
     from huref_lab.bench.report import as_text
 
     wanted = tuple(name.strip() for name in methods.split(",") if name.strip())
     n_other = None if pairs == -1 else pairs
     asked = BenchOptions(zoo, attacks, peers, wanted, n_other, seed, jobs, cost, tuple(reuse or ()))
-    with output.progress() as report:
+    with output.progress(show) as report:
         document = run_bench(asked, report)
     if out is not None:
         write_report(document, out)
@@ -120,16 +156,25 @@ def calibrate(
     zoo: Annotated[Path, typer.Option(help="Folder of a zoo, with its zoo.json.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
     version: Annotated[str, typer.Option("--as", help="What verdicts will call it.")] = "2",
-    sampled: Annotated[int, typer.Option(help="Pairs of an offspring and a base, of each of two sorts.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes at once.")] = 2,
+    sampled: Annotated[
+        int, typer.Option(help="Pairs of an offspring and a base, of each of two sorts.", min=0)
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Of their choice.", min=0, max=options.MAX_SEED)] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes at once.", min=1, max=options.MAX_JOBS)] = 2,
+    show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare the unrelated pairs of a zoo: the background that verdicts are held against. Resumable."""
+    """Compare the unrelated pairs of a zoo, resumably.
+
+    They are the background that verdicts are held against.
+
+    Example: huref lab calibrate --zoo zoo --out calibration.json
+    """
+    options.require_place(out)
     from huref.kinship.verdict import save_calibration
     from huref_lab.bench.calibration import CalibrationOptions, calibrate
 
-    with output.progress() as report:
+    with output.progress(show) as report:
         journal = out.with_name(f"{out.name}.partial")
         made = calibrate(CalibrationOptions(zoo, version, sampled, seed, jobs, journal), report)
     save_calibration(out, made)

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from huref.cli import options, output
 
-Minutes = Annotated[float | None, typer.Option(help="Stop after so long, resumably.", show_default=False)]
-Threads = Annotated[int, typer.Option(help="Processor threads; 0 for all cores.")]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="Stop after so long, resumably.", show_default=False, min=0, callback=options.finite),
+]
+Threads = Annotated[int, typer.Option(help="Processor threads; 0 for all cores.", min=0, max=options.MAX_JOBS)]
+Seed = Annotated[int, typer.Option(help="Of everything random.", min=0, max=options.MAX_SEED)]
+
+
+def _multiple_of_256(side: int) -> int:
+    """K of a network that halves it eight times."""
+    if side % 256:
+        raise typer.BadParameter(f"{side} is no multiple of 256.")
+    return side
+
+
+def _power_of_two(side: int) -> int:
+    """Side of pictures that a generator doubles up to."""
+    if side & (side - 1):
+        raise typer.BadParameter(f"{side} is no power of two.")
+    return side
+
+
+Critic = Literal["projected", "pixel", "both"]
+Negatives = Literal["fresh", "others"]
 Folder = Annotated[Path, typer.Option(help="Folder to write to; its checkpoint is resumed.")]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -20,26 +41,36 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def group() -> None:
-    """Train the networks that huref ships."""
+    """Train the networks that huref ships.
+
+    Example: huref train generator --data dogs --out run
+    """
 
 
 @app.command("encoder")
 def encoder(
     out: Folder,
-    side: Annotated[int, typer.Option(help="K of the synthetic terms, a multiple of 256.")] = 1024,
-    width: Annotated[int, typer.Option(help="Width of the synthetic models, K or more.")] = 4096,
-    steps: Annotated[int, typer.Option(help="Steps of the whole run; the rate falls along a cosine.")] = 1000,
+    side: Annotated[int, typer.Option(help="K of the synthetic terms.", min=256, callback=_multiple_of_256)] = 1024,
+    width: Annotated[int, typer.Option(help="Width of the synthetic models, K or more.", min=1)] = 4096,
+    steps: Annotated[int, typer.Option(help="Steps of the whole run; the rate falls along a cosine.", min=1)] = 1000,
     minutes: Minutes = None,
-    batch: Annotated[int, typer.Option(help="Triplets a step.")] = 10,
-    negatives: Annotated[str, typer.Option(help="fresh, or others: each other's anchors.")] = "fresh",
-    learning_rate: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-4,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    evaluate_every: Annotated[int, typer.Option(help="Steps between looks at held-out triplets.")] = 20,
+    batch: Annotated[int, typer.Option(help="Triplets a step.", min=1)] = 10,
+    negatives: Annotated[Negatives, typer.Option(help="others: each other's anchors.")] = "fresh",
+    learning_rate: Annotated[
+        float, typer.Option(help="Learning rate at the start.", min=0, callback=options.finite)
+    ] = 1e-4,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
+    evaluate_every: Annotated[int, typer.Option(help="Steps between looks at held-out triplets.", min=1)] = 20,
     seed: Seed = 0,
     threads: Threads = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train the CNN encoder on synthetic terms; an interrupt saves, and the same command goes on."""
+    """Train the CNN encoder on synthetic terms.
+
+    An interrupt saves, and the same command goes on.
+
+    Example: huref train encoder --out run --minutes 30
+    """
     from huref_lab.encoder.training import EncoderTraining, train_encoder
 
     settings = EncoderTraining(
@@ -64,35 +95,63 @@ def encoder(
 def generator(
     data: Annotated[Path, typer.Option(help="Folder of pictures, searched with its subfolders.")],
     out: Folder,
-    resolution: Annotated[int, typer.Option(help="Side of the pictures in pixels, a power of two.")] = 64,
-    critic: Annotated[str, typer.Option(help="projected, pixel or both.")] = "projected",
-    images: Annotated[int, typer.Option(help="Photographs to show until the run ends.")] = 400_000,
+    resolution: Annotated[
+        int, typer.Option(help="Side of the pictures in pixels.", min=8, callback=_power_of_two)
+    ] = 64,
+    critic: Annotated[Critic, typer.Option(help="What judges pictures.")] = "projected",
+    images: Annotated[int, typer.Option(help="Photographs to show until the run ends.", min=1)] = 400_000,
     minutes: Minutes = None,
-    batch: Annotated[int, typer.Option(help="Pictures a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of the generator.")] = 0.0015,
-    augment: Annotated[float, typer.Option(help="Probability of each disturbance of what the critics see.")] = 0.7,
-    save_every: Annotated[int, typer.Option(help="Images between checkpoints.")] = 10_000,
+    batch: Annotated[int, typer.Option(help="Pictures a step.", min=1)] = 16,
+    learning_rate: Annotated[
+        float, typer.Option(help="Learning rate of the generator.", min=0, callback=options.finite)
+    ] = 0.0015,
+    augment: Annotated[
+        float, typer.Option(help="Probability of each disturbance of what the critics see.", min=0, max=1)
+    ] = 0.7,
+    save_every: Annotated[int, typer.Option(help="Images between checkpoints.", min=1)] = 10_000,
     seed: Seed = 0,
     threads: Threads = 0,
     start_from: Annotated[
         Path | None,
         typer.Option(help="Trained weights, or a run's folder, to grow from; not larger."),
     ] = None,
-    mapping_layers: Annotated[int, typer.Option(help="Layers from the vector to the style.")] = 8,
-    mapping_boost: Annotated[float, typer.Option(help="Their learning rate, relative to the generator's.")] = 10.0,
-    even_out: Annotated[int, typer.Option(help="Visible directions of style to even out before the start.")] = 0,
-    readability: Annotated[float, typer.Option(help="Weight of the line-up loss: kin alike, strangers not.")] = 0.0,
-    warmup: Annotated[int, typer.Option(help="Images over which the generator's rate rises from zero.")] = 0,
-    channel_base: Annotated[int, typer.Option(help="Channels of a block times its side, at most.")] = 3072,
-    energy: Annotated[float, typer.Option(help="Weight of the energy distance to the photographs.")] = 60.0,
-    energy_from: Annotated[int, typer.Option(help="Images before the energy distance joins the critic.")] = 24_000,
-    critic_rate: Annotated[float, typer.Option(help="Learning rate of the critics.")] = 0.0002,
-    pixel_weight: Annotated[float, typer.Option(help="Of the pixel critic beside the projected one.")] = 0.5,
-    pixel_rate: Annotated[float, typer.Option(help="Learning rate of the pixel critic.")] = 0.0015,
-    cooldown: Annotated[int, typer.Option(help="Last images over which every rate falls to zero.")] = 50_000,
+    mapping_layers: Annotated[int, typer.Option(help="Layers from the vector to the style.", min=1)] = 8,
+    mapping_boost: Annotated[
+        float, typer.Option(help="Their learning rate, relative to the generator's.", min=0, callback=options.finite)
+    ] = 10.0,
+    even_out: Annotated[
+        int, typer.Option(help="Visible directions of style to even out before the start.", min=0)
+    ] = 0,
+    readability: Annotated[
+        float,
+        typer.Option(help="Weight of the line-up loss: kin alike, strangers not.", min=0, callback=options.finite),
+    ] = 0.0,
+    warmup: Annotated[int, typer.Option(help="Images over which the generator's rate rises from zero.", min=0)] = 0,
+    channel_base: Annotated[int, typer.Option(help="Channels of a block times its side, at most.", min=1)] = 3072,
+    energy: Annotated[
+        float, typer.Option(help="Weight of the energy distance to the photographs.", min=0, callback=options.finite)
+    ] = 60.0,
+    energy_from: Annotated[
+        int, typer.Option(help="Images before the energy distance joins the critic.", min=0)
+    ] = 24_000,
+    critic_rate: Annotated[
+        float, typer.Option(help="Learning rate of the critics.", min=0, callback=options.finite)
+    ] = 0.0002,
+    pixel_weight: Annotated[
+        float, typer.Option(help="Of the pixel critic beside the projected one.", min=0, callback=options.finite)
+    ] = 0.5,
+    pixel_rate: Annotated[
+        float, typer.Option(help="Learning rate of the pixel critic.", min=0, callback=options.finite)
+    ] = 0.0015,
+    cooldown: Annotated[int, typer.Option(help="Last images over which every rate falls to zero.", min=0)] = 50_000,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train the picture generator; an interrupt saves a checkpoint, and the same command goes on from it."""
+    """Train the picture generator.
+
+    An interrupt saves a checkpoint, and the same command goes on from it.
+
+    Example: huref train generator --data dogs --out run
+    """
     from huref_lab.generator.training import GeneratorTraining, train_generator
 
     settings = GeneratorTraining(

@@ -67,7 +67,7 @@ class GeneratorEvaluation:
             if getattr(self, name) < LEAST_SAMPLES:
                 raise UsageError(
                     "too few samples to measure",
-                    where=name,
+                    where=f"--{name.replace('_', '-')}",
                     expected=f"{LEAST_SAMPLES} or more",
                     got=str(getattr(self, name)),
                 )

@@ -58,7 +58,7 @@ class FormOptions:
         if not 1 <= self.questions <= MAX_QUESTIONS:
             raise UsageError(
                 "no such number of questions",
-                where="questions",
+                where="--questions",
                 expected=f"1 to {MAX_QUESTIONS}",
                 got=str(self.questions),
             )
@@ -130,7 +130,7 @@ def study_questions(study: Study, options: FormOptions) -> Lineup:
     if len(whole.bases) < BASES:
         raise UsageError(
             "too few bases for a line-up",
-            where="study",
+            where="--study",
             expected=f"{BASES} or more",
             got=str(len(whole.bases)),
             next_step="leave the study out: vectors with known cosines are drawn",
@@ -143,7 +143,7 @@ def study_questions(study: Study, options: FormOptions) -> Lineup:
             groups.setdefault(group, []).append(index)
     asked = list(itertools.islice(_in_turn([groups[name] for name in sorted(groups)]), options.questions))
     if not asked:
-        raise UsageError("nothing to ask about", where="study", expected="offspring of its bases", got="none")
+        raise UsageError("nothing to ask about", where="--study", expected="offspring of its bases", got="none")
     return _select(whole, chosen, dice.permutation(asked))
 
 

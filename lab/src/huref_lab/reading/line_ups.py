@@ -176,10 +176,10 @@ def study_lineup(study: Study, encoder: str) -> Lineup:
     """
     if encoder not in study.vectors:
         known = ", ".join(study.vectors)
-        raise UsageError("the study has no such encoder", where="encoder", expected=known, got=encoder)
+        raise UsageError("the study has no such encoder", where="--encoder", expected=known, got=encoder)
     vectors, offered = np.asarray(study.vectors[encoder], dtype=np.float32), study.bases
     if len(offered) < 3:
-        raise UsageError("too few bases for a line-up", where="study", expected="3 or more", got=str(len(offered)))
+        raise UsageError("too few bases for a line-up", where="--study", expected="3 or more", got=str(len(offered)))
     place = {study.models[index].name: k for k, index in enumerate(offered)}
     offspring = [index for index in range(len(study.models)) if index not in offered]
     truth = [place[study.models[index].base] for index in offspring]

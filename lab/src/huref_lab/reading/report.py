@@ -109,10 +109,11 @@ def _said(shares: Mapping[str, Share]) -> str:
 
 
 def tables(document: Document) -> dict[str, str]:
-    """Markdown tables by name: `sweep`, `drawn`, `strangers`, and `real` if there were real models."""
+    """Markdown tables by name: `sweep`, `drawn`, `strangers`, and of real models `real` and `usual`."""
     found = {"sweep": _sweep(document), "drawn": _drawn(document), "strangers": _alarm_table(document)}
-    if document.get("real"):
-        found["real"] = _real(document)
+    for name, recipe in (("real", "canonical and paper"), ("usual", "canonical-2")):
+        if document.get(name):
+            found[name] = _real(document[name], recipe)
     return found
 
 
@@ -154,12 +155,11 @@ def _found(strangers: Document) -> list[str]:
     return _bands({measure: found["found"] for measure, found in strangers.items()})
 
 
-def _real(document: Document) -> str:
+def _real(real: Document, recipe: str) -> str:
     """Who was read, and one row a band and encoder."""
-    real = document["real"]
     intro = (
-        f"**Real models.** {real['models']} offspring of {real['bases']} bases, all of them on offer; the encoder "
-        "makes the 512 numbers from a model's weights."
+        f"**Real models, {recipe}.** {real['models']} offspring of {real['bases']} bases, all of them on offer; the "
+        "encoder makes the 512 numbers from a model's weights."
     )
     rows = []
     for band in (band.name for band in BANDS):
@@ -199,5 +199,5 @@ def summary(document: Document) -> str:
         f"With a threshold that lets {100 * ALARM_RATE:.0f} % of strangers through.",
         found["strangers"],
     ]
-    parts += [found["real"]] if "real" in found else []
+    parts += [found[name] for name in ("real", "usual") if name in found]
     return "\n\n".join(parts) + "\n"

@@ -112,7 +112,9 @@ def require_positive(settings: object, names: Iterable[str], command: str) -> No
 
 def refusal(what: str, where: str, expected: str, got: object, command: str) -> UsageError:
     """The error for a setting that a run cannot have."""
-    return UsageError(what, where=where, expected=expected, got=str(got), next_step=f"{command} --help")
+    return UsageError(
+        what, where=f"--{where.replace('_', '-')}", expected=expected, got=str(got), next_step=f"{command} --help"
+    )
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:

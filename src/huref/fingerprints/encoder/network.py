@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from huref.choices import option
 from huref.errors import UsageError
 from huref.numerics.arrays import Array, Floats
 from huref.numerics.convolution import convolved
@@ -160,7 +161,7 @@ def encode(terms: Floats, encoder: Encoder) -> Floats:
     if terms.shape != (config.inputs, side, side) or side == 0 or side % config.multiple:
         raise UsageError(
             "the CNN encoder cannot take these matrices",
-            where="--encoder cnn",
+            where=option("encoder"),
             expected=f"{config.inputs} square matrices whose side is a multiple of {config.multiple}",
             got=" x ".join(str(size) for size in terms.shape),
             next_step=f"choose --n-tokens a multiple of {config.multiple}, and two layers",

@@ -3,7 +3,8 @@
 The rule, in order:
 
     identical, requantised   the stored weights say so themselves
-    derived                  pairing agreement of at least what the frame asks for, a p-value of at most 1 %, and more
+    derived                  every stored weight is equal but for embedding rows, or but for the output matrix; or
+                             pairing agreement of at least what the frame asks for, a p-value of at most 1 %, and more
                              neurons than chance explains
     independent              agreement and aligned score no higher than of unrelated pairs, in no layer either, though
                              every frame was given a chance
@@ -81,7 +82,7 @@ class Facts:
         added_rows: what the embedding rows of the tokens that one has more are: `zero`, `average` (near the mean row)
             or empty.
         unseen: why agreement at chance would not show independence; empty where it would.
-        is_resized: every stored weight is equal, but for the number of embedding rows.
+        only_difference: `rows` (of the embeddings) or `unembedding`, where every other stored weight is equal.
         silent: of A and of B: the share of feed-forward neurons that are zero.
         copies: how often the mixture of a pair holds each neuron of the dense one; None where both are of one sort.
     """
@@ -103,7 +104,7 @@ class Facts:
     shares_vocabulary: str = "same"
     added_rows: str = ""
     unseen: str = ""
-    is_resized: bool = False
+    only_difference: str = ""
     silent: tuple[float, float] = (0.0, 0.0)
     copies: float | None = None
 
@@ -145,7 +146,7 @@ class Decision:
 
 def decide(facts: Facts) -> Decision:
     """Apply the rule of this module's docstring."""
-    if facts.parameters:
+    if facts.parameters or facts.only_difference:
         return _copies(facts)
     agreement, background = facts.agreement, facts.background
     if agreement is None or background is None:
@@ -208,8 +209,15 @@ def _highest(layer: LayerMatch) -> float:
 def _copies(facts: Facts) -> Decision:
     if facts.parameters == "identical":
         return Decision("identical", "identical", direction="unknown", reasons=("every stored weight is equal",))
-    reason = "every tensor agrees within the rounding of the stored types; the coarser one cannot be the source"
-    return Decision("requantised", "requantised", reasons=(reason,))
+    if facts.parameters == "requantised":
+        reason = "every tensor agrees within the rounding of the stored types; the coarser one cannot be the source"
+        return Decision("requantised", "requantised", reasons=(reason,))
+    if facts.only_difference == "unembedding":
+        reason = "every stored weight is equal but for the output matrix, which only one of the two has"
+        return Decision("derived", "unembedding-changed", reasons=(reason,))
+    _, direction, told = _vocabulary(facts)
+    reason = "every stored weight is equal but for the number of embedding rows"
+    return Decision("derived", "vocabulary-changed", direction=direction, reasons=(reason, *told))
 
 
 def _derived(facts: Facts, told: tuple[str, ...]) -> Decision:
@@ -265,9 +273,6 @@ def _from(facts: Facts, child: Side) -> str:
 
 def _in_one_shape(facts: Facts) -> tuple[str, str, tuple[str, ...]]:
     """Class and direction of two models of the same sizes."""
-    if facts.is_resized:
-        _, direction, told = _vocabulary(facts)
-        return "vocabulary-changed", direction, ("every weight is equal but for the number of embedding rows", *told)
     lonely = [layer for layer in facts.layers if layer.agreement < PART]
     if lonely and len(lonely) < len(facts.layers):
         why = (

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from huref.errors import CorruptFileError, InputError
 from huref.model.source.place import missing_file
@@ -28,11 +29,13 @@ class ByteSource(abc.ABC):
         name: the file's name relative to its folder, for messages.
         size: bytes in the file.
         bytes_read: bytes asked for so far.
+        total_read: the same of all files of this process.
     """
 
     name: str
     size: int
     bytes_read: int = 0
+    total_read: ClassVar[int] = 0
 
     @abc.abstractmethod
     def _fill(self, offset: int, buffer: memoryview) -> None:
@@ -51,6 +54,7 @@ class ByteSource(abc.ABC):
             self._fill(offset, buffer)
             with _counting:
                 self.bytes_read += length
+                ByteSource.total_read += length
 
     def read(self, offset: int, length: int) -> bytes:
         """Read `length` bytes; nothing is allocated before the range is checked.

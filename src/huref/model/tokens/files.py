@@ -13,7 +13,7 @@ MAX_BYTES = 256 << 20
 """Largest tokenizer file read; the largest known (256k entries with merges) is about 35 MB."""
 
 
-def read_capped(path: Path, limit: int = MAX_BYTES) -> bytes:
+def read_capped(path: Path, limit: int = MAX_BYTES, what: str = "a tokenizer file") -> bytes:
     """All bytes of a file.
 
     Raises:
@@ -24,12 +24,10 @@ def read_capped(path: Path, limit: int = MAX_BYTES) -> bytes:
             size = os.fstat(file.fileno()).st_size
             content = file.read(limit + 1) if size <= limit else b""
     except OSError as error:
-        raise TokenizerError(
-            "a tokenizer file cannot be read", where=str(path), got=error.strerror or str(error)
-        ) from error
+        raise TokenizerError(f"{what} cannot be read", where=str(path), got=error.strerror or str(error)) from error
     if max(size, len(content)) > limit:
         raise TokenizerError(
-            "a tokenizer file is too large", where=str(path), expected=f"at most {limit} bytes", got=f"{size} bytes"
+            f"{what} is too large", where=str(path), expected=f"at most {limit} bytes", got=f"{size} bytes"
         )
     return content
 

@@ -43,7 +43,7 @@ def read_ranking(path: str | Path, n_ids: int = MAX_IDS) -> Ranking:
         TokenizerError: unreadable, empty, or a line that is no id, out of range, or a repetition.
     """
     path = Path(path)
-    lines = read_capped(path, _MAX_FILE).rstrip().split(b"\n")
+    lines = read_capped(path, _MAX_FILE, "a token ranking").rstrip().split(b"\n")
     ids: list[int] = []
     seen: set[int] = set()
     for number, line in enumerate(lines, start=1):

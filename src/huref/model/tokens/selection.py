@@ -66,6 +66,14 @@ def rarest(vocabulary: Vocabulary, ranking: Ranking | None, k: int, n_rows: int 
     usable[vocabulary.ordinary(n_rows)] = True
     method = "rarest by own order" if ranking is None else "rarest"
     chosen = ids[usable[ids]]
+    if ranking is not None and len(chosen) < MIN_TOKENS:
+        raise TokenizerError(
+            "too few usable tokens in the ranking",
+            where=ranking.source,
+            expected=f"at least {MIN_TOKENS}",
+            got=f"{len(chosen)} of {len(ids)} lines",
+            next_step="rank the tokens of a longer text: huref tokens rank",
+        )
     return _select(vocabulary, chosen[max(chosen.size - k, 0) :].tolist(), method, k)
 
 

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from huref.choices import option
 from huref.errors import UsageError
 from huref.files.atomic import write_atomically
 from huref.portraits.generator.config import StyleGAN2Config
@@ -79,7 +80,7 @@ def convert_generator(source: Path, target: Path, dtype: str = "float16") -> Con
         OutputError: the target cannot be written.
     """
     if dtype not in DTYPES:
-        raise UsageError("no such number type", where="--dtype", expected=" or ".join(DTYPES), got=dtype)
+        raise UsageError("no such number type", where=option("dtype"), expected=" or ".join(DTYPES), got=dtype)
     is_same = source.exists() and target.exists() and source.samefile(target)
     if target.suffix != ".safetensors" or is_same:
         raise UsageError(

@@ -6,6 +6,7 @@ import unicodedata
 
 from PIL import Image, ImageDraw, ImageFont
 
+from huref.choices import option
 from huref.errors import UsageError
 from huref.portraits.image.pixels import Pixels, resize
 
@@ -35,7 +36,7 @@ class Page:
         if width * height > MAX_PIXELS:
             raise UsageError(
                 "a page too large to be drawn",
-                where="size",
+                where=option("size"),
                 expected=f"at most {MAX_PIXELS} pixels in all",
                 got=f"{width} by {height}",
                 next_step="choose smaller or fewer pictures",

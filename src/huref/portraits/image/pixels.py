@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from huref.choices import option
 from huref.errors import UsageError
 
 Pixels = NDArray[np.uint8]
@@ -39,7 +40,9 @@ def require_side(side: int) -> None:
         UsageError: less than one pixel, or more than `MAX_SIDE`.
     """
     if not 1 <= side <= MAX_SIDE:
-        raise UsageError("no such picture size", where="size", expected=f"1 to {MAX_SIDE} pixels", got=str(side))
+        raise UsageError(
+            "no such picture size", where=option("size"), expected=f"1 to {MAX_SIDE} pixels", got=str(side)
+        )
 
 
 def _enlarged(array: Pixels, side: int) -> Pixels:

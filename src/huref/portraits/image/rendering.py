@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from huref.choices import option
 from huref.errors import NotFiniteError, UsageError
 from huref.numerics.arrays import Floats
 from huref.portraits.image.pixels import Pixels
@@ -80,7 +81,7 @@ def require_psi(psi: float) -> None:
     """
     if not 0.0 <= psi <= 1.0:
         raise UsageError(
-            "no such truncation", where="psi", expected="0, the mean dog, to 1, all variety", got=str(psi)
+            "no such truncation", where=option("psi"), expected="0, the mean dog, to 1, all variety", got=str(psi)
         )
 
 
@@ -88,7 +89,7 @@ def _require_label(label: int | None, classes: int) -> None:
     if label is not None and not 0 <= label < classes:
         raise UsageError(
             "the generator has no such class",
-            where="class",
+            where=option("label"),
             expected=f"0 to {classes - 1}" if classes else "none: this generator is not conditional",
             got=str(label),
         )

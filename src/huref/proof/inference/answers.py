@@ -1,7 +1,7 @@
 """One integer model, two commitments and a link: `huref commit --for inference`, `huref prove inference`.
 
-The folder then holds `commitment` and `opening` as for any fingerprint, `inference-commitment` to all weights, and
-`link`, which shows that the first holds rows of the second. All blindings follow from the one secret opening.
+The folder then holds `commitment` as for any fingerprint, `inference-commitment` to all weights, and `link`, which
+shows that the first holds rows of the second. All blindings follow from the one secret opening, which lies elsewhere.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def commit_for_inference(
 
     Raises:
         OutputError: the folder is finished already, or cannot be written.
-        UsageError: the folder has the opening of other weights, or of another passphrase.
+        UsageError: the opening is of other weights, or of another passphrase; or it would lie in the folder.
         InputError: no plain Llama; see `huref.model.model.open_model`.
     """
     if (folder / LINK).exists():
@@ -71,7 +71,7 @@ def commit_for_inference(
     require_plain_layers(recipe)
     made, tokens, integer, name = _read(reference, recipe, arch_file, report)
     commitment = _fingerprint(made, folder, options, report)
-    _, opening = read_own(folder, options.passphrase)
+    _, opening = read_own(folder, options.passphrase, options.secret)
     work = RowsToCommit(list(integer.matrices.values()), _blindings(opening, integer), 16)
     points = commit_points(work, folder / PARTIAL, options.workers, report)
     inference = InferenceCommitment(name, integer.shape, points)
@@ -121,6 +121,7 @@ def prove_answer(
     passphrase: str | None = None,
     *,
     arch_file: Path | None = None,
+    secret: Path | None = None,
     report: Report | None = None,
 ) -> InferenceProof:
     """Prove which logits the committed weights answer after a prompt.
@@ -131,14 +132,14 @@ def prove_answer(
         InconclusiveError: an activation leaves the range of the integer model.
     """
     inference = read_inference(folder)
-    _, opening = read_own(folder, passphrase)
+    _, opening = read_own(folder, passphrase, secret)
     model = open_model(reference, arch_file)
     with model.weights.checkpoint as checkpoint:
         tokens = prompt.ids(checkpoint)
         integer = integer_model(model.weights, _step(report, "reading the model"))
     require_committed(integer, inference, opening)
-    secret = _inference_opening(opening, inference, integer)
-    return prove_inference(integer, inference, secret, tokens, prompt.precision, report)
+    opened = _inference_opening(opening, inference, integer)
+    return prove_inference(integer, inference, opened, tokens, prompt.precision, report)
 
 
 def read_inference(folder: Path) -> InferenceCommitment:
@@ -200,7 +201,7 @@ def _fingerprint(made: Quantised, folder: Path, options: CommitOptions, report: 
     """The fingerprint's commitment: made now, or by the interrupted run."""
     if not (folder / COMMITMENT).exists():
         return commit_rows(made, folder, options, report)
-    commitment, opening = read_own(folder, options.passphrase)
+    commitment, opening = read_own(folder, options.passphrase, options.secret)
     if opening.layout != made.layout or not np.array_equal(opening.rows, made.rows):
         raise UsageError(
             "the folder has the commitment of other weights, or of a fingerprint alone",

@@ -19,8 +19,7 @@ from huref.proof.arithmetic.workers import COMMIT, available_cores, commit_chunk
 from huref.proof.files.commitment import NAME as COMMITMENT
 from huref.proof.files.commitment import Commitment, commitment_root
 from huref.proof.files.layout import is_plain
-from huref.proof.files.opening import NAME as OPENING
-from huref.proof.files.opening import Opening, read_opening, write_opening
+from huref.proof.files.opening import Opening, find_opening, make_secret_folder, read_opening, write_opening
 from huref.proof.sketch.no_wrap import prove_no_wrap
 from huref.proof.sketch.quantisation import Quantised, quantise_model
 from huref.proof.sketch.verifier import verify_commitment
@@ -36,10 +35,12 @@ class CommitOptions:
     Attributes:
         jobs: processes; 0 for as many as the machine has cores.
         passphrase: encrypts the opening; None leaves it plain, readable by its owner only.
+        secret: folder of the opening; None for the one beside the commitment's, `FOLDER.secret`.
     """
 
     jobs: int = 0
     passphrase: str | None = field(default=None, repr=False)
+    secret: Path | None = None
 
     @property
     def workers(self) -> int:
@@ -62,23 +63,23 @@ def commit_model(
     Raises:
         HurefError: see `huref.errors`.
     """
-    require_free(folder)
+    require_free(folder, options.secret)
     require_plain_layers(recipe)
     made = quantise_model(reference, recipe, ranking=ranking, arch_file=arch_file, report=report)
     return commit_rows(made, folder, options, report)
 
 
 def commit_rows(made: Quantised, folder: Path, options: CommitOptions, report: Report | None = None) -> Commitment:
-    """Commit to quantised weights: writes `opening` (secret) and `commitment` (public) into a folder.
+    """Commit to quantised weights: writes `commitment` (public) into a folder and `opening` (secret) elsewhere.
 
-    A folder with an opening and no commitment is an interrupted run, which goes on where it stopped.
+    An opening whose folder has no commitment is of an interrupted run, which goes on where it stopped.
 
     Raises:
         OutputError: the folder has a commitment already, or cannot be written.
-        UsageError: the folder has the opening of other weights, or of another passphrase.
+        UsageError: the opening is of other weights, or of another passphrase; or it would lie in the folder.
         InputError: points of an interrupted run that are not those of its opening; they are removed.
     """
-    require_free(folder)
+    require_free(folder, options.secret)
     opening = _opening(made, folder, options)
     blindings = opening.blindings()
     work = RowsToCommit([opening.rows], blindings, opening.layout.bits)
@@ -129,11 +130,12 @@ def require_plain_layers(recipe: Recipe) -> None:
         )
 
 
-def require_free(folder: Path) -> None:
-    """Refuse, before long work, a folder that holds a commitment or cannot be written.
+def require_free(folder: Path, secret: Path | None = None) -> None:
+    """Refuse, before long work, a folder that holds a commitment, or places that cannot be written.
 
     Raises:
         OutputError: either.
+        UsageError: a secret folder within the public one.
     """
     if (folder / COMMITMENT).exists():
         raise OutputError(
@@ -144,11 +146,14 @@ def require_free(folder: Path) -> None:
             next_step="choose another folder: an opening that is lost cannot be made again",
         )
     make_folder(folder)
+    path = find_opening(folder, secret)
+    if not path.exists():
+        make_secret_folder(path, folder)
 
 
 def _opening(made: Quantised, folder: Path, options: CommitOptions) -> Opening:
     """A new opening, or the one of an interrupted run."""
-    path = folder / OPENING
+    path = find_opening(folder, options.secret)
     if not path.exists():
         opening = Opening(secrets.token_bytes(32), made.layout, made.strings, made.rows)
         (folder / PARTIAL).unlink(missing_ok=True)

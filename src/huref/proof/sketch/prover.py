@@ -11,8 +11,7 @@ from huref.errors import UsageError
 from huref.fingerprints.recipe import Recipe
 from huref.progress import Progress, Report
 from huref.proof.files.commitment import Commitment, read_commitment
-from huref.proof.files.opening import NAME as OPENING
-from huref.proof.files.opening import Opening, read_opening
+from huref.proof.files.opening import Opening, read_opening, require_opening
 from huref.proof.files.proof import Claim, SketchProof
 from huref.proof.sketch.opened_rows import OpenedRows, open_rows
 from huref.proof.sketch.opening_check import opens
@@ -23,14 +22,19 @@ from huref.version import __version__
 _STEPS = 3
 
 
-def prove_fingerprint(folder: Path, passphrase: str | None = None, report: Report | None = None) -> SketchProof:
+def prove_fingerprint(
+    folder: Path, passphrase: str | None = None, report: Report | None = None, *, secret: Path | None = None
+) -> SketchProof:
     """pi_1: the fingerprint of the committed integers, under the commitment's own recipe.
 
+    Args:
+        secret: folder of the opening; None for the one where `find_opening` looks.
+
     Raises:
-        InputError: no commitment or no opening in the folder.
+        InputError: no commitment in the folder, or no opening of it.
         UsageError: an opening of another commitment, or a wrong passphrase.
     """
-    commitment, opening = read_own(folder, passphrase)
+    commitment, opening = read_own(folder, passphrase, secret)
     recipe: Recipe = commitment.layout.recipe
     claim = Claim("fingerprint", commitment.root, None, recipe.seed, recipe.sketch_rows, 1, "")
     return _prove(opening, claim, np.ones(commitment.layout.n_tokens, dtype=bool), report)
@@ -42,6 +46,8 @@ def prove_compare(
     rows: int = DEFAULT_ROWS,
     passphrase: str | None = None,
     report: Report | None = None,
+    *,
+    secret: Path | None = None,
 ) -> SketchProof:
     """pi_2, one side: the sketches of the committed integers under the signs of a pair of commitments.
 
@@ -49,34 +55,37 @@ def prove_compare(
         RejectedError: the two commitments cannot be compared.
         InputError, UsageError: as `prove_fingerprint`.
     """
-    commitment, opening = read_own(folder, passphrase)
+    commitment, opening = read_own(folder, passphrase, secret)
     claim, chosen = pair_claim(commitment, peer, rows)
     return _prove(opening, claim, chosen, report)
 
 
-def prove_rows(folder: Path, nonce: bytes, count: int, passphrase: str | None = None) -> OpenedRows:
+def prove_rows(
+    folder: Path, nonce: bytes, count: int, passphrase: str | None = None, *, secret: Path | None = None
+) -> OpenedRows:
     """Open the rows that a nonce picks: they are public from then on.
 
     Raises:
         InputError, UsageError: as `prove_fingerprint`, or no such audit.
     """
-    commitment, opening = read_own(folder, passphrase)
+    commitment, opening = read_own(folder, passphrase, secret)
     return open_rows(commitment, opening, nonce, count, __version__)
 
 
-def read_own(folder: Path, passphrase: str | None = None) -> tuple[Commitment, Opening]:
-    """A folder's commitment and opening, which must belong together.
+def read_own(folder: Path, passphrase: str | None = None, secret: Path | None = None) -> tuple[Commitment, Opening]:
+    """A folder's commitment and its opening, which must belong together.
 
     Raises:
         InputError, UsageError: as `prove_fingerprint`.
     """
     commitment = read_commitment(folder)
-    opening = read_opening(folder / OPENING, passphrase)
+    path = require_opening(folder, secret)
+    opening = read_opening(path, passphrase)
     is_same = opening.layout == commitment.layout and opening.strings == commitment.strings
     if not (is_same and opens(commitment.points, [opening.rows], opening.blindings())):
         raise UsageError(
             "the opening is of another commitment",
-            where=str(folder),
+            where=str(path),
             expected="the two files that one `huref commit` wrote, unchanged",
             got="rows that do not open its points" if is_same else "files of different models or recipes",
             next_step="put them back together",
@@ -85,7 +94,12 @@ def read_own(folder: Path, passphrase: str | None = None) -> tuple[Commitment, O
 
 
 def require_model(
-    reference: str | Path, folder: Path, passphrase: str | None = None, arch_file: Path | None = None
+    reference: str | Path,
+    folder: Path,
+    passphrase: str | None = None,
+    arch_file: Path | None = None,
+    *,
+    secret: Path | None = None,
 ) -> None:
     """Refuse a model whose integers are not the committed ones; the recipe's token ranking is not needed.
 
@@ -94,7 +108,7 @@ def require_model(
     """
     from huref.proof.sketch.quantisation import same_integers
 
-    _, opening = read_own(folder, passphrase)
+    _, opening = read_own(folder, passphrase, secret)
     if not same_integers(reference, opening.layout, opening.strings, opening.rows, arch_file):
         raise UsageError(
             "the commitment is of another model",

@@ -145,8 +145,8 @@ def passed_over(layout: Layout) -> tuple[str, ...]:
     told = []
     for part, kind in (("attention", "vo"), ("feed-forward", "up_down")):
         used = by_kind[kind]
-        if layers == "last2":
-            looked_at = depth - min(used, default=depth)
+        if layers == "last2":  # with fewer blocks than it asks for, every layer was looked at
+            looked_at = depth if len(used) < min(2, depth) else depth - min(used)
         else:  # no range of layers is made: the depth is a claim
             looked_at = depth if layers == "all" else len(layers.split(","))
         if not used:
