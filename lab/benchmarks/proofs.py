@@ -62,7 +62,7 @@ def child(step: str, shape: str, folder: Path) -> None:
     elif step == "commit":
         from huref.demo.bundled import bundled_model
 
-        notes["integers"] = _integers(commit_model(bundled_model(), folder, Recipe("canonical"), CommitOptions()))
+        notes["integers"] = _integers(commit_model(bundled_model(), folder, Recipe(), CommitOptions()))
     elif step == "prove":
         (folder / "proof").write_bytes(prove_fingerprint(folder).to_bytes())
     else:

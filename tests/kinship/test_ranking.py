@@ -229,3 +229,13 @@ def test_a_report_replaces_no_weights(cli: Cli, home: Path, tmp_path: Path, opti
     target = tmp_path / "r.out"
     assert cli("compare", tmp_path / "mine", home / "base", option, target).code == 0
     assert cli("compare", tmp_path / "mine", home / "base", option, target).code == 0, "an earlier one may go"
+
+
+@pytest.mark.parametrize("option", [("--method", "pcs"), ("--exact",)])
+def test_a_saved_fingerprint_is_not_asked_for_what_only_weights_have(
+    cli: Cli, home: Path, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    saved = tmp_path / "base.huref.safetensors"
+    huref.save_fingerprint(fingerprint(home / "base"), saved)
+    done = cli("compare", saved, home / "child", *option)
+    assert done.code == 2 and option[0] in done.err

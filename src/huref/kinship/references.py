@@ -8,7 +8,7 @@ from typing import Any
 
 from huref.choices import chosen, option
 from huref.errors import UsageError
-from huref.fingerprints.file import saved_fingerprint
+from huref.fingerprints.file import is_fingerprint, saved_fingerprint
 from huref.fingerprints.listing import names_of
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint, Reference
@@ -57,11 +57,26 @@ def compare(
         is_exact=is_exact,
         recipe=recipe,
     )
+    if any(is_fingerprint(model) for model in (a, b)):
+        _require_no_weights_asked(options)
     found = compare_references(a, b, options, report)
     if found.a == found.b:
         first, second = names_of([a, b])
         found = replace(found, a=first, b=second)
     return found
+
+
+def _require_no_weights_asked(options: CompareOptions) -> None:
+    """Refuse what only weights can answer."""
+    for name, is_asked in (("method", options.method != "all"), ("is_exact", options.is_exact)):
+        if is_asked:
+            raise UsageError(
+                "a saved fingerprint gives all the scores that it has, and no others",
+                where=option(name),
+                expected="two models",
+                got="a saved fingerprint",
+                next_step="leave the option out, or compare the models themselves",
+            )
 
 
 def compare_references(
