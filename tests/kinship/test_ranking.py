@@ -239,3 +239,10 @@ def test_a_saved_fingerprint_is_not_asked_for_what_only_weights_have(
     huref.save_fingerprint(fingerprint(home / "base"), saved)
     done = cli("compare", saved, home / "child", *option)
     assert done.code == 2 and option[0] in done.err
+
+
+def test_a_candidate_without_the_layers_asked_for_is_told_and_ends_nothing(home: Path, tmp_path: Path) -> None:
+    TinyLlama(n_layers=2).save(tmp_path / "shallow")
+    found = rank(home / "child", [tmp_path / "shallow", home / "base"], layers="2")
+    assert [item.name for item in found.candidates] == ["base", "shallow"]
+    assert "layer" in found.candidates[1].error

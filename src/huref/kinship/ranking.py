@@ -258,11 +258,9 @@ def _comparisons(
 
 
 def _tried(make: Callable[[], Comparison]) -> Comparison | HurefError:
-    """A comparison, or what is wrong with the candidate; what is wrong with the question is raised."""
+    """A comparison, or what is wrong with the candidate: a layer that it lacks, say."""
     try:
         return make()
-    except UsageError:
-        raise
     except HurefError as error:
         return error
 

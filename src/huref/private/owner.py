@@ -23,7 +23,7 @@ from huref.proof.sketch.opened_rows import OpenedRows
 
 def commit(
     model: str | Path,
-    folder: Path,
+    folder: str | Path,
     recipe: Recipe | None = None,
     options: CommitOptions | None = None,
     purpose: str = "fingerprint",
@@ -41,6 +41,7 @@ def commit(
     Raises:
         HurefError: see `huref.errors`.
     """
+    folder = Path(folder)
     chosen = options or CommitOptions()
     recipe = recipe or Recipe("canonical" if purpose == "inference" else "canonical-2")
     if purpose == "inference" and tokens_file is None:
@@ -57,8 +58,8 @@ def commit(
 
 
 def prove_fingerprint(
-    folder: Path,
-    out: Path,
+    folder: str | Path,
+    out: str | Path,
     model: str | Path | None = None,
     passphrase: str | None = None,
     *,
@@ -75,6 +76,7 @@ def prove_fingerprint(
     Raises:
         HurefError: see `huref.errors`.
     """
+    folder, out = Path(folder), Path(out)
     require_place(out, SKETCHES.magic)
     if arch_file is not None and model is None:
         raise UsageError(
@@ -88,9 +90,9 @@ def prove_fingerprint(
 
 
 def prove_compare(
-    folder: Path,
-    peer: Path,
-    out: Path,
+    folder: str | Path,
+    peer: str | Path,
+    out: str | Path,
     rows: int = 64,
     passphrase: str | None = None,
     report: Report | None = None,
@@ -102,6 +104,7 @@ def prove_compare(
     Raises:
         HurefError: see `huref.errors`.
     """
+    folder, peer, out = Path(folder), Path(peer), Path(out)
     require_place(out, SKETCHES.magic)
     made = prover.prove_compare(folder, read_commitment(peer), rows, passphrase, report, secret=secret)
     write_atomically(out, made.to_bytes())
@@ -110,8 +113,8 @@ def prove_compare(
 
 def prove_inference(
     model: str | Path,
-    folder: Path,
-    out: Path,
+    folder: str | Path,
+    out: str | Path,
     prompt: Prompt,
     passphrase: str | None = None,
     *,
@@ -124,6 +127,7 @@ def prove_inference(
     Raises:
         HurefError: see `huref.errors`.
     """
+    folder, out = Path(folder), Path(out)
     require_place(out, ANSWER.magic)
     made = prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, secret=secret, report=report)
     write_atomically(out, made.to_bytes())
@@ -131,13 +135,20 @@ def prove_inference(
 
 
 def prove_rows(
-    folder: Path, out: Path, nonce: bytes, count: int, passphrase: str | None = None, *, secret: Path | None = None
+    folder: str | Path,
+    out: str | Path,
+    nonce: bytes,
+    count: int,
+    passphrase: str | None = None,
+    *,
+    secret: Path | None = None,
 ) -> OpenedRows:
     """Open the rows of a commitment that an auditor's nonce picks; written to `out`, and public from then on.
 
     Raises:
         HurefError: see `huref.errors`.
     """
+    folder, out = Path(folder), Path(out)
     require_place(out, ROWS.magic)
     made = prover.prove_rows(folder, nonce, count, passphrase, secret=secret)
     write_atomically(out, made.to_bytes())
