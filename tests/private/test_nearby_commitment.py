@@ -18,15 +18,6 @@ Cli = Callable[..., Outcome]
 RECIPE = Recipe(layers="2", n_tokens=256)
 
 
-@pytest.fixture(scope="module")
-def owner(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`sealed` and `sealed.secret` of the base, `other` and `other.secret` of the stranger. Read-only."""
-    home = tmp_path_factory.mktemp("owner")
-    for name, model in (("sealed", "base"), ("other", "stranger")):
-        api.commit(models[model], home / name, RECIPE, CommitOptions(jobs=1))
-    return home
-
-
 @pytest.fixture
 def sealed(owner: Path, tmp_path: Path) -> Path:
     """A folder with a commitment and the proof of its fingerprint, to be spoilt."""

@@ -8,23 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from huref import api
 from huref.fingerprints.recipe import Recipe
 from huref.proof.files.opening import find_opening
-from huref.proof.sketch.committer import CommitOptions
 from kit.command_line import Outcome
 
 Cli = Callable[..., Outcome]
 RECIPE = Recipe(layers="2", n_tokens=256)
-
-
-@pytest.fixture(scope="module")
-def owner(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`sealed` and `sealed.secret` of the base, `other` and `other.secret` of the stranger. Read-only."""
-    home = tmp_path_factory.mktemp("owner")
-    for name, model in (("sealed", "base"), ("other", "stranger")):
-        api.commit(models[model], home / name, RECIPE, CommitOptions(jobs=1))
-    return home
 
 
 def names(folder: Path) -> set[str]:

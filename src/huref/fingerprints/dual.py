@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from huref.numerics.arrays import Floats, float32
 from huref.numerics.rows import inner_product
+
+F = TypeVar("F", np.float32, np.float64)
 
 _LEAST_SINGULAR = 1e-5
 """Of singular values, over the largest: rounding leaves less."""
@@ -62,10 +66,7 @@ class DualFrame:
         Raises:
             numpy.linalg.LinAlgError: all rows are one, which shows no direction.
         """
-        X = self.X.astype(np.float64)
-        G = X.T @ X
-        G[np.diag_indices_from(G)] += ridge * np.trace(G) / len(G)
-        return float32(np.linalg.inv(G))
+        return float32(np.linalg.inv(_ridged(self.X.astype(np.float64), ridge)))
 
     def notes(self, signs: Floats) -> tuple[str, ...]:
         """What the tokens do not show of the stream: rows of low rank, as far as signs (m, K) tell, or few."""
@@ -96,10 +97,10 @@ def dual_rows(R: Floats, ridge: float) -> Floats:
     return solve(G, R.T).T if G.any() else R
 
 
-def _ridged(X: Floats, ridge: float) -> Floats:
-    """`X^T X + lambda I`."""
-    G: Floats = X.T @ X
-    G[np.diag_indices_from(G)] += np.float32(ridge * np.trace(G, dtype=np.float64) / len(G))
+def _ridged(X: NDArray[F], ridge: float) -> NDArray[F]:
+    """`X^T X + lambda I`, in X's own precision."""
+    G: NDArray[F] = X.T @ X
+    G[np.diag_indices_from(G)] += G.dtype.type(ridge * np.trace(G, dtype=np.float64) / len(G))
     return G
 
 

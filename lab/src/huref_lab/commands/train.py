@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -91,6 +91,11 @@ def encoder(
     _say(train_encoder(settings), as_json)
 
 
+def _rate(text: str) -> Any:
+    """An option for a finite number of at least 0."""
+    return typer.Option(help=text, min=0, callback=options.finite)
+
+
 @app.command("generator")
 def generator(
     data: Annotated[Path, typer.Option(help="Folder of pictures, searched with its subfolders.")],
@@ -102,9 +107,7 @@ def generator(
     images: Annotated[int, typer.Option(help="Photographs to show until the run ends.", min=1)] = 400_000,
     minutes: Minutes = None,
     batch: Annotated[int, typer.Option(help="Pictures a step.", min=1)] = 16,
-    learning_rate: Annotated[
-        float, typer.Option(help="Learning rate of the generator.", min=0, callback=options.finite)
-    ] = 0.0015,
+    learning_rate: Annotated[float, _rate("Learning rate of the generator.")] = 0.0015,
     augment: Annotated[
         float, typer.Option(help="Probability of each disturbance of what the critics see.", min=0, max=1)
     ] = 0.7,
@@ -116,33 +119,20 @@ def generator(
         typer.Option(help="Trained weights, or a run's folder, to grow from; not larger."),
     ] = None,
     mapping_layers: Annotated[int, typer.Option(help="Layers from the vector to the style.", min=1)] = 8,
-    mapping_boost: Annotated[
-        float, typer.Option(help="Their learning rate, relative to the generator's.", min=0, callback=options.finite)
-    ] = 10.0,
+    mapping_boost: Annotated[float, _rate("Their learning rate, relative to the generator's.")] = 10.0,
     even_out: Annotated[
         int, typer.Option(help="Visible directions of style to even out before the start.", min=0)
     ] = 0,
-    readability: Annotated[
-        float,
-        typer.Option(help="Weight of the line-up loss: kin alike, strangers not.", min=0, callback=options.finite),
-    ] = 0.0,
+    readability: Annotated[float, _rate("Weight of the line-up loss: kin alike, strangers not.")] = 0.0,
     warmup: Annotated[int, typer.Option(help="Images over which the generator's rate rises from zero.", min=0)] = 0,
     channel_base: Annotated[int, typer.Option(help="Channels of a block times its side, at most.", min=1)] = 3072,
-    energy: Annotated[
-        float, typer.Option(help="Weight of the energy distance to the photographs.", min=0, callback=options.finite)
-    ] = 60.0,
+    energy: Annotated[float, _rate("Weight of the energy distance to the photographs.")] = 60.0,
     energy_from: Annotated[
         int, typer.Option(help="Images before the energy distance joins the critic.", min=0)
     ] = 24_000,
-    critic_rate: Annotated[
-        float, typer.Option(help="Learning rate of the critics.", min=0, callback=options.finite)
-    ] = 0.0002,
-    pixel_weight: Annotated[
-        float, typer.Option(help="Of the pixel critic beside the projected one.", min=0, callback=options.finite)
-    ] = 0.5,
-    pixel_rate: Annotated[
-        float, typer.Option(help="Learning rate of the pixel critic.", min=0, callback=options.finite)
-    ] = 0.0015,
+    critic_rate: Annotated[float, _rate("Learning rate of the critics.")] = 0.0002,
+    pixel_weight: Annotated[float, _rate("Of the pixel critic beside the projected one.")] = 0.5,
+    pixel_rate: Annotated[float, _rate("Learning rate of the pixel critic.")] = 0.0015,
     cooldown: Annotated[int, typer.Option(help="Last images over which every rate falls to zero.", min=0)] = 50_000,
     as_json: options.AsJson = False,
 ) -> None:
