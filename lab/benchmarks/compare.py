@@ -41,7 +41,7 @@ class Run:
 
 def huref(*arguments: str, source: str = "") -> Run:
     """One command as a user runs it; `source` puts another huref in front."""
-    environment = dict(os.environ)
+    environment = {**os.environ, "HUREF_NO_CACHE": "1"}
     if source:
         environment["PYTHONPATH"] = source
     start = time.perf_counter()

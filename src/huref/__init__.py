@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from huref.explanation.options import CheckOptions, ExplainOptions
     from huref.explanation.recovering import explain
     from huref.explanation.transform import Checked, Explanation
+    from huref.files.cache import Cache
     from huref.fingerprints.file import load_fingerprint, save_fingerprint
     from huref.fingerprints.recipe import Recipe
     from huref.fingerprints.record import Fingerprint
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttackOptions",
     "AttackResult",
+    "Cache",
     "CheckOptions",
     "Checked",
     "CommitOptions",
@@ -104,6 +106,7 @@ __all__ = [
 _HOMES = {
     "AttackOptions": "huref.attacks.execution",
     "AttackResult": "huref.attacks.execution",
+    "Cache": "huref.files.cache",
     "CheckOptions": "huref.explanation.options",
     "Checked": "huref.explanation.transform",
     "CommitOptions": "huref.proof.sketch.committer",

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from huref.face import face
 
 if TYPE_CHECKING:
+    from huref.attacks.doctor import examine
     from huref.attacks.execution import attack
     from huref.demo.demonstration import run_demo
     from huref.explanation.checking import check_evidence
     from huref.explanation.recovering import explain
+    from huref.explanation.writing import save_undone
     from huref.fingerprints.encoder.conversion import convert_encoder
     from huref.fingerprints.references import fingerprint
     from huref.kinship.all_pairs import matrix
@@ -35,6 +37,7 @@ __all__ = [
     "compare_private",
     "convert_encoder",
     "convert_generator",
+    "examine",
     "explain",
     "fingerprint",
     "matrix",
@@ -51,6 +54,7 @@ __all__ = [
     "save_picture",
     "save_ranking",
     "save_reports",
+    "save_undone",
     "verify",
     "verify_published",
     "write",
@@ -64,6 +68,7 @@ _HOMES = {
     "compare_private": "huref.private.comparison",
     "convert_encoder": "huref.fingerprints.encoder.conversion",
     "convert_generator": "huref.portraits.generator.conversion",
+    "examine": "huref.attacks.doctor",
     "explain": "huref.explanation.recovering",
     "fingerprint": "huref.fingerprints.references",
     "matrix": "huref.kinship.all_pairs",
@@ -80,6 +85,7 @@ _HOMES = {
     "save_picture": "huref.portraits.files",
     "save_ranking": "huref.report.files",
     "save_reports": "huref.report.files",
+    "save_undone": "huref.explanation.writing",
     "verify": "huref.private.verification",
     "verify_published": "huref.private.publication_check",
     "write": "huref.portraits.files",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from huref.errors import UsageError
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 _FLAGS = {
     "hash_files": "--hash",
@@ -41,11 +45,19 @@ def chosen(kind: type[Options], options: Options | None, **keywords: Any) -> Opt
     """Options as an object, which was handed over as one or as keywords; of those None says nothing.
 
     Raises:
-        UsageError: both.
+        UsageError: both, or an object of another kind.
     """
     named = given(**keywords)
     if options is None:
         return kind(**named)
+    if not isinstance(options, kind):
+        raise UsageError(
+            "options of another kind",
+            where="options",
+            expected=f"a {kind.__name__}, or keywords: {', '.join(field.name for field in fields(kind))}",
+            got=f"{type(options).__name__}: {str(options)[:60]}",
+            next_step="name the keyword that it is for",
+        )
     if named:
         raise UsageError(
             "options as an object and as keywords",

@@ -14,6 +14,7 @@ _EXTRAS = {
     "tiktoken": "tokens",
     "py_arkworks_bls12381": "proof",
     "pandas": "frames",
+    "transformers": "check",
 }
 """Library -> the extra of huref's that brings it."""
 

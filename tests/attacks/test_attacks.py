@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huref.attacks import ALL, KINDS, apply, logit_error, parse_kinds
-from huref.attacks.stored import layout_of, stored_config, stored_tensors
-from huref.attacks.vocabulary import new_ids
 from huref.errors import ArchitectureError, UsageError
 from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits
+from huref.forward.renumbering import new_ids
+from huref.forward.stored import layout_of, stored_config, stored_tensors
 from huref.model.arch import open_weights
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import MODELS, VOCAB, state_of, tiny_model

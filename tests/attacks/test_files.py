@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 
 from huref.attacks import KINDS, AttackOptions, attack, kinds, logit_error
-from huref.attacks.vocabulary import renumber_config, renumber_files, renumberable_ids
 from huref.errors import InconclusiveError, OutputError, TokenizerError, UsageError
 from huref.forward.decoder import load_decoder
 from huref.forward.passes import logits
+from huref.forward.renumbering import renumber_config, renumber_files, renumberable_ids
 from huref.model.arch import open_weights
 from huref.model.source import open_checkpoint
 from huref.model.tokens import load_vocabulary
@@ -222,7 +222,7 @@ def test_a_wrapped_decoder_keeps_its_residual_stream_and_its_other_parts(tmp_pat
     save_file({f"language_model.{name}": t for name, t in tensors.items()} | eye, source / "model.safetensors")
     outer = {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"], "text_config": config}
     (source / "config.json").write_text(json.dumps(outer))
-    with pytest.raises(UsageError, match="more than the decoder"):
+    with pytest.raises(UsageError, match="more than is read"):
         attack(source, tmp_path / "out", AttackOptions(("permute_residual",)))
     result = attack(source, tmp_path / "out", AttackOptions(("all",)))
     assert "rotate_residual" in result.skipped and "vo_map" in result.kinds
@@ -269,7 +269,7 @@ def test_the_command_writes_a_copy_and_says_so(cli: Cli, tmp_path: Path, tiny_ll
     done = cli("attack", "vo_map+permute_neurons", source, out, "--seed", 4, "--json")
     assert done.code == 0
     document = done.document
-    assert document["schema_version"] == "huref.attack/1.0"
+    assert document["schema_version"] == "huref.attack/1.1"
     assert document["kinds"] == ["vo_map", "permute_neurons"] and document["seed"] == 4
     assert 0 < document["logits_error"] < document["tolerance"] == 1e-4
     kept = json.loads((out / "huref_attack.json").read_text())

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from huref.attacks import ALL, KINDS, apply, parse_kinds
 from huref.attacks.kinds import dice_for
-from huref.attacks.stored import layout_of, stored_config, stored_tensors
-from huref.attacks.vocabulary import new_ids
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import project, slots_of, split_key
 from huref.fingerprints.sketching import sketch_model
 from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.renumbering import new_ids
+from huref.forward.stored import layout_of, stored_config, stored_tensors
 from huref.model.arch import open_weights
 from huref.model.tokens import TokenSelection
 from huref.numerics.cosine import cosine

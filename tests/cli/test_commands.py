@@ -355,7 +355,7 @@ def test_matrix_of_fingerprints_with_codes_tells_verdicts_and_clusters(
     assert cli("fingerprint", *trio, "--plain-codes", "--out", tmp_path).code == 0
     saved = [tmp_path / f"{model.name}{SUFFIX}" for model in trio]
     document = cli("matrix", *saved, "--json").document
-    assert document["schema_version"] == "huref.matrix/1.1" and document["score"] == "agreement"
+    assert document["schema_version"] == "huref.matrix/1.2" and document["score"] == "agreement"
     assert document["clusters"] == [["base", "child"]]
     assert document["verdicts"] == [
         ["identical", "derived", "independent"],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from huref import errors
-from kit.references import COMMANDS, python_reference, reference
+from kit.references import COMMANDS, architectures, python_reference, reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -29,6 +29,12 @@ PAGES = sorted(
 def test_the_command_reference_is_up_to_date() -> None:
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), (
         "run: python docs/generate_cli_reference.py"
+    )
+
+
+def test_the_list_of_architectures_is_up_to_date() -> None:
+    assert architectures.PAGE.read_text(encoding="utf-8") == architectures.page(), (
+        "run: python docs/generate_architectures.py"
     )
 
 

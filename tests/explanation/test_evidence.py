@@ -15,20 +15,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from huref.attacks.stored import stored_config, stored_tensors
-from huref.attacks.vocabulary import new_ids, renumber_files
 from huref.errors import CorruptFileError, InputError, MissingFileError, UnsafeFileError, UsageError
 from huref.explanation import CheckOptions, ExplainOptions, load_evidence, save_evidence
 from huref.explanation.checking import check_opened
 from huref.explanation.evidence_file import evidence_bytes
 from huref.explanation.recovering import explain_opened
-from huref.explanation.transform import Checked, Explanation, LayerTransform, Share
-from huref.files.safetensors_writer import write_safetensors
-from huref.forward.decoder import Decoder
+from huref.explanation.transform import Checked, Explanation, Share
+from huref.kinship.recovery.transform import LayerTransform
 from huref.model.model import Model
 from kit.command_line import Outcome
-from kit.explanations import VOCABULARY, attacked, family, opened, upcycled
-from kit.tiny_llama import tokenizer_json
+from kit.explanations import attacked, family, opened, saved, upcycled
 
 KINDS = "flip_residual+scale_residual+permute_neurons+scale_neurons+qk_map+vo_map+permute_heads+permute_vocabulary"
 
@@ -346,22 +342,11 @@ def test_absent_layers_are_named() -> None:
     assert CheckOptions("few", seed=1).layer_indices(30) != CheckOptions("few", seed=2).layer_indices(30)
 
 
-def write(folder: Path, decoder: Decoder) -> Path:
-    """A checkpoint folder with a tokenizer whose numbers follow the decoder's."""
-    layout, _ = family("llama")
-    folder.mkdir()
-    write_safetensors(folder / "model.safetensors", stored_tensors(layout, decoder, np.float32))
-    (folder / "config.json").write_text(json.dumps(stored_config(layout, decoder, np.float32)))
-    files = {"tokenizer.json": tokenizer_json(VOCABULARY).encode()}
-    (folder / "tokenizer.json").write_bytes(renumber_files(files, new_ids(decoder))["tokenizer.json"])
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     root = tmp_path_factory.mktemp("explain")
     models = {"base": family("llama")[1], "suspect": attacked("llama", "all"), "stranger": family("llama", 1)[1]}
-    base, suspect, stranger = (write(root / name, decoder) for name, decoder in models.items())
+    base, suspect, stranger = (saved(root / name, "llama", decoder) for name, decoder in models.items())
     return base, suspect, stranger
 
 
@@ -392,7 +377,7 @@ def test_the_command_prints_documents_and_tables(
 ) -> None:
     base, suspect, _ = folders
     document = cli("explain", base, suspect, "--json").document
-    assert document["schema_version"] == "huref.explanation/1.0"
+    assert document["schema_version"] == "huref.explanation/1.1"
     assert document["total"]["equal"] > 0.999
     assert document["pcs_before"] < 0.2 < 0.999 < document["pcs_after"]
     table = cli("explain", base, suspect, "--csv", "--layers", "0").out

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from huref.attacks import KINDS, dice_for
 from huref.errors import InconclusiveError
 from huref.explanation import explain_csv, explain_text
-from huref.explanation.transform import Explanation, LayerTransform, dropped_layers
+from huref.explanation.transform import Explanation, dropped_layers
 from huref.forward.decoder import Decoder
+from huref.kinship.recovery.transform import LayerTransform
 from kit.explanations import (
     VOCABULARY,
     attacked,

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huref.attacks import KINDS, apply, parse_kinds
-from huref.attacks.stored import layout_of, stored_config, stored_tensors
-from huref.attacks.vocabulary import new_ids
 from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.renumbering import new_ids
+from huref.forward.stored import layout_of, stored_config, stored_tensors
 from huref.kinship.alignment import (
     Heads,
     Neurons,

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huref.attacks import KINDS, apply, parse_kinds
-from huref.attacks.stored import layout_of, stored_config, stored_tensors
-from huref.attacks.vocabulary import new_ids
 from huref.fingerprints.codes import CodeRecipe, LayerCodes, kept_layers, packed, unpacked
 from huref.fingerprints.coding import DualFrame, dual_projection, encode_layer, plain_projection
 from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.renumbering import new_ids
+from huref.forward.stored import layout_of, stored_config, stored_tensors
 from huref.kinship.frames import recognise_models
 from huref.kinship.prepared import Prepared
 from huref.kinship.recognition import Coded, Recognised, recognise

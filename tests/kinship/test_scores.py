@@ -40,6 +40,12 @@ class Named:
     def stored_dtype(self, name: str) -> str:
         return self.dtype
 
+    def stored_names(self, name: str) -> tuple[str, ...]:
+        return (name,)
+
+    def bounds(self, names: object) -> None:
+        return None
+
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         return self.tensors[name] if rows is None else self.tensors[name][rows]
 

@@ -122,6 +122,29 @@ def a_missing_numbered_file(place: Path) -> list[Any]:
     return fingerprinted(model, place)
 
 
+@case(4, "InputError", "quantised by aqlm", "gptq", "before it was quantised")
+def weights_packed_by_an_unknown_scheme(place: Path) -> list[Any]:
+    model = tiny(place)
+    tensors = load_file(model / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("up_proj.weight"))
+    tensors[name.replace("weight", "codes")] = torch.ones(len(tensors.pop(name)), 8, dtype=torch.int16)
+    save_file(tensors, model / "model.safetensors")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "aqlm"}}))
+    return fingerprinted(model, place)
+
+
+@case(4, "CorruptFileError", "parts of a packed tensor contradict one another", "up_proj.weight_scale", "fetch")
+def packed_weights_with_scales_for_others(place: Path) -> list[Any]:
+    model = tiny(place)
+    tensors = load_file(model / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("up_proj.weight"))
+    tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+    tensors[f"{name}_scale"] = torch.ones(len(tensors[name]) - 1, 1)
+    save_file(tensors, model / "model.safetensors")
+    return fingerprinted(model, place)
+
+
 @case(4, "UnsafeFileError", "the index names a file outside its folder", "../../secret.safetensors")
 def an_index_that_points_elsewhere(place: Path) -> list[Any]:
     model = tiny(place)

@@ -14,17 +14,19 @@ import numpy as np
 import torch
 
 from huref.attacks import apply, parse_kinds
-from huref.attacks.stored import Layout, layout_of, stored_config, stored_tensors
-from huref.attacks.vocabulary import new_ids
 from huref.explanation.options import ExplainOptions
 from huref.explanation.recovering import explain_opened
 from huref.explanation.transform import Explanation
+from huref.files.safetensors_writer import write_safetensors
 from huref.forward.decoder import Decoder, load_decoder
+from huref.forward.renumbering import new_ids, renumber_files
+from huref.forward.stored import Layout, layout_of, stored_config, stored_tensors
 from huref.model.arch import open_weights
 from huref.model.model import Model
 from huref.model.tokens import Vocabulary
 from huref.numerics.arrays import Array
 from kit.memory_checkpoint import MemoryCheckpoint
+from kit.tiny_llama import tokenizer_json
 from kit.tiny_models import MODELS
 
 VOCABULARY = 320
@@ -50,6 +52,18 @@ def opened(name: str, decoder: Decoder | None = None, title: str = "a") -> Model
     decoder = decoder or original
     tensors = stored_tensors(layout, decoder, np.float32)
     return in_memory(tensors, stored_config(layout, decoder, np.float32), title, new_ids(decoder))
+
+
+def saved(folder: Path, name: str, decoder: Decoder | None = None) -> Path:
+    """The decoder as a checkpoint folder, with a tokenizer whose numbers follow the decoder's."""
+    layout, original = family(name)
+    decoder = decoder or original
+    folder.mkdir()
+    write_safetensors(folder / "model.safetensors", stored_tensors(layout, decoder, np.float32))
+    (folder / "config.json").write_text(json.dumps(stored_config(layout, decoder, np.float32)))
+    files = {"tokenizer.json": tokenizer_json(VOCABULARY).encode()}
+    (folder / "tokenizer.json").write_bytes(renumber_files(files, new_ids(decoder))["tokenizer.json"])
+    return folder
 
 
 def in_memory(tensors: Mapping[str, Array], config: Mapping[str, Any], title: str, ids: Array | None = None) -> Model:

@@ -15,6 +15,8 @@ from kit.command_line import Outcome
 from kit.tiny_generator import tiny_generator
 from kit.tiny_llama import TinyLlama
 
+os.environ.pop("HUREF_HOME", None)
+os.environ["HUREF_NO_CACHE"] = "1"  # tests of the cache have one of their own
 os.environ.update(
     HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
 )
@@ -66,6 +68,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "stranger": TinyLlama(seed=1),
     }
     return {name: model.save(home / name) for name, model in family.items()}
+
+
+@pytest.fixture
+def cache_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A place of its own for results that are kept; files count as settled at once."""
+    monkeypatch.delenv("HUREF_NO_CACHE")
+    monkeypatch.setenv("HUREF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("huref.model.identity.SETTLED", 0)
+    return tmp_path / "home"
 
 
 @pytest.fixture

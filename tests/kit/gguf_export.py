@@ -22,6 +22,7 @@ ARCHITECTURES: dict[str, str] = {
     "mixtral": "LLAMA",
     "ministral3": "MISTRAL3",
     "smollm3": "SMOLLM3",
+    "seed_oss": "SEED_OSS",
     "granite": "GRANITE",
     "qwen2": "QWEN2",
     "qwen3": "QWEN3",

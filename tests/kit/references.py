@@ -21,4 +21,5 @@ def _load(path: Path) -> ModuleType:
 
 reference = _load(ROOT / "docs" / "generate_cli_reference.py")
 python_reference = _load(ROOT / "docs" / "generate_python_reference.py")
+architectures = _load(ROOT / "docs" / "generate_architectures.py")
 COMMANDS = dict(reference.commands(app))

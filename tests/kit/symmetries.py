@@ -40,6 +40,9 @@ class ArrayWeights:
     def checkpoint(self) -> SimpleNamespace:
         return SimpleNamespace(reference="memory")
 
+    def has(self, layer: int, role: str) -> bool:
+        return role in ("o", "down")
+
     @property
     def geometry(self) -> Geometry:
         Wq, Wk, up = (self.layers[0][key] for key in ("Wq", "Wk", "up"))

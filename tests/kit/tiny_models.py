@@ -87,7 +87,7 @@ MODELS: dict[str, Tiny] = {
             },
         ),
     ),
-    "seed-oss": Tiny("SeedOss", "llama", _llama(head_dim=12, attention_out_bias=True), has_gguf=False),
+    "seed-oss": Tiny("SeedOss", "seed_oss", _llama(head_dim=12, attention_out_bias=True)),
     "smollm3": Tiny("SmolLM3", "llama", _llama(no_rope_layers=[1, 0])),
     "granite": Tiny(
         "Granite",

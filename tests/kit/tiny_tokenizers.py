@@ -28,6 +28,7 @@ class StubCheckpoint:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     format: str = "safetensors"
     config: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Path | None = None
 
 
 def stub(folder: Path, metadata: Mapping[str, Any] | None = None) -> Checkpoint:

@@ -12,13 +12,14 @@ import torch
 from huref.demo.tensors import as_tensor
 from huref.errors import ArchitectureError, MissingTensorError
 from huref.model.arch import open_weights
-from huref.model.arch.schema import DATA, MAX_BYTES, known_families, load_family
+from huref.model.arch.families import MAX_BYTES, known_families, load_families
 from huref.model.source import open_checkpoint
+from kit.architectures import written_out
 from kit.gguf_export import write_gguf
 from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import state_of
 
-LLAMA = (DATA / "llama.yaml").read_text()
+LLAMA = written_out("llama")
 
 
 def _llama(**changes: object) -> MemoryCheckpoint:
@@ -158,14 +159,14 @@ def test_more_layers_configured_than_stored() -> None:
     ("old", "new", "named"),
     [
         ("activation: silu", "activation: silu\ncolour: red", "colour"),
-        ('v: "{p}layers', 'vv: "{p}layers', "huggingface"),
+        ("v: '{p}layers", "vv: '{p}layers", "huggingface"),
         ("steps: [unpermute_rope]", "steps: [rotate]", "steps"),
         ("norm: rms", "norm: batch", "norm"),
         ("name: llama", "", "name"),
-        ('down: "blk.{i}.ffn_down"', "down: ffn_down", "down"),
-        ('q: "{p}layers', 'qkv: "{p}layers', "split"),
+        ("down: blk.{i}.ffn_down", "down: ffn_down", "down"),
+        ("q: '{p}layers", "qkv: '{p}layers", "split"),
         ("d_ff: intermediate_size", "d_ff: {key: intermediate_size, over: 0}", "over"),
-        ('embedding: "{p}embed_tokens"', 'position: "{p}embed_tokens"', "no names for embedding"),
+        ("embedding: '{p}embed_tokens'", "position: '{p}embed_tokens'", "no names for embedding"),
         ("vocab_size: vocab_size", "vocab_size: {key: a, value: 3}", "exactly one"),
         ("gated: true", "gated: [true", "cannot be read"),
         ("name: llama", "name: &a llama\nactivation: *a", "aliases"),
@@ -176,7 +177,7 @@ def test_a_bad_architecture_file_names_its_fault(tmp_path: Path, old: str, new: 
     assert old in LLAMA
     path.write_text(LLAMA.replace(old, new, 1))
     with pytest.raises(ArchitectureError) as caught:
-        load_family(path)
+        load_families(path)
     assert named in str(caught.value)
     assert "bad.yaml" in caught.value.where
 
@@ -185,20 +186,21 @@ def test_an_oversized_or_absent_architecture_file(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_text("#" * (MAX_BYTES + 1))
     with pytest.raises(ArchitectureError, match="too large"):
-        load_family(path)
+        load_families(path)
     with pytest.raises(ArchitectureError, match="cannot be read"):
-        load_family(tmp_path / "none.yaml")
+        load_families(tmp_path / "none.yaml")
 
 
 def test_deep_nesting_is_refused_not_crashed(tmp_path: Path) -> None:
     path = tmp_path / "deep.yaml"
     path.write_text("[" * 20000)
     with pytest.raises(ArchitectureError, match=r"too deeply|nesting depth"):  # by us, or by a PyYAML that has a cap
-        load_family(path)
+        load_families(path)
 
 
-def test_families_are_found_by_folder_and_named_after_their_files() -> None:
-    assert [family.name for family in known_families()] == sorted(path.stem for path in DATA.glob("*.yaml"))
+def test_families_are_found_by_folder_and_no_two_claim_the_same() -> None:
+    names = [family.name for family in known_families()]
+    assert names == sorted(set(names)) and len(names) > 100
     claimed = [(name, str(family.when)) for family in known_families() for name in family.model_types]
     assert len(claimed) == len(set(claimed))
 

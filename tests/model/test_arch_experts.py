@@ -23,8 +23,9 @@ from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.residual import Frame, ResidualTerm
 from huref.fingerprints.terms import bilinear
 from huref.model.arch import CanonicalWeights, open_weights
-from huref.model.arch.schema import DATA, load_family
+from huref.model.arch.families import load_families
 from huref.model.source import open_checkpoint
+from kit.architectures import written_out
 from kit.checkpoints import VOCAB, write_tokenizer
 from kit.dense_terms import compact, dual, stood_for
 from kit.gguf_export import write_gguf
@@ -32,8 +33,8 @@ from kit.memory_checkpoint import MemoryCheckpoint
 from kit.tiny_models import saved, state_of
 
 State = dict[str, Tensor]
-MIXTRAL = (DATA / "mixtral.yaml").read_text()
-QWEN = (DATA / "qwen2_moe.yaml").read_text()
+MIXTRAL = written_out("mixtral")
+QWEN = written_out("qwen2_moe")
 EXPERT = "model.layers.{i}.block_sparse_moe.experts.{e}.{w}.weight"
 
 
@@ -370,7 +371,7 @@ def test_absurd_configurations_are_refused_at_once(changes: dict[str, int]) -> N
         (MIXTRAL, "blk.{i}.ffn_up_exps[e]", "blk.{i}.ffn_up.{e}[e]", "not both"),
         (MIXTRAL, "blk.{i}.ffn_up_exps[e]", "ffn_up_exps[e]", "needs {i}"),
         (QWEN, "shared_expert.up_proj", "shared_expert.{e}.up_proj", "one, beside others"),
-        (QWEN, '\n      shared: "{p}layers.{i}.mlp.shared_expert.up_proj"', "", "all or none"),
+        (QWEN, "\n      shared: '{p}layers.{i}.mlp.shared_expert.up_proj'", "", "all or none"),
     ],
 )
 def test_an_architecture_file_that_misplaces_experts(
@@ -380,16 +381,16 @@ def test_an_architecture_file_that_misplaces_experts(
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(ArchitectureError) as caught:
-        load_family(path)
+        load_families(path)
     assert named in str(caught.value)
 
 
-def test_other_sparse_families_are_refused() -> None:
+def test_one_sparse_family_under_another_s_name_is_refused() -> None:
     state, config = state_of("mixtral")
     fused = {re.sub(r"experts\.\d\.", "experts.", name): w for name, w in state.items()}
     for other in (state, fused):
         strange = {**config, "model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"]}
-        with pytest.raises(ArchitectureError, match="unknown model family"):
+        with pytest.raises(MissingTensorError, match="variant"):
             open_weights(MemoryCheckpoint(other, strange))
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from huref.demo.tensors import as_tensor
 from huref.model.arch import CanonicalWeights, open_weights
-from huref.model.arch.schema import DATA
 from huref.model.source import Checkpoint, open_checkpoint
+from kit.architectures import written_out
 from kit.numpy_forward import Settings, logits
 
 SENTENCE = "The capital of France is Paris, and the capital of Germany is Berlin."
@@ -48,7 +48,7 @@ def test_unpermuted_heads_predict_and_permuted_ones_do_not(tmp_path: Path) -> No
     """Stored rows fit llama.cpp's rotation of neighbours; ours must fit the rotation of halves as well."""
     model = _bundled_model()
     assert model is not None
-    as_stored = (DATA / "llama.yaml").read_text().replace("steps: [unpermute_rope]", "steps: []")
+    as_stored = written_out("llama").replace("steps: [unpermute_rope]", "steps: []")
     permuted, neighbours = tmp_path / "permuted.yaml", tmp_path / "neighbours.yaml"
     permuted.write_text(as_stored)
     neighbours.write_text(as_stored.replace("position: rope_half", "position: rope_interleaved"))

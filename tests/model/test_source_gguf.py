@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import random
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -34,8 +35,9 @@ from kit.hostile_files import assert_complete, gguf_array, gguf_bytes, gguf_stri
 
 Type = gguf.GGMLQuantizationType
 NATIVE = {Type.F32, Type.F16, Type.BF16, Type.F64, Type.I8, Type.I16, Type.I32, Type.I64}
-WITHOUT_DEQUANTISER = {Type.Q8_1, Type.Q8_K, Type.Q1_0}
-QUANTISED = [kind for kind in Type if kind not in NATIVE | WITHOUT_DEQUANTISER]
+OWN = {Type.Q8_K, Type.Q1_0}
+WITHOUT_DEQUANTISER = {Type.Q8_1}
+QUANTISED = [kind for kind in Type if kind not in NATIVE | OWN | WITHOUT_DEQUANTISER]
 
 
 def random_blocks(kind: Type, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -118,6 +120,47 @@ def test_unquantised_types_keep_their_type(kind: Type, tmp_path: Path) -> None:
         assert got.dtype == dtype
         assert torch.equal(got, values)
         assert torch.equal(as_tensor(checkpoint.read("w", np.array([3, 0]))), values[[3, 0]])
+
+
+def test_types_that_only_the_format_defines(tmp_path: Path) -> None:
+    """Q8_K and Q1_0, block by block from the layout in ggml-common.h."""
+    dice = random.Random(0)
+    q8, q1 = bytearray(), bytearray()
+    expected8, expected1 = [], []
+    for scale in (0.5, -0.25, 3.0):
+        numbers = [dice.randrange(-127, 128) for _ in range(256)]
+        q8 += struct.pack("<f256b16h", scale, *numbers, *(sum(numbers[at : at + 16]) for at in range(0, 256, 16)))
+        expected8.append([scale * number for number in numbers])
+        bits = [dice.randrange(2) for _ in range(128)]
+        q1 += struct.pack("<e", scale) + sum(bit << at for at, bit in enumerate(bits)).to_bytes(16, "little")
+        expected1.append([scale if bit else -scale for bit in bits])
+    stored = {
+        "k": (np.frombuffer(q8, np.uint8).reshape(3, -1), Type.Q8_K),
+        "one": (np.frombuffer(q1, np.uint8).reshape(3, -1), Type.Q1_0),
+    }
+    with open_checkpoint(write(tmp_path / "m.gguf", stored)) as checkpoint:
+        assert np.array_equal(checkpoint.read("k"), np.array(expected8, np.float32))
+        assert np.array_equal(checkpoint.read("one"), np.array(expected1, np.float32))
+        assert np.array_equal(checkpoint.read("one", np.array([2, 0])), np.array(expected1, np.float32)[[2, 0]])
+
+
+def test_a_tensor_with_a_scale_of_its_own(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 3, 64)).astype(np.float32)
+    stored = {
+        "blk.0.ffn_up.weight": (gguf.quants.quantize(weight[0], Type.Q8_0), Type.Q8_0),
+        "blk.0.ffn_up.scale": (np.array([3.0], np.float32), None),
+        "blk.0.ffn_down_exps.weight": (gguf.quants.quantize(weight, Type.Q8_0), Type.Q8_0),
+        "blk.0.ffn_down_exps.scale": (np.arange(1, 5, dtype=np.float32), None),
+    }
+    with open_checkpoint(write(tmp_path / "m.gguf", stored)) as checkpoint:
+        assert list(checkpoint.tensors) == ["blk.0.ffn_up.weight", "blk.0.ffn_down_exps.weight"]
+        experts = checkpoint.read("blk.0.ffn_down_exps.weight")
+        np.testing.assert_allclose(checkpoint.read("blk.0.ffn_up.weight"), 3 * weight[0], atol=0.05)
+        np.testing.assert_allclose(experts, weight * np.arange(1, 5)[:, None, None], atol=0.1)
+        rows = np.array([11, 0, 5])
+        table = experts.reshape(-1, 64)
+        assert np.array_equal(checkpoint.read_table("blk.0.ffn_down_exps.weight", rows), table[rows])
+        assert np.array_equal(checkpoint.read("blk.0.ffn_down_exps.weight", slice(1, 3)), experts[1:3])
 
 
 @pytest.mark.parametrize("kind", sorted(WITHOUT_DEQUANTISER), ids=lambda kind: kind.name)

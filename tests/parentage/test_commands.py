@@ -73,9 +73,9 @@ def test_one_document_and_the_exit_code_of_the_verdict(
     done = cli("parents", home / child, *others, "--json")
     document = done.document
     assert (done.code, document["verdict"]) == (code, verdict)
-    assert document["schema_version"] == "huref.parents/1.0" and document["child"] == child
+    assert document["schema_version"] == "huref.parents/1.1" and document["child"] == child
     keys = "base base_source candidates gain kind layers notes parents r2 residual rounding skipped sparse spread"
-    assert set(document) == {*keys.split(), "schema_version", "child", "verdict"}
+    assert set(document) == {*keys.split(), "schema_version", "child", "verdict", "undone"}
     assert cli("parents", home / child, *others, "--expect", verdict).code == 0
     assert cli("parents", home / child, *others, "--expect", "requantised").code == 1
 

@@ -70,7 +70,17 @@ def _count(row: str, mark: str) -> int:
 
 def test_the_document_is_json_with_null_for_what_is_missing() -> None:
     document = as_document(Matrix(tuple(NAMES), "ics", VALUES, ("why",)))
-    assert document.keys() == {"schema_version", "models", "score", "values", "notes", "verdicts", "clusters"}
+    assert document.keys() == {
+        "schema_version",
+        "models",
+        "score",
+        "values",
+        "notes",
+        "verdicts",
+        "clusters",
+        "tree",
+        "drift",
+    }
     again = json.loads(json.dumps(document, allow_nan=False))
     assert again["values"][0] == [1.0, 0.98765432, None] and again["notes"] == ["why"]
 

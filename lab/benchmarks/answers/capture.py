@@ -77,6 +77,7 @@ class Setting:
             "HUREF_CAPTURE_SEED": step.name,
             "HUREF_CAPTURE_TREE": str(self.tree),
             "HUREF_CAPTURE_LOG": str(log),
+            "HUREF_NO_CACHE": "1",
             **step.environment,
         }
 

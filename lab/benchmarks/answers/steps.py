@@ -8,8 +8,8 @@ from steps_proofs import proofs
 from steps_reading import comparisons, explanations, families, fingerprints, pictures, rankings, reports
 
 COMMANDS = (
-    "", "fingerprint", "compare", "matrix", "parents", "explain", "render", "demo", "attack", "commit",
-    "publish", "verify",
+    "", "fingerprint", "compare", "matrix", "cache", "parents", "explain", "render", "demo", "attack", "doctor",
+    "commit", "publish", "verify",
     "prove", "prove fingerprint", "prove compare", "prove inference", "prove rows", "tokens", "tokens rank",
     "lab", "lab study", "lab zoo", "lab study-score", "lab bench", "lab calibrate",
     "encoder", "encoder convert", "encoder calibrate", "encoder evaluate",

@@ -1,6 +1,7 @@
 """Attacks: other weights, same function. What a fingerprint has to survive (docs/reference/attacks.md).
 
     attack(model, out, AttackOptions(("all",)))   checkpoint in, checkpoint out, logits checked
+    examine(model)                                is it read rightly? transformers says
     KINDS                                         every attack by name
     apply(decoder, kinds, seed)                   the same in memory
 
@@ -15,19 +16,23 @@ from typing import TYPE_CHECKING
 from huref.face import face
 
 if TYPE_CHECKING:
-    from huref.attacks.execution import AttackOptions, AttackResult, attack, logit_error
+    from huref.attacks.doctor import Diagnosis, examine
+    from huref.attacks.execution import AttackOptions, AttackResult, attack
     from huref.attacks.kinds import ALL, KINDS, Kind, Outcome, apply, dice_for, parse_kinds
+    from huref.forward.rewriting import logit_error
 
 __all__ = [
     "ALL",
     "KINDS",
     "AttackOptions",
     "AttackResult",
+    "Diagnosis",
     "Kind",
     "Outcome",
     "apply",
     "attack",
     "dice_for",
+    "examine",
     "logit_error",
     "parse_kinds",
 ]
@@ -37,12 +42,14 @@ _HOMES = {
     "KINDS": "huref.attacks.kinds",
     "AttackOptions": "huref.attacks.execution",
     "AttackResult": "huref.attacks.execution",
+    "Diagnosis": "huref.attacks.doctor",
     "Kind": "huref.attacks.kinds",
     "Outcome": "huref.attacks.kinds",
     "apply": "huref.attacks.kinds",
     "attack": "huref.attacks.execution",
     "dice_for": "huref.attacks.kinds",
-    "logit_error": "huref.attacks.execution",
+    "examine": "huref.attacks.doctor",
+    "logit_error": "huref.forward.rewriting",
     "parse_kinds": "huref.attacks.kinds",
 }
 

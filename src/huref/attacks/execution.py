@@ -15,38 +15,23 @@ from typing import Any
 import numpy as np
 
 from huref.attacks.kinds import ALL, apply, parse_kinds
-from huref.attacks.stored import layout_of, stored_config, stored_tensors
-from huref.attacks.vocabulary import new_ids, renumber_files, renumberable_ids
 from huref.choices import chosen, option, take_texts_for_paths
-from huref.errors import InconclusiveError, OutputError, UsageError
-from huref.files.safetensors_writer import write_safetensors
-from huref.forward.checkpoint_writer import TOKENIZER_FILES, tokenizer_files, write_folder
-from huref.forward.decoder import Decoder, load_decoder
-from huref.forward.passes import logits
+from huref.errors import InconclusiveError, UsageError
+from huref.fingerprints.file import require_weights
+from huref.forward.checkpoint_writer import write_folder
+from huref.forward.decoder import Decoder
+from huref.forward.judges import OWN, TRANSFORMERS
+from huref.forward.rewriting import TOLERANCES, Rewriting, require_free
 from huref.model.arch import open_weights
-from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name
 from huref.model.source import open_checkpoint
 from huref.model.source.checkpoint import Checkpoint
-from huref.numerics.arrays import Array, quietly
+from huref.numerics.arrays import quietly
 from huref.progress import Progress, Report, shows_progress
 
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
-"""Largest difference of the logits, over their range, by the type that is written."""
-
 RECORD = "huref_attack.json"
-SEQUENCES, LENGTH = 2, 24
 
-_CARRIED = (
-    *TOKENIZER_FILES,
-    "generation_config.json",
-    "chat_template.jinja",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "vocab.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
+_BY = {OWN: "as huref computes them", TRANSFORMERS: "as transformers computes them"}
 
 
 @dataclass(frozen=True)
@@ -58,15 +43,17 @@ class AttackOptions:
         seed: of every random draw.
         dtype: stored type of the result.
         arch_file: an architecture file of the user's own.
+        tokenizer: a folder or a GGUF file whose tokenizer goes along where the model has none of its own.
     """
 
     kinds: tuple[str, ...] = (ALL,)
     seed: int = 1
     dtype: str = "float32"
     arch_file: Path | None = None
+    tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
-        take_texts_for_paths(self, "arch_file")
+        take_texts_for_paths(self, "arch_file", "tokenizer")
         if isinstance(self.kinds, str):
             object.__setattr__(self, "kinds", parse_kinds(self.kinds))
         if self.dtype not in TOLERANCES:
@@ -92,6 +79,7 @@ class AttackResult:
         tolerance: what the error must stay below.
         n_layers: before and after.
         changed: share of the tensors, named alike on both sides, that are not equal.
+        checked_by: who computed the logits: `huref`, or `transformers` for families that huref has no pass for.
     """
 
     model: str
@@ -105,17 +93,19 @@ class AttackResult:
     n_layers: tuple[int, int]
     changed: float
     notes: tuple[str, ...] = field(default=())
+    checked_by: str = OWN
 
     def to_dict(self) -> dict[str, Any]:
         """The `--json` document, also kept in the folder (without `out`)."""
         return {
-            "schema_version": "huref.attack/1.0",
+            "schema_version": "huref.attack/1.1",
             "model": self.model,
             "out": str(self.out),
             "kinds": list(self.kinds),
             "skipped": dict(self.skipped),
             "seed": self.seed,
             "dtype": self.dtype,
+            "checked_by": self.checked_by,
             "logits_error": self.error,
             "tolerance": self.tolerance,
             "n_layers": list(self.n_layers),
@@ -128,7 +118,8 @@ class AttackResult:
         before, after = self.n_layers
         lines = [
             f"{self.out}: {self.model} after {', '.join(self.kinds)} (seed {self.seed}, {self.dtype})",
-            f"  logits    within {self.error:.1e} of their range of the original's; allowed {self.tolerance:.0e}",
+            f"  logits    within {self.error:.1e} of their range of the original's, {_BY[self.checked_by]}; "
+            f"allowed {self.tolerance:.0e}",
             f"  weights   {100 * self.changed:.0f} % of the tensors changed",
             *([f"  layers    {before} -> {after}"] if before != after else []),
             *(f"  left out  {kind}: {reason}" for kind, reason in self.skipped.items()),
@@ -149,13 +140,14 @@ def attack(
     seed: int | None = None,
     dtype: str | None = None,
     arch_file: str | Path | None = None,
+    tokenizer: str | Path | None = None,
 ) -> AttackResult:
     """Write a checkpoint with other weights and the same function.
 
     Args:
         model: a checkpoint: folder, weight file, or a GGUF of a Llama.
         out: the folder to make.
-        options: instead of the keywords `kinds` to `arch_file`, which are the attributes of `AttackOptions`.
+        options: instead of the keywords `kinds` to `tokenizer`, which are the attributes of `AttackOptions`.
         report: called with a `Progress` at each step; a notebook shows bars without it.
 
     Raises:
@@ -164,30 +156,25 @@ def attack(
         InconclusiveError: the logits came out different, so nothing was kept.
     """
     named = kinds if kinds is None or isinstance(kinds, str) else tuple(kinds)
-    options = chosen(AttackOptions, options, kinds=named, seed=seed, dtype=dtype, arch_file=arch_file)
-    out = Path(out)
-    _check_free(out, model)
+    paths = {"arch_file": arch_file, "tokenizer": tokenizer}
+    options = chosen(AttackOptions, options, kinds=named, seed=seed, dtype=dtype, **paths)
+    model, out = require_weights(model, "attack"), Path(out)
+    require_free(out, RECORD, "attacked copy", model)
     tell = _stages(report)
     with open_checkpoint(model) as checkpoint:
+        checkpoint.tokenizer = options.tokenizer
         weights = open_weights(checkpoint, options.arch_file)
         tell("read")
-        files = carried_files(checkpoint)
-        original = load_decoder(weights).with_tokens(renumberable_ids(files, weights.geometry.vocab_size))
-        ids = prompt(original)
-        expected = logits(original, ids)
+        rewriting = Rewriting(weights, options.arch_file)
+        original = rewriting.original
         outcome = apply(original, options.kinds, options.seed, tell)
         attacked = outcome.model
-        if attacked.token_order is not None:
-            files = renumber_files(files, new_ids(attacked))
-        tolerance = TOLERANCES[options.dtype]
-        notes = (*original.settings.notes, *_notes(attacked, checkpoint))
+        notes = (*original.settings.notes, *weights.notes(), *_notes(attacked, checkpoint))
         found: list[AttackResult] = []
 
         def fill(partial: Path) -> None:
             tell("write")
-            _write(partial, weights, attacked, files, options)
-            tell("check")
-            error = written_error(partial, attacked, ids, expected, options)
+            error = rewriting.write(partial, attacked, options.dtype)
             result = AttackResult(
                 model_name(model),
                 out,
@@ -196,10 +183,11 @@ def attack(
                 options.seed,
                 options.dtype,
                 error,
-                tolerance,
+                TOLERANCES[options.dtype],
                 (original.geometry.n_layers, attacked.geometry.n_layers),
                 _changed(original, attacked),
                 notes,
+                rewriting.judge.name,
             )
             _check(result)
             record = {key: value for key, value in result.to_dict().items() if key != "out"}
@@ -208,47 +196,6 @@ def attack(
 
         write_folder(out, fill)
     return found[0]
-
-
-def logit_error(before: Array, after: Array) -> float:
-    """Largest difference of two arrays of logits over the range of the first: 0 for equal functions."""
-    spread = float(before.max() - before.min())
-    return float(np.abs(before - after).max()) / spread
-
-
-def prompt(model: Decoder) -> Array:
-    """Fixed token ids, spread over the vocabulary: (sequences, tokens)."""
-    length = min(LENGTH, model.settings.longest)
-    places = np.arange(SEQUENCES * length).reshape(SEQUENCES, length)
-    return (places * 2654435761 + 12345) % (2**31 - 1) % model.geometry.vocab_size
-
-
-def written_error(folder: Path, attacked: Decoder, ids: Array, expected: Array, options: AttackOptions) -> float:
-    """Error of the logits of a written checkpoint, its tokens numbered as in the original."""
-    held_in = np.float64 if options.dtype == "float64" else np.float32  # computed in float64 either way
-    with open_checkpoint(folder) as checkpoint:
-        written = load_decoder(open_weights(checkpoint, options.arch_file), held_in)
-    new = new_ids(attacked)
-    return logit_error(expected, logits(written, new[ids], np.float64)[..., new])
-
-
-def carried_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Tokenizer and generation files that go with the weights: file name -> content."""
-    if checkpoint.format == "gguf":
-        return tokenizer_files(checkpoint)
-    paths = [checkpoint.folder / name for name in _CARRIED]
-    return {path.name: path.read_bytes() for path in paths if path.is_file()}
-
-
-def _write(
-    folder: Path, weights: CanonicalWeights, attacked: Decoder, files: Mapping[str, bytes], options: AttackOptions
-) -> None:
-    layout = layout_of(weights, options.arch_file)
-    dtype = np.dtype(options.dtype)
-    write_safetensors(folder / "model.safetensors", stored_tensors(layout, attacked, dtype))
-    (folder / "config.json").write_text(json.dumps(stored_config(layout, attacked, dtype), indent=2))
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
 
 
 def _check(result: AttackResult) -> None:
@@ -261,25 +208,6 @@ def _check(result: AttackResult) -> None:
         got=f"{result.error:.1e}",
         next_step="write it with --dtype float32, or leave out the kind that loses precision",
     )
-
-
-def _check_free(out: Path, model: str | Path) -> None:
-    """Only what this tool wrote is ever replaced."""
-    if out.exists() and not (out / RECORD).is_file():
-        raise OutputError(
-            "something that is no attacked copy is in the way",
-            where=str(out),
-            expected="a free name, or a folder that huref attack made",
-            next_step="choose another OUT",
-        )
-    if (
-        out.exists()
-        and Path(model).exists()
-        and out.resolve() in (Path(model).resolve(), Path(model).resolve().parent)
-    ):
-        raise OutputError(
-            "a model cannot be replaced by its own copy", where=str(out), next_step="choose another OUT"
-        )
 
 
 def _stages(report: Report | None) -> Callable[[str], None]:

@@ -71,7 +71,9 @@ KINDS: Mapping[str, Kind] = {
         attention.map_queries_and_keys,
         attention.norms_on_queries_allow_nothing,
     ),
-    "vo_map": Kind("invertible map between values and outputs, one per KV head", attention.map_values),
+    "vo_map": Kind(
+        "invertible map between values and outputs, one per KV head", attention.map_values, attention.values_are_seen
+    ),
     "permute_heads": Kind(
         "KV groups and their query heads reordered", attention.permute_heads, attention.heads_are_numbered
     ),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.random import Generator
 
 from huref.forward.decoder import Decoder
+from huref.model.arch.roles import ATTENTION_ROLES
 from huref.numerics.arrays import Array
 
 SHARE = 4
@@ -79,7 +80,11 @@ def no_merging(model: Decoder) -> str:
 
 
 def _is_silent(model: Decoder, i: int, role: str) -> bool:
-    names = (f"layers.{i}.{role}", f"layers.{i}.{role}_bias")
+    names = (
+        f"layers.{i}.{role}",
+        f"layers.{i}.{role}_bias",
+        *([f"layers.{i}.expert_down_bias"] if role == "down" else []),
+    )
     return not any(bool(model.tensors[name].any()) for name in names if name in model)
 
 
@@ -89,13 +94,13 @@ def _rebuild(model: Decoder, plan: Iterable[tuple[int, tuple[str, ...]]]) -> Dec
     for i, silenced in plan:
         T = model.layer(i)
         names = [f"{role}{suffix}" for role in silenced for suffix in ("", "_bias")]
+        names += ["expert_down_bias"] if "down" in silenced else []
         stack.append((i, T | {name: np.zeros_like(T[name]) for name in names if name in T}))
     return _stacked(model, stack)
 
 
 def _joined(model: Decoder, plan: Iterable[tuple[int, int]]) -> Decoder:
-    attention = ("attention_norm", "q", "k", "v", "o", "q_norm", "k_norm", "post_attention_norm")
-    roles = {f"{role}{suffix}" for role in attention for suffix in ("", "_bias")}
+    roles = {f"{role}{suffix}" for role in ATTENTION_ROLES for suffix in ("", "_bias")}
     return _stacked(
         model,
         [

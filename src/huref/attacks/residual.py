@@ -17,7 +17,10 @@ from huref.attacks.draws import orthogonal, orthogonal_about_ones, signs
 from huref.forward.decoder import Decoder
 from huref.numerics.arrays import Array
 
-FOLDS = {"attention_norm": ("q", "k", "v"), "feed_forward_norm": ("gate", "up", "router", "shared_router")}
+FOLDS = {
+    "attention_norm": ("q", "k", "v", "q_a", "kv_a", "attention_gate"),
+    "feed_forward_norm": ("gate", "up", "router", "shared_router"),
+}
 """Each norm in front of a branch, and the matrices behind it."""
 
 READERS = (*FOLDS["attention_norm"], *FOLDS["feed_forward_norm"])
@@ -32,7 +35,8 @@ Move = Callable[[Array], Array]
 def absorb_gains(model: Decoder, _: Generator) -> Decoder:
     """Multiply every norm's gain into the matrices behind it; gains become ones, a bias is divided by the gain.
 
-    The final norm goes into the unembedding, which a tied model gets a matrix of its own for.
+    The final norm goes into the unembedding, which a tied model gets a matrix of its own for; not where other heads
+    may read behind it.
     """
     if not model.is_tied and not _gains_left(model):
         return model
@@ -46,7 +50,7 @@ def absorb_gains(model: Decoder, _: Generator) -> Decoder:
         return new
 
     folded = model.with_layers(change)
-    if "final_norm" not in model:
+    if "final_norm" not in model or model.is_wrapped:
         return folded
     unembedding = {"unembedding": model.unembedding * model.tensors["final_norm"]}
     return folded.changed(_plain(model.tensors, "final_norm") | unembedding)
@@ -91,7 +95,7 @@ def shift_mean(model: Decoder, dice: Generator) -> Decoder:
         return numbers.astype(like.dtype)
 
     def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
-        new = {role: T[role] + drift(T[role], T[role].shape[1]) for role in WRITERS}
+        new = {role: T[role] + drift(T[role], T[role].shape[1]) for role in WRITERS if role in T}
         new |= {name: T[name] + drift(T[name], 1) for name in (f"{role}_bias" for role in WRITERS) if name in T}
         for norm, readers in FOLDS.items():
             hidden = _hidden_direction(model, T, norm)
@@ -117,22 +121,21 @@ def scale_residual(model: Decoder, dice: Generator) -> Decoder:
     Exact because the norms' epsilon is scaled with it; so everything else that enters a norm is scaled too.
     """
     scale = dice.uniform(2.0, 8.0)
-    before = {"q": "attention_norm", "k": "attention_norm", "v": "attention_norm"}
-    before |= dict.fromkeys(FOLDS["feed_forward_norm"], "feed_forward_norm")
+    before = {role: norm for norm, readers in FOLDS.items() for role in readers}
 
     def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
-        factors = dict.fromkeys((*WRITERS, *(f"{role}_bias" for role in WRITERS)), scale)
+        factors = dict.fromkeys((*WRITERS, *(f"{role}_bias" for role in WRITERS), "expert_down_bias"), scale)
         factors |= dict.fromkeys((*BEHIND, *(f"{role}_bias" for role in BEHIND)), scale)
         for role, norm in before.items():
             if norm not in T and not model.architecture.unit_norms:
                 factors[role] = 1 / scale
-        if "q_norm" in T:
+        if "q_norm" in T and "q" in T:
             factors |= {role: factors.get(role, 1.0) * scale for role in ("q", "k")}
             factors |= {"q_bias": scale, "k_bias": scale}
         return {name: T[name] * factor for name, factor in factors.items() if name in T and factor != 1.0}
 
     moved = model.with_layers(change)
-    ends = dict.fromkeys(("embedding", "position", "embedding_norm", "embedding_norm_bias"), scale)
+    ends = dict.fromkeys(("embedding", "position", "token_types", "embedding_norm", "embedding_norm_bias"), scale)
     if model.is_tied and "final_norm" in model:
         ends |= {"final_norm": 1 / scale, "final_norm_bias": 1 / scale}
     new = {name: model.tensors[name] * factor for name, factor in ends.items() if name in model}
@@ -145,6 +148,10 @@ def no_gains(model: Decoder) -> str:
     """Why gains cannot be absorbed."""
     if model.architecture.norm_after_residual:
         return "norms act on the residual stream itself, so no matrix can take their gains"
+    if "gains" in model.architecture.pinned:
+        return "matrices behind a norm also read what is not behind it"
+    if model.is_entwined:
+        return "the layers hold weights that are not read, behind the same norms"
     norms = [name for name in _foldable(model) if name in model]
     if not norms:
         return "the norms have no gains"
@@ -153,8 +160,8 @@ def no_gains(model: Decoder) -> str:
 
 def no_rotation(model: Decoder) -> str:
     """Why the residual stream cannot be turned."""
-    if model.is_wrapped:
-        return _WRAPPED
+    if reason := no_moving(model):
+        return reason
     if model.architecture.norm_after_residual:
         return "norms act on the residual stream itself, so their gains pin its axes"
     if "embedding_norm" in model or any(model.has(role) for role in BEHIND):
@@ -164,13 +171,15 @@ def no_rotation(model: Decoder) -> str:
 
 def no_moving(model: Decoder) -> str:
     """Why the residual stream cannot be reordered or negated."""
+    if "stream" in model.architecture.pinned:
+        return "something that is not stored acts on its dimensions"
     return _WRAPPED if model.is_wrapped else ""
 
 
 def no_mean(model: Decoder) -> str:
     """Why nothing can hide along the all-ones direction."""
-    if model.is_wrapped:
-        return _WRAPPED
+    if reason := no_moving(model):
+        return reason
     if model.architecture.norm_after_residual:
         return "branches read the residual stream without a norm between"
     if any(model.has(role) for role in BEHIND) or model.architecture.norm != "layer":
@@ -180,15 +189,17 @@ def no_mean(model: Decoder) -> str:
 
 def no_scale(model: Decoder) -> str:
     """Why the residual stream cannot be scaled."""
-    if model.is_wrapped:
-        return _WRAPPED
+    if model.has("kv_a"):
+        return "norms on latent queries, keys and values have an epsilon of their own"
+    if reason := no_moving(model):
+        return reason
     if model.architecture.norm_after_residual:
         return "branches read the residual stream without a norm between"
     return "" if model.settings.eps_key else "config.json does not state the norms' epsilon, which must be scaled too"
 
 
 _WRAPPED = (
-    "the checkpoint holds more than the decoder (vision, audio), and those parts write the same residual stream"
+    "the checkpoint holds more than is read (vision, audio, other layers), which reads or writes the same stream"
 )
 
 
@@ -206,12 +217,12 @@ def _map(model: Decoder, rows: Move, columns: Move) -> Decoder:
 
     def change(T: Mapping[str, Array], _: int) -> dict[str, Array]:
         vectors = (*(f"{role}_bias" for role in WRITERS), *(f"{norm}_bias" for norm in GAINS))
-        new = {name: rows(T[name]) for name in (*READERS, *vectors) if name in T}
-        return new | {role: columns(T[role]) for role in WRITERS}
+        new = {name: rows(T[name]) for name in (*READERS, *vectors, "expert_down_bias") if name in T}
+        return new | {role: columns(T[role]) for role in WRITERS if role in T}
 
     moved = model.with_layers(change)
     is_narrow = "project_in" in model
-    reading = ["position", "project_out", *(f"{norm}_bias" for norm in END_GAINS)]
+    reading = ["position", "token_types", "project_out", *(f"{norm}_bias" for norm in END_GAINS)]
     reading += [] if is_narrow else ["embedding", "unembedding"]
     new = {name: rows(model.tensors[name]) for name in reading if name in model}
     if is_narrow:

@@ -11,9 +11,11 @@ import typer
 
 from huref.cli import (
     attack,
+    cache,
     commit,
     compare,
     demo,
+    doctor,
     encoder,
     explain,
     fingerprint,
@@ -53,6 +55,7 @@ app.command("compare", rich_help_panel=_COMPARE)(compare.compare)
 app.command("matrix", rich_help_panel=_COMPARE)(matrix.matrix)
 app.command("parents", rich_help_panel=_COMPARE)(parents.parents)
 app.command("explain", rich_help_panel=_COMPARE)(explain.explain)
+app.command("cache", rich_help_panel=_COMPARE)(cache.cache)
 app.command("demo", rich_help_panel=_COMPARE)(demo.demo)
 app.command("fingerprint", rich_help_panel=_PUBLISH)(fingerprint.fingerprint)
 app.command("commit", rich_help_panel=_PUBLISH)(commit.commit)
@@ -62,6 +65,7 @@ app.command("verify", rich_help_panel=_PUBLISH)(verify.verify)
 app.command("render", rich_help_panel=_PORTRAITS)(render.render)
 app.add_typer(generator.app, name="generator", rich_help_panel=_PORTRAITS)
 app.command("attack", rich_help_panel=laboratory.PANEL)(attack.attack)
+app.command("doctor", rich_help_panel=laboratory.PANEL)(doctor.doctor)
 app.add_typer(tokens.app, name="tokens", rich_help_panel=laboratory.PANEL)
 app.add_typer(encoder.app, name="encoder", rich_help_panel=laboratory.PANEL)
 laboratory.add_commands(app, {"encoder": encoder.app, "generator": generator.app})

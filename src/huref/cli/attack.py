@@ -28,6 +28,7 @@ def attack(
     seed: Annotated[int, typer.Option(help="Of every random draw.", min=0, max=options.MAX_SEED)] = 1,
     dtype: Annotated[options.StoredType, typer.Option(help="Stored type.")] = "float32",
     arch_file: options.ArchFile = None,
+    tokenizer: options.Tokenizer = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the attacks, a line each, and stop.")] = False,
     show: options.Show = "auto",
     as_json: options.AsJson = False,
@@ -45,7 +46,7 @@ def attack(
         listed = {name: entry.summary for name, entry in KINDS.items()}
         output.print_kinds({**listed, ALL: "every attack that the model allows, but split and merge"}, as_json)
         return
-    chosen = AttackOptions(parse_kinds(kind), seed, dtype, arch_file)
+    chosen = AttackOptions(parse_kinds(kind), seed, dtype, arch_file, tokenizer)
     options.require_there(model)
     options.require_place(out, is_folder=True)
     with output.progress(show, "attack", models=(model,)) as report:

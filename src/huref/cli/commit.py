@@ -25,6 +25,7 @@ def commit(
     n_tokens: options.NTokens = 4096,
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
+    tokenizer: options.Tokenizer = None,
     secret: Annotated[
         Path | None,
         typer.Option(
@@ -52,7 +53,7 @@ def commit(
 
     passphrase = passphrases.to_set(out, secret) if encrypt else passphrases.to_open(out, secret)
     chosen = CommitOptions(jobs, passphrase, secret)
-    files = {"tokens_file": tokens, "arch_file": arch_file}
+    files = {"tokens_file": tokens, "arch_file": arch_file, "tokenizer": tokenizer}
     recipe = recipe or ("canonical" if purpose == "inference" else "canonical-2")
     sought = Recipe(name=recipe, layers=layers, n_tokens=n_tokens)
     with output.progress(show, f"commit {purpose}") as report:

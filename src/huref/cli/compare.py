@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from huref.cli import options, output, passphrases
+from huref.cli.keeping import keeping
 
 if TYPE_CHECKING:
     from huref.cli.waiting import Mode
@@ -30,6 +31,9 @@ def compare(
     n_tokens: options.NTokens = 4096,
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
+    tokenizer: options.Tokenizer = None,
+    base: options.Base = None,
+    adapter: options.Adapter = False,
     encoder_weights: options.EncoderWeights = None,
     expect: Annotated[options.Verdict | None, typer.Option(help="Exit with 1 unless this is the verdict.")] = None,
     report: Annotated[
@@ -54,6 +58,8 @@ def compare(
     secret: Annotated[
         Path | None, typer.Option(help="With --private: folder of A's opening, if not A.secret.")
     ] = None,
+    name: options.Names = None,
+    no_cache: options.NoCache = False,
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
@@ -65,10 +71,9 @@ def compare(
     Example: huref compare ./suspect ./a ./b ./c --report report.html
     """
     if private:
-        ignored = (layers != "last2", method != "all", n_tokens != 4096, tokens, arch_file, encoder_weights, expect)
-        if any(ignored) or any((report, sarif, hash_files, evidence, exact, recipe)):
-            raise _private_takes_no_option()
-        if len(others) != 1:
+        changed = (layers != "last2", method != "all", n_tokens != 4096, len(others) != 1)
+        named = (tokens, arch_file, tokenizer, encoder_weights, expect, report, sarif, evidence, recipe, name, base)
+        if any((*changed, *named, hash_files, exact, no_cache, adapter)):
             raise _private_takes_no_option()
         _compare_private(Path(a), Path(others[0]), secret, as_json, show)
     if secret is not None:
@@ -79,45 +84,61 @@ def compare(
     options.require_there(a, *(other for other in others if not other.startswith("@")))
     from huref.fingerprints.listing import listed, one_of
 
-    a, models = str(one_of(a)), listed(others)
+    a, *models = options.adapted([one_of(a), *listed(others)], base, adapter)
     options.require_there(*models)
     from huref.kinship import CompareOptions
 
-    chosen = CompareOptions(method, layers, n_tokens, tokens, arch_file, expect, encoder_weights, exact, recipe)
-    is_many = len(models) > 1 or len(others) > 1
-    (_rank if is_many else _pair)(a, models, chosen, wanted, show, as_json)
+    chosen = CompareOptions(
+        method, layers, n_tokens, tokens, arch_file, expect, encoder_weights, exact, recipe, tokenizer
+    )
+    work = _rank if len(models) > 1 or len(others) > 1 else _pair
+    with keeping(no_cache, show, is_confirmed=bool(wanted.paths) or hash_files) as cache:
+        code = work(a, models, chosen, wanted, show, as_json, {"cache": cache, "names": name})
+    raise typer.Exit(code)
 
 
 def _pair(
-    a: str, models: list[str | Path], chosen: CompareOptions, wanted: ReportOptions, show: Mode, as_json: bool
-) -> NoReturn:
+    a: str,
+    models: list[str],
+    chosen: CompareOptions,
+    wanted: ReportOptions,
+    show: Mode,
+    as_json: bool,
+    more: dict[str, Any],
+) -> int:
     """Of two models; printed before reports are written, so that a full disk loses nothing."""
     from huref import api
 
     with output.progress(show, "compare", models=(a, models[0])) as progress:
-        found = api.compare(a, models[0], chosen, progress)
+        found = api.compare(a, models[0], chosen, progress, **more)
     output.print_json(found.to_dict()) if as_json else output.say(str(found))
     if wanted.paths:
         with output.progress(show) as progress:
             api.save_reports(found, (a, models[0]), wanted, chosen, progress)
         output.say_written(wanted.paths, as_json)
-    raise typer.Exit(chosen.exit_code(found))
+    return chosen.exit_code(found)
 
 
 def _rank(
-    a: str, models: list[str | Path], chosen: CompareOptions, wanted: ReportOptions, show: Mode, as_json: bool
-) -> NoReturn:
+    a: str,
+    models: list[str],
+    chosen: CompareOptions,
+    wanted: ReportOptions,
+    show: Mode,
+    as_json: bool,
+    more: dict[str, Any],
+) -> int:
     """Of one model and its candidates."""
     from huref import api
 
     with output.progress(show) as progress:
-        found = api.rank(a, models, chosen, progress)
+        found = api.rank(a, models, chosen, progress, **more)
     output.print_json(found.to_dict()) if as_json else output.say(str(found))
     if wanted.paths:
         with output.progress(show) as progress:
             api.save_ranking(found, a, wanted, chosen, progress)
         output.say_written(wanted.paths, as_json)
-    raise typer.Exit(found.exit_code(chosen.expect))
+    return found.exit_code(chosen.expect)
 
 
 def _private_takes_no_option() -> HurefError:

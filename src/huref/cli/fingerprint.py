@@ -34,7 +34,11 @@ def fingerprint(
     ] = None,
     tokens: options.TokensFile = None,
     arch_file: options.ArchFile = None,
+    tokenizer: options.Tokenizer = None,
+    base: options.Base = None,
+    adapter: options.Adapter = False,
     encoder_weights: options.EncoderWeights = None,
+    name: options.Names = None,
     codes: Annotated[
         bool, typer.Option("--codes", help="Add the codes of the model's neurons: saved files then get a verdict.")
     ] = False,
@@ -49,25 +53,26 @@ def fingerprint(
 ) -> None:
     """Write a model's fingerprint and its portrait.
 
-    NAME.huref.safetensors and NAME.png of each model, by its last path part.
+    NAME.huref.safetensors and NAME.png of each model, by its last path part, or by --name.
 
     Example: huref fingerprint ./base ./suspect --out prints
     """
     options.require_there(*(model for model in models if not model.startswith("@")))
     from huref.fingerprints.listing import listed
 
-    models = [str(model) for model in listed(models)]
+    models = options.adapted(listed(models), base, adapter)
     options.require_place(out, is_folder=True)
     from huref.fingerprints.references import recipe_of
 
     chosen = recipe_of(recipe, encoder, layers, n_tokens, encoder_weights)
-    _require_distinct(models)
-    files: dict[str, Any] = {"tokens_file": tokens, "arch_file": arch_file, "encoder_weights": encoder_weights}
-    files |= {"codes": codes, "plain_codes": plain_codes}
+    _require_distinct(models, name)
+    files: dict[str, Any] = {"tokens_file": tokens, "arch_file": arch_file, "tokenizer": tokenizer}
+    files |= {"encoder_weights": encoder_weights, "codes": codes, "plain_codes": plain_codes}
     documents, plan = [], "fingerprint --codes" if codes or plain_codes else "fingerprint"
     for k, model in enumerate(models, 1):
         with output.progress(show, plan, f"{k} of {len(models)}: " if len(models) > 1 else "") as report:
-            item, document = _one(model, chosen, {**files, "report": report}, out, force)
+            told = {**files, "name": name[k - 1] if name else None, "report": report}
+            item, document = _one(model, chosen, told, out, force)
         documents.append(document)
         if not as_json:
             written = document["fingerprint_file"], document["image_file"]
@@ -102,10 +107,14 @@ def _one(
     }
 
 
-def _require_distinct(models: list[str]) -> None:
+def _require_distinct(models: list[str], asked: list[str] | None) -> None:
     from huref.errors import UsageError
     from huref.model import model_name
+    from huref.model.name import require_names
 
+    if asked:
+        require_names(asked, len(models), are_files=True)
+        return
     names = [model_name(model) for model in models]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -113,5 +122,5 @@ def _require_distinct(models: list[str]) -> None:
             "two models would write the same files",
             where=", ".join(twice),
             expected="models with different last path parts",
-            next_step="fingerprint them one at a time with different --out folders",
+            next_step="give each a --name, or fingerprint them one at a time with different --out folders",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,8 +35,23 @@ TokensFile = Annotated[
     Path | None, typer.Option("--tokens", help="Token ranking, one id a line, most frequent first.")
 ]
 ArchFile = Annotated[Path | None, typer.Option("--arch-file", help="An architecture file of your own (YAML).")]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", help="Folder or GGUF file whose tokenizer to take for a model that has none."),
+]
 EncoderWeights = Annotated[
     Path | None, typer.Option("--encoder-weights", help="Weights of the CNN encoder (safetensors).")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--name", help="What to call a model, in their order: once for each. Default: by their paths."),
+]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Compute afresh: take nothing from the cache, keep nothing (huref cache).")
+]
+Base = Annotated[str | None, typer.Option("--base", help="The base of whichever of the models is an adapter (LoRA).")]
+Adapter = Annotated[
+    bool, typer.Option("--adapter", help="Apply the adapters that lie beside models, which are noted otherwise.")
 ]
 Secret = Annotated[
     Path | None,
@@ -50,9 +66,11 @@ Method = Literal["all", "pcs", "ics", "aligned", "agreement"]
 IcsRecipe = Literal["canonical-2", "canonical"]
 Score = Literal["pcs", "ics", "ics_canonical_2", "ics_canonical", "aligned", "agreement", "vectors"]
 Verdict = Literal["identical", "requantised", "derived", "merged", "independent", "inconclusive"]
+PaperTable = Literal["1", "2", "3", "7"]
 TableStyle = Literal["text", "csv", "latex"]
 Layout = Literal["portrait", "sheet", "row", "difference"]
 PictureFormat = Literal["png", "svg"]
+CacheAction = Literal["show", "clear"]
 StoredType = Literal["float64", "float32", "float16", "bfloat16"]
 GeneratorType = Literal["float16", "float32"]
 Purpose = Literal["fingerprint", "inference"]
@@ -69,6 +87,25 @@ def require_there(*references: str | Path) -> None:
     from huref.model.source import require_there as require
 
     require(*references)
+
+
+def adapted(models: Sequence[str | Path], base: str | None, adapter: bool) -> list[str]:
+    """The references with adapters put on what they change, docs/how-to/files-as-they-are.md.
+
+    Raises:
+        UsageError: none of the models is an adapter, or has one beside it.
+    """
+    refuse_together("--base", "--adapter", is_given=base is not None and adapter)
+    if base is None and not adapter:
+        return [str(model) for model in models]
+    from huref.model.source.adapting import put_on_base, put_on_own
+
+    if base is None:
+        return put_on_own(models)
+    from huref.fingerprints.listing import one_of
+
+    require_there(base)
+    return put_on_base(models, str(one_of(base)))
 
 
 def refuse_together(first: str, second: str, *, is_given: bool) -> None:
@@ -130,6 +167,24 @@ def require_png(path: Path, where: str) -> None:
     if path.suffix.lower() != ".png":
         raise UsageError(
             "a PNG under another name", where=where, expected="NAME.png", got=path.name, next_step=f"{where} NAME.png"
+        )
+
+
+def require_ending(path: Path | None, where: str, *endings: str) -> None:
+    """Refuse, before long work, a file whose ending does not say what will be in it, or a place that takes no file.
+
+    Raises:
+        UsageError: it has another ending.
+        OutputError: see `require_place`.
+    """
+    require_place(path)
+    if path is not None and path.suffix.lower() not in endings:
+        raise UsageError(
+            "a file under another name",
+            where=where,
+            expected=" or ".join(f"NAME{ending}" for ending in endings),
+            got=path.name,
+            next_step=f"{where} NAME{endings[0]}",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from huref.cli import options, output
+from huref.cli.keeping import keeping
 
 
 def parents(
@@ -22,6 +23,7 @@ def parents(
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     sarif: Annotated[Path | None, typer.Option(help="Write a SARIF 2.1.0 log.")] = None,
     expect: Annotated[options.Verdict | None, typer.Option(help="Exit with 1 unless this is the verdict.")] = None,
+    no_cache: options.NoCache = False,
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
@@ -38,8 +40,11 @@ def parents(
     wanted, models = ReportOptions(report, sarif), listed(candidates)
     from huref import api
 
-    with output.progress(show, "parents", models=(child, *models)) as progress:
-        found = api.parents(child, models, base, arch_file=arch_file, report=progress)
+    with (
+        keeping(no_cache, show, is_confirmed=bool(wanted.paths)) as cache,
+        output.progress(show, "parents", models=(child, *models)) as progress,
+    ):
+        found = api.parents(child, models, base, arch_file=arch_file, report=progress, cache=cache)
     output.print_json(found.to_dict()) if as_json else output.say(str(found))
     if wanted.paths:  # the result stands on stdout already: a full disk loses nothing
         command = ("huref", "parents", child, *candidates, *(("--base", base) if base else ()))

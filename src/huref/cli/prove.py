@@ -38,6 +38,7 @@ def prove_fingerprint(
     model: Model = None,
     secret: options.Secret = None,
     arch_file: options.ArchFile = None,
+    tokenizer: options.Tokenizer = None,
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
@@ -52,7 +53,7 @@ def prove_fingerprint(
     passphrase = passphrases.to_open(commitment, secret)
     with output.progress(show) as report:
         made = api.prove_fingerprint(
-            commitment, out, model, passphrase, arch_file=arch_file, secret=secret, report=report
+            commitment, out, model, passphrase, arch_file=arch_file, tokenizer=tokenizer, secret=secret, report=report
         )
     _say(made, out, commitment, as_json)
 
@@ -93,6 +94,7 @@ def prove_inference(
     precision: Annotated[options.Precision, typer.Option(help="small: coarser tables, quicker.")] = "standard",
     secret: options.Secret = None,
     arch_file: options.ArchFile = None,
+    tokenizer: options.Tokenizer = None,
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
@@ -109,7 +111,15 @@ def prove_inference(
     passphrase = passphrases.to_open(commitment, secret)
     with output.progress(show) as report:
         made = api.prove_inference(
-            model, commitment, out, prompt, passphrase, arch_file=arch_file, secret=secret, report=report
+            model,
+            commitment,
+            out,
+            prompt,
+            passphrase,
+            arch_file=arch_file,
+            tokenizer=tokenizer,
+            secret=secret,
+            report=report,
         )
     document = {
         "schema_version": "huref.proved/1.0",

@@ -25,6 +25,7 @@ def rank(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model with its tokenizer.")],
     corpus: Annotated[list[Path], typer.Option("--corpus", help="Text file, UTF-8; repeat for more.")],
     out: Annotated[Path | None, typer.Option(help="File to write; stdout when left out.")] = None,
+    tokenizer: options.Tokenizer = None,
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
@@ -42,7 +43,7 @@ def rank(
     from huref import api
 
     with output.progress(show) as report:
-        ids = api.rank_tokens(model, corpus, out, report)
+        ids = api.rank_tokens(model, corpus, out, report, tokenizer=tokenizer)
     if as_json:
         document = {"schema_version": "huref.ranking/1.0", "model": Path(model).name, "ids": ids.tolist()}
         output.print_json({**document, "ranking_file": str(out) if out else None})

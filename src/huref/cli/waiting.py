@@ -50,7 +50,7 @@ PLANS: Mapping[str, Plan] = {
         ("pairing neurons", 3.1),
     ),
     "explain": (("pairing neurons", 8.5), ("pairing neurons", 24), ("undoing", 15.5)),
-    "attack": (("attack: read", 2.6), ("attack: ", 8.2), ("attack: write", 0.8), ("attack: check", 1.5)),
+    "attack": (("attack: read", 2.6), ("attack: ", 8.2), ("attack: write", 2.3)),
     "fingerprint --codes": (("sketching", 0.3), ("coding neurons", 1.2)),
     "commit fingerprint": (("reading", 1.1), ("committing", 23.7), ("bounding the integers", 4.6)),
 }
@@ -61,6 +61,9 @@ class Waiting:
 
     Stages may take turns: some commands do two things at once.
     """
+
+    announce: Callable[[], None] | None = None
+    """What to say before the first step: work that turns out to be done already takes none."""
 
     def __init__(self, plan: Plan, show: Callable[[Waiting], None], label: str = "") -> None:
         self.start = self.since = time.monotonic()
@@ -75,6 +78,9 @@ class Waiting:
 
     def __call__(self, step: Progress) -> None:
         """Take a step."""
+        announce, self.announce = self.announce, None
+        if announce is not None:
+            announce()
         if step.stage != self.step.stage:
             self._leave()
         if step.stage not in self._weights:
@@ -198,14 +204,14 @@ def waiting(
         mode: `auto` for a bar on a terminal and lines elsewhere, `json` for programs, `none`.
         command: whose plan of stages to follow; without one each stage has a bar of its own.
         label: in front of every stage: which of several models it is.
-        models: what is read; where that will take over a minute, an estimate comes first.
+        models: what is read; where that will take over a minute, an estimate comes before the first step.
     """
-    if mode != "none" and (seconds := expected_seconds(command, models)) > _LONG:
-        estimate = {"schema_version": SCHEMA, "stage": "estimate", "estimate": round(seconds)}
-        text = f"huref: this will take about {round(seconds / 60)} min, by the sizes of the files"
-        _say(json.dumps(estimate) if mode == "json" else text)
     shown = {"none": _nothing, "json": _json}.get(mode) or (_bar if sys.stderr.isatty() else _lines)
     with shown(PLANS.get(command, ()), label) as work:
+        if mode != "none" and (seconds := expected_seconds(command, models)) > _LONG:
+            estimate = {"schema_version": SCHEMA, "stage": "estimate", "estimate": round(seconds)}
+            text = f"huref: this will take about {round(seconds / 60)} min, by the sizes of the files"
+            work.announce = lambda: _say(json.dumps(estimate) if mode == "json" else text)
         yield work
 
 

@@ -48,6 +48,9 @@ class TensorOperations:
     def relu(self, x: Tensor) -> Tensor:
         return functional.relu(x)
 
+    def relu2(self, x: Tensor) -> Tensor:
+        return functional.relu(x) ** 2
+
     def gelu(self, x: Tensor) -> Tensor:
         return functional.gelu(x)
 

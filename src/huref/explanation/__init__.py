@@ -1,6 +1,7 @@
 """Explain: the transform between two related models, recovered as evidence that people and programs can check.
 
     explain(a, b, ExplainOptions())            -> Explanation   what was done to A to make B, and what undoing shows
+    save_undone(found, a, b, folder)           -> UndoneModel   B with the transform undone, as a checkpoint
     save_evidence(found, path)                                  one safetensors file, docs/formats/evidence-v1.md
     check_evidence(path, a, b, CheckOptions()) -> Checked       every claim of a file, against the weights
     explain_text(found)                        -> lines         the story for people
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from huref.explanation.options import CheckOptions, ExplainOptions
     from huref.explanation.recovering import explain
     from huref.explanation.text import checked_text, explain_csv, explain_text
-    from huref.explanation.transform import Checked, Claim, Explanation, LayerTransform, ResidualTransform, Share
+    from huref.explanation.transform import Checked, Claim, Explanation, Share, UndoneModel
+    from huref.explanation.writing import save_undone
+    from huref.kinship.recovery.transform import LayerTransform, ResidualTransform
 
 __all__ = [
     "CheckOptions",
@@ -32,6 +35,7 @@ __all__ = [
     "LayerTransform",
     "ResidualTransform",
     "Share",
+    "UndoneModel",
     "check_evidence",
     "checked_text",
     "explain",
@@ -39,6 +43,7 @@ __all__ = [
     "explain_text",
     "load_evidence",
     "save_evidence",
+    "save_undone",
 ]
 
 _HOMES = {
@@ -47,9 +52,10 @@ _HOMES = {
     "Claim": "huref.explanation.transform",
     "ExplainOptions": "huref.explanation.options",
     "Explanation": "huref.explanation.transform",
-    "LayerTransform": "huref.explanation.transform",
-    "ResidualTransform": "huref.explanation.transform",
+    "LayerTransform": "huref.kinship.recovery.transform",
+    "ResidualTransform": "huref.kinship.recovery.transform",
     "Share": "huref.explanation.transform",
+    "UndoneModel": "huref.explanation.transform",
     "check_evidence": "huref.explanation.checking",
     "checked_text": "huref.explanation.text",
     "explain": "huref.explanation.recovering",
@@ -57,6 +63,7 @@ _HOMES = {
     "explain_text": "huref.explanation.text",
     "load_evidence": "huref.explanation.evidence_file",
     "save_evidence": "huref.explanation.evidence_file",
+    "save_undone": "huref.explanation.writing",
 }
 
 if not TYPE_CHECKING:  # so that a type checker sees the names above, and a misspelt one

@@ -19,22 +19,24 @@ from huref.errors import InputError
 from huref.explanation.digests import model_digest
 from huref.explanation.evidence_file import load_evidence
 from huref.explanation.gains import compare_gains
-from huref.explanation.matching import CLEAR_LAYER, shared_ids
 from huref.explanation.options import CheckOptions
-from huref.explanation.partners import carried, criteria, expert_map, head_likeness, unit_rows
-from huref.explanation.parts import (
+from huref.explanation.transform import Checked, Claim, Explanation, Share
+from huref.explanation.undo import as_they_stand, attention_shares, end_shares, feed_forward_shares
+from huref.fingerprints.file import require_weights
+from huref.fingerprints.record import Reference
+from huref.kinship.recovery.matching import CLEAR_LAYER, shared_ids
+from huref.kinship.recovery.partners import carried, criteria, expert_map, head_likeness, unit_rows
+from huref.kinship.recovery.parts import (
     AttentionRows,
+    Branch,
     FeedForwardRows,
     heads_reading,
     neurons_reading,
     read_attention,
     read_feed_forward,
 )
-from huref.explanation.stream import Stream
-from huref.explanation.transform import Checked, Claim, Explanation, LayerTransform, Share
-from huref.explanation.undo import Rows, as_they_stand, attention_shares, end_shares, feed_forward_shares
-from huref.fingerprints.file import require_weights
-from huref.fingerprints.record import Reference
+from huref.kinship.recovery.stream import Stream
+from huref.kinship.recovery.transform import LayerTransform
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.model import Model, open_model
 from huref.numerics.arrays import Floats
@@ -63,24 +65,26 @@ def check_evidence(
     n_neurons: int | None = None,
     seed: int | None = None,
     arch_file: str | Path | None = None,
+    tokenizer: str | Path | None = None,
 ) -> Checked:
     """Check a file against two models, in either order.
 
     Args:
-        options: instead of the keywords `layers` to `arch_file`, which are the attributes of `CheckOptions`.
+        options: instead of the keywords `layers` to `tokenizer`, which are the attributes of `CheckOptions`.
         report: called with a `Progress` at each step; a notebook shows bars without it.
 
     Raises:
         UsageError: a fingerprint, which has no weights; options as an object and as keywords.
         InputError: the file is about other models, or something cannot be read; see `load_evidence`.
     """
-    options = chosen(CheckOptions, options, layers=layers, n_neurons=n_neurons, seed=seed, arch_file=arch_file)
+    named = {"layers": layers, "n_neurons": n_neurons, "seed": seed, "arch_file": arch_file, "tokenizer": tokenizer}
+    options = chosen(CheckOptions, options, **named)
     references = [require_weights(model, "check evidence on") for model in (a, b)]
     found = load_evidence(path)
     with contextlib.ExitStack() as opened:
         models = []
         for reference in references:
-            models.append(open_model(reference, options.arch_file))
+            models.append(open_model(reference, options.arch_file, options.tokenizer))
             opened.enter_context(models[-1].weights.checkpoint)
         return check_opened(found, models[0], models[1], options, report)
 
@@ -200,7 +204,7 @@ class _Check:
             yield _compared(f"layer {layer.layer}, weights after undoing", stated, shares, _SAME)
 
     def _before(
-        self, layer: LayerTransform, b: Rows, read: Callable[[CanonicalWeights, int], Rows]
+        self, layer: LayerTransform, b: Branch, read: Callable[[CanonicalWeights, int], Branch]
     ) -> dict[str, Share]:
         """What the layer shares with the one of its number."""
         if layer.layer >= self.a.weights.geometry.n_layers:

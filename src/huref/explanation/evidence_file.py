@@ -15,23 +15,19 @@ from typing import Any
 import numpy as np
 
 from huref.errors import HurefError, OutputError
-from huref.explanation.transform import (
+from huref.explanation.transform import SCHEMA_VERSION, TOLERANCE, Explanation, Share, Side
+from huref.files.atomic import require_place, write_atomically
+from huref.files.canonical_json import canonical_json
+from huref.files.tensor_file import TensorFileKind, digest_of, read_tensor_file, tensor_file_bytes, typed
+from huref.kinship.recovery.transform import (
     IDENTITY,
     NONE,
     RESIDUAL_KINDS,
     ROTATION,
-    SCHEMA_VERSION,
     SIGNED,
-    TOLERANCE,
-    Explanation,
     LayerTransform,
     ResidualTransform,
-    Share,
-    Side,
 )
-from huref.files.atomic import require_place, write_atomically
-from huref.files.canonical_json import canonical_json
-from huref.files.tensor_file import TensorFileKind, digest_of, read_tensor_file, tensor_file_bytes, typed
 
 SUFFIX = ".evidence.safetensors"
 MAX_LAYERS, MAX_WIDTH, MAX_PARTS, MAX_HEADS, MAX_HEAD = 4096, 1 << 17, 1 << 24, 4096, 4096

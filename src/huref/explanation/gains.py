@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from huref.explanation.transform import LayerTransform, ResidualTransform, Share
+from huref.explanation.transform import Share
+from huref.kinship.recovery.transform import LayerTransform, ResidualTransform
 from huref.model.arch.weights import CanonicalWeights
 from huref.numerics.arrays import Floats, float32
 from huref.numerics.cosine import cosine

@@ -21,13 +21,15 @@ class ExplainOptions:
     Attributes:
         layers: of B: `all`, `few` (four, evenly spaced), or a list such as `0,5,-1`.
         arch_file: an architecture file of the user's own.
+        tokenizer: a folder or a GGUF file whose tokenizer to take for a model that has none of its own.
     """
 
     layers: str = "all"
     arch_file: Path | None = None
+    tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
-        take_texts_for_paths(self, "arch_file")
+        take_texts_for_paths(self, "arch_file", "tokenizer")
         _parsed(self.layers)
 
     def layer_indices(self, n_layers: int) -> tuple[int, ...]:
@@ -50,15 +52,17 @@ class CheckOptions:
         n_neurons: neurons drawn in each layer whose partners are sought again among all candidates.
         seed: of everything that is drawn; the verifier's choice, so that nobody can prepare for it.
         arch_file: an architecture file of the user's own.
+        tokenizer: a folder or a GGUF file whose tokenizer to take for a model that has none of its own.
     """
 
     layers: str = "all"
     n_neurons: int = 64
     seed: int = 1
     arch_file: Path | None = None
+    tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
-        take_texts_for_paths(self, "arch_file")
+        take_texts_for_paths(self, "arch_file", "tokenizer")
         _parsed(self.layers)
         if not (1 <= self.n_neurons <= 1 << 20 and 0 <= self.seed < 1 << 63):
             raise UsageError(
@@ -89,7 +93,7 @@ def _parsed(text: str) -> tuple[int, ...] | None:
     if text in ("all", "few"):
         return None
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(int(part) for part in str(text).split(","))
     except ValueError:
         raise UsageError(
             "unreadable layer list",

@@ -8,16 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from huref.explanation.transform import (
-    IDENTITY,
-    NONE,
-    ROTATION,
-    TOLERANCE,
-    Checked,
-    Explanation,
-    LayerTransform,
-    dropped_layers,
-)
+from huref.explanation.transform import TOLERANCE, Checked, Explanation, UndoneModel, dropped_layers
+from huref.kinship.recovery.transform import IDENTITY, NONE, ROTATION, LayerTransform
 
 
 def explain_text(found: Explanation) -> tuple[str, ...]:
@@ -43,8 +35,16 @@ def explain_text(found: Explanation) -> tuple[str, ...]:
     lines.append(f"compared: {_percent(total.n, b.n_weights)} of the {b.n_weights:,} weights of {b.name}")
     before = f"{found.total_before.cosine:.4f}" if found.before else "nothing of equal shape"
     lines.append(f"cosine of the weights: {before} before, {total.cosine:.4f} after undoing")
+    lines += undone_text(found.undone) if found.undone else ()
     lines += [f"note: {note}" for note in found.notes]
     return tuple(lines)
+
+
+def undone_text(written: UndoneModel) -> tuple[str, ...]:
+    """What was written, and what of the transform is still in it."""
+    error = f"its logits are within {written.error:.1e} of their range of {written.model}'s"
+    line = f"{written.out}: {written.model} with the transform undone; {error}"
+    return (line, *(f"not undone: {what}" for what in written.left))
 
 
 def explain_csv(found: Explanation) -> str:

@@ -11,18 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huref.explanation.maps import fitted, undo_key
-from huref.explanation.parts import (
+from huref.explanation.transform import TOLERANCE, Share
+from huref.kinship.recovery.maps import fitted, undo_key
+from huref.kinship.recovery.parts import (
     AttentionRows,
+    Branch,
     FeedForwardRows,
     read_embedding,
     read_positions,
     read_unembedding,
     rounding_of,
 )
-from huref.explanation.stream import Stream
-from huref.explanation.sums import dot
-from huref.explanation.transform import TOLERANCE, LayerTransform, Share
+from huref.kinship.recovery.stream import Stream
+from huref.kinship.recovery.sums import dot
+from huref.kinship.recovery.transform import LayerTransform
 from huref.model.model import Model
 from huref.numerics.arrays import Array, Floats, float32
 
@@ -30,8 +32,6 @@ _ROUNDINGS = 4.0
 _CHUNK_ROWS = 4096
 _CHUNK = 1 << 15
 """Differences that are looked at while they are in the cache."""
-
-Rows = FeedForwardRows | AttentionRows
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def attention_shares(b: AttentionRows, a: AttentionRows, stream: Stream, layer: 
     return _summed(_undone_heads(b, a, stream, layer))
 
 
-def as_they_stand(b: Rows, a: Rows) -> dict[str, Share]:
+def as_they_stand(b: Branch, a: Branch) -> dict[str, Share]:
     """Kind -> agreement of two layers with nothing undone; only of kinds of equal shape, biases left out."""
     theirs, found = _matrices(a), dict[str, Share]()
     for kind, rows in _matrices(b).items():
@@ -214,7 +214,7 @@ def _add(found: dict[str, Share], kind: str, share: Share) -> None:
     found[kind] = found.get(kind, Share()) + share
 
 
-def _matrices(rows: Rows) -> dict[str, Floats]:
+def _matrices(rows: Branch) -> dict[str, Floats]:
     """Kind -> the rows in the stream."""
     if isinstance(rows, AttentionRows):
         return {"q": rows.q[..., :-1], "k": rows.k[..., :-1], "v": rows.v[..., :-1], "o": rows.o}
@@ -229,7 +229,7 @@ def _has_output(b: Model, a: Model) -> bool:
     return is_there and not (a.weights.architecture.is_tied and b.weights.architecture.is_tied)
 
 
-def _both(b: Rows, a: Rows, *roles: str) -> float:
+def _both(b: Branch, a: Branch, *roles: str) -> float:
     """What both stored types round off, relative; of the first role that a model has."""
     squares = [next((side.rounding[role] for role in roles if role in side.rounding), 0.0) ** 2 for side in (a, b)]
     return float(sum(squares) ** 0.5)

@@ -113,7 +113,8 @@ def _layer(at: str, tensors: Mapping[str, np.ndarray], recipe: CodeRecipe, *, ha
     gate, down = codes("gate"), codes("down")
     up = codes("up") if f"{at}.up" in tensors else None
     none = np.zeros((0, recipe.bits // 8), np.uint8)
-    qk, vo = (codes("qk"), codes("vo")) if has_heads else (none, none)
+    has_heads_here = f"{at}.qk" in tensors or f"{at}.vo" in tensors  # a layer of a hybrid may have no attention
+    qk, vo = (codes("qk"), codes("vo")) if has_heads and has_heads_here else (none, none)
     if len({len(part) for part in (gate, down, gate if up is None else up)}) != 1 or len(qk) != len(vo):
         raise ValueError(f"codes of other numbers of neurons: {at}")
     copies = tensors.get(f"{at}.copies", np.ones(1, np.int32))

@@ -25,7 +25,6 @@ from huref.fingerprints.dual import DualFrame
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import token_signs
 from huref.fingerprints.terms import token_embeddings
-from huref.model.arch.canonical import Geometry
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
 from huref.model.layers import Neurons, gain_behind
@@ -74,7 +73,7 @@ def make_codes(
     """
     recipe = recipe or CodeRecipe()
     tokens, sizes = code_tokens(model, recipe), model.weights.geometry
-    kept = coded_layers(sizes)
+    kept = coded_layers(model.weights)
     in_plain = [kept[i] for i in kept_layers(len(kept), _PLAIN_LAYERS)] if has_plain else []
     frames = dual_projection(model, tokens, recipe), plain_projection(sizes.d_model, recipe)
 
@@ -97,10 +96,16 @@ def make_codes(
     )
 
 
-def coded_layers(sizes: Geometry) -> tuple[int, ...]:
-    """The layers whose codes are made, unless the user names some: all of a small model, a few of a large one."""
+def coded_layers(weights: CanonicalWeights) -> tuple[int, ...]:
+    """The layers whose codes are made, unless the user names some: all of a small model, a few of a large one.
+
+    In hybrids, of those that have neurons.
+    """
+    sizes = weights.geometry
     per_layer = 3 * sizes.d_ff * sizes.d_model
-    return kept_layers(sizes.n_layers, max(_FEWEST_LAYERS, _MOST_WEIGHTS // max(1, per_layer)))
+    layers = [layer for layer in range(sizes.n_layers) if weights.has(layer, "down")]
+    kept = kept_layers(len(layers), max(_FEWEST_LAYERS, _MOST_WEIGHTS // max(1, per_layer)))
+    return tuple(layers[place] for place in kept)
 
 
 def code_tokens(model: Model, recipe: CodeRecipe) -> TokenSelection:
@@ -153,13 +158,14 @@ def encode_layer(weights: CanonicalWeights, layer: int, projection: Projection, 
         CorruptFileError: a matrix of zeros that no network works with.
     """
     gate, up, down = _neurons(weights, layer, projection.P)
-    q, k, v, o = _heads(weights, layer, projection.P)
-    operators = {
-        "qk": _operator(q, k, recipe.side),
-        "vo": _operator(v, o, recipe.side),
-        "up_down": _operator(_unit(up), _unit(down), recipe.side),
-    }
-    heads = packed(_head_operators(q, k)), packed(_head_operators(v, o))
+    none = np.zeros((recipe.side, recipe.side), np.float32)
+    operators = {"qk": none, "vo": none}
+    heads = _no_heads(projection), _no_heads(projection)
+    if weights.has(layer, "o"):
+        q, k, v, o = _heads(weights, layer, projection.P)
+        operators |= {"qk": _operator(q, k, recipe.side), "vo": _operator(v, o, recipe.side)}
+        heads = packed(_head_operators(q, k)), packed(_head_operators(v, o))
+    operators["up_down"] = _operator(_unit(up), _unit(down), recipe.side)
     return _coded(weights, layer, (gate, up, down), heads, operators)
 
 
@@ -171,7 +177,7 @@ def encode_neurons(
     Args:
         recipe: for the operator of the feed-forward block; None for no operators.
     """
-    none = np.zeros((0, len(projection.P) // 8), np.uint8)
+    none = _no_heads(projection)
     gate, up, down = _neurons(weights, layer, projection.P)
     operators = {} if recipe is None else {"up_down": _operator(_unit(up), _unit(down), recipe.side)}
     return _coded(weights, layer, (gate, up, down), (none, none), operators)
@@ -212,8 +218,15 @@ def _coded(
     return LayerCodes(*codes, *heads, operators, n_copies)
 
 
+def _no_heads(projection: Projection) -> Packed:
+    return np.zeros((0, len(projection.P) // 8), np.uint8)
+
+
 def _neurons(weights: CanonicalWeights, layer: int, P: Floats) -> tuple[Floats | None, Floats, Floats]:
     """Projections (bits, n) of a layer's gate, up and down rows."""
+    if not weights.has(layer, "down"):
+        none = np.zeros((len(P), 0), np.float32)
+        return (none if weights.architecture.gated else None), none, none
     block, at = weights.feed_forward(layer), f"layers.{layer}."
     front, behind = _scaled(P, block.gain), _scaled(P, gain_behind(weights, f"{at}post_feed_forward_norm"))
     gate = None if block.gate is None else _seen(weights, f"{at}gate", front, block.gate)
@@ -234,10 +247,10 @@ def _heads(weights: CanonicalWeights, layer: int, P: Floats) -> tuple[Floats, Fl
     """Projections of a layer's queries, keys, values and outputs, (bits, heads, e) each."""
     block, at = weights.attention(layer), f"layers.{layer}."
     front, behind = _scaled(P, block.gain), _scaled(P, gain_behind(weights, f"{at}post_attention_norm"))
-    n_heads, e, d = block.Wq.shape
+    n_heads, d = len(block.Wq), block.Wq.shape[2]
     sides = ((f"{at}q", front, block.Wq), (f"{at}k", front, block.Wk), (f"{at}v", front, block.Wv))
-    q, k, v = (_seen(weights, name, P_, W.reshape(-1, d)).reshape(len(P), -1, e) for name, P_, W in sides)
-    o = _seen(weights, f"{at}o", behind, weights.read(f"{at}o").T, may_be_zero=True).reshape(len(P), n_heads, e)
+    q, k, v = (_seen(weights, name, P_, W.reshape(-1, d)).reshape(len(P), *W.shape[:2]) for name, P_, W in sides)
+    o = _seen(weights, f"{at}o", behind, weights.read(f"{at}o").T, may_be_zero=True).reshape(len(P), n_heads, -1)
     q, k = _with_head_gain(q, block.q_gain), _with_head_gain(k, block.k_gain)
     groups = n_heads // k.shape[1]
     return q, np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1), o

@@ -7,7 +7,7 @@ here stands what a fingerprint's document and tensors have to be.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,33 @@ _KIND = TensorFileKind(
 
 
 def is_fingerprint(reference: Reference) -> bool:
-    """Whether a reference is a fingerprint, or names the file of one, by its suffix."""
+    """Whether a reference is a fingerprint, or names the file of one, by its suffix.
+
+    Raises:
+        UsageError: it is nothing that names a model.
+    """
+    if not isinstance(reference, Fingerprint | str | Path):
+        raise UsageError(
+            "this names no model",
+            where="models",
+            expected="a path, as text or as a Path, or a Fingerprint",
+            got=f"{type(reference).__name__}: {str(reference)[:60]}",
+            next_step="see help(huref)",
+        )
     return isinstance(reference, Fingerprint) or str(reference).endswith(SUFFIX)
+
+
+def as_references(models: Reference | Iterable[Reference]) -> list[Reference]:
+    """One reference, or several of them.
+
+    Raises:
+        UsageError: something among them names no model.
+    """
+    several = models if isinstance(models, Iterable) and not isinstance(models, str | bytes) else [models]
+    found = list(several)
+    for each in found:
+        is_fingerprint(each)
+    return found
 
 
 def saved_fingerprint(reference: Reference) -> Fingerprint | None:
@@ -153,7 +178,7 @@ def _require_sizes(geometry: Mapping[str, int], codes: Codes) -> None:
         and 0 < codes.n_tokens <= max(codes.recipe.n_tokens, 2 * geometry["d_model"])
         and all(len(layer) <= geometry["d_ff"] for layer in layers)
         and all(layer.n_copies in (1, codes.n_experts) for layer in layers)
-        and all(len(layer.qk) == geometry["n_heads"] for layer in codes.layers.values())
+        and all(len(layer.qk) in (0, geometry["n_heads"]) for layer in codes.layers.values())
         and len({layer.up is None for layer in layers}) <= 1
     )
     if not is_right:

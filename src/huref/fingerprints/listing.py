@@ -10,7 +10,7 @@ from pathlib import Path
 from huref.errors import InputError, MissingFileError, UsageError
 from huref.fingerprints.file import SUFFIX
 from huref.fingerprints.record import Fingerprint, Reference
-from huref.model.name import distinct_names, is_repository, snapshot_of
+from huref.model.name import distinct_names, is_repository, require_names, snapshot_of
 from huref.model.source.opening import known_endings, open_checkpoint
 
 _MIDDLE = SUFFIX.removesuffix(".safetensors")
@@ -41,11 +41,20 @@ def one_of(reference: str) -> str | Path:
     return snapshot_of(Path(reference)) or reference
 
 
-def names_of(references: Sequence[Reference]) -> tuple[str, ...]:
+def names_of(references: Sequence[Reference], asked: Sequence[str] | None = None) -> tuple[str, ...]:
     """What models and fingerprints are called beside each other: by their paths, objects by the model's own name.
+
+    Args:
+        asked: names that the user gave, one a model.
+
+    Raises:
+        UsageError: see `require_names`.
 
     No two are called alike: what their folders do not tell apart is numbered. A name is one line that steers nothing.
     """
+    if asked:
+        require_names(list(asked), len(references))
+        return tuple(asked)
     paths = [reference for reference in references if not isinstance(reference, Fingerprint)]
     named = iter(distinct_names(paths, _MIDDLE))
     names = [_line(item.model if isinstance(item, Fingerprint) else next(named)) for item in references]

@@ -62,6 +62,8 @@ def fingerprint(
     *,
     ranking: Ranking | None = None,
     arch_file: Path | None = None,
+    tokenizer: Path | None = None,
+    name: str = "",
     encoder_weights: Path | None = None,
     codes: bool = False,
     plain_codes: bool = False,
@@ -70,6 +72,7 @@ def fingerprint(
     """Fingerprint one model, reading only the rows and matrices that the recipe uses.
 
     Args:
+        tokenizer, name: see `open_model`.
         codes: add the codes of its neurons; a comparison of files then gives a verdict.
         plain_codes: also in the stream's own dimensions.
         encoder_weights: a weights file for `--encoder cnn`; where the recipe names a digest, the file must have it.
@@ -79,7 +82,7 @@ def fingerprint(
         InputError: see `open_model`; also NaN in a used tensor, too few usable tokens, or unreadable weights.
     """
     weights, recipe = _load_weights(recipe, encoder_weights)
-    model = open_model(reference, arch_file)
+    model = open_model(reference, arch_file, tokenizer, name)
     with model.weights.checkpoint as checkpoint:
         recipe = replace(recipe, ranking=ranking_digest(ranking) if ranking else "")
         tokens = choose_tokens(model, recipe, ranking)
@@ -118,6 +121,7 @@ def fingerprint(
             notes=(
                 *token_notes(tokens),
                 *vocabulary_notes(model),
+                *model.weights.notes(),
                 *_encoder_notes(weights, len(tokens)),
                 *sketched.notes,
             ),
@@ -135,11 +139,19 @@ def token_notes(tokens: TokenSelection) -> tuple[str, ...]:
 
 
 def vocabulary_notes(model: Model) -> tuple[str, ...]:
-    """That a tokenizer has other tokens than the embedding has rows; a few rows without a token are padding."""
+    """That a tokenizer has other tokens than the embedding has rows; a few rows without a token are padding.
+
+    And that it is not the model's own.
+    """
     n_tokens, n_rows = len(model.vocabulary), model.n_rows
+    lender = model.vocabulary.lender
+    borrowed = (f"no tokenizer of its own: that of {lender} was taken",) if lender else ()
     if _LEAST_SHARE * n_rows <= n_tokens <= n_rows:
-        return ()
-    return (f"the tokenizer has {n_tokens} tokens for {n_rows} embedding rows: it may be another model's",)
+        return borrowed
+    return (
+        *borrowed,
+        f"the tokenizer has {n_tokens} tokens for {n_rows} embedding rows: it may be another model's",
+    )
 
 
 def ranking_digest(ranking: Ranking) -> str:

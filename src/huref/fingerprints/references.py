@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from huref.errors import UsageError
 from huref.fingerprints.file import saved_fingerprint
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import Fingerprint, Reference
+from huref.model.name import require_names
 from huref.progress import Report, shows_progress
 
 
@@ -24,6 +26,8 @@ def fingerprint(
     n_tokens: int | None = None,
     tokens_file: str | Path | None = None,
     arch_file: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    name: str | None = None,
     encoder_weights: str | Path | None = None,
     codes: bool = False,
     plain_codes: bool = False,
@@ -37,6 +41,8 @@ def fingerprint(
         encoder, layers, n_tokens: the attributes of `Recipe`, where it is not handed over as one.
         tokens_file: a ranking, one token id a line from the most to the least frequent; its rarest are used.
         arch_file: an architecture file of your own, `docs/how-to/add-an-architecture.md`.
+        tokenizer: a folder or a GGUF file whose tokenizer to take where the model has none of its own.
+        name: what to call the model, and so its files; else the last part of its path.
         encoder_weights: the weights file of the CNN encoder, for `encoder="cnn"`.
         codes: add the codes of the model's neurons, with which saved fingerprints get a verdict; what they tell of
             the weights is told in docs/explanation/what-codes-reveal.md.
@@ -53,11 +59,13 @@ def fingerprint(
         asked = chosen(Recipe, recipe, **asked).to_dict()
     elif recipe is not None:
         asked["name"] = recipe
+    if name is not None:
+        require_names([name], 1, are_files=True)
     saved = saved_fingerprint(model)
     if saved is not None:
-        _require_same_recipe(saved, asked, has_files=bool(tokens_file or arch_file or encoder_weights))
+        _require_same_recipe(saved, asked, has_files=bool(tokens_file or arch_file or tokenizer or encoder_weights))
         require_codes(saved, is_asked=codes or plain_codes, is_plain=plain_codes)
-        return saved
+        return saved if name is None else replace(saved, model=name)
     from huref.fingerprints import pipeline
     from huref.model.tokens import read_ranking
 
@@ -68,6 +76,8 @@ def fingerprint(
         recipe if isinstance(recipe, Recipe) else recipe_of(recipe, encoder, layers, n_tokens, weights),
         ranking=read_ranking(tokens_file) if tokens_file else None,
         arch_file=Path(arch_file) if arch_file else None,
+        tokenizer=Path(tokenizer) if tokenizer else None,
+        name=name or "",
         encoder_weights=weights,
         codes=codes,
         plain_codes=plain_codes,

@@ -22,6 +22,7 @@ from huref.fingerprints.terms import (
     PARTS,
     Bilinear,
     Part,
+    has_part,
     layer_terms,
     sketch_term,
     token_embeddings,
@@ -93,7 +94,7 @@ def sketch_model(
         told(place, len(PARTS))
         parts[part] = sketch.live_parts(part, sketch.unit)
     found = _in_order(weights, recipe, parts)
-    return Sketched(found, (*sketch.notes, *_passed_notes(found, recipe, n_layers)))
+    return Sketched(found, (*sketch.notes, *_passed_notes(found, recipe, weights)))
 
 
 @quietly
@@ -203,6 +204,8 @@ class _Sketcher:
 
     def _of_part(self, part: Part, layer: int, keep: Callable[[int, Seen], T], least: float) -> T | None:
         """None where it adds no more than `least` of the embeddings' size."""
+        if not has_part(self.weights, layer, part):
+            return None
         seen = see(self.weights, layer, part, self.first, self.second)
         return keep(layer, seen) if self._added(seen, part) > least else None
 
@@ -262,14 +265,15 @@ def _silent_notes(sketches: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     return (f"terms of layer {_listed(silent)} are zero: such layers add nothing, and weigh nothing here",)
 
 
-def _passed_notes(sketches: Mapping[str, np.ndarray], recipe: Recipe, n_layers: int) -> tuple[str, ...]:
+def _passed_notes(sketches: Mapping[str, np.ndarray], recipe: Recipe, weights: CanonicalWeights) -> tuple[str, ...]:
     """Which blocks of the layers that were looked at add nothing."""
-    layers, most = recipe.searched(n_layers)
+    layers, most = recipe.searched(weights.geometry.n_layers)
     passed: dict[str, list[int]] = {}
     for part in PARTS:
         kinds = ATTENTION_KINDS if part == "attention" else DUAL_KINDS[2:]
         used = {layer for layer, kind in map(split_key, sketches) if kind in kinds}
-        looked_at = [layer for layer in layers if len(used) < most or layer >= min(used)]
+        there = [layer for layer in layers if has_part(weights, layer, part)]
+        looked_at = [layer for layer in there if len(used) < most or layer >= min(used)]
         passed[part.replace("_", "-")] = sorted(set(looked_at) - used)
     attention, feed_forward = passed.values()
     if attention == feed_forward:

@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 
+from huref.errors import ArchitectureError
 from huref.fingerprints.recipe import Recipe
 from huref.model.arch.canonical import Attention
 from huref.model.arch.weights import CanonicalWeights
@@ -133,8 +134,24 @@ def _written(weights: CanonicalWeights, name: str) -> Array:
     return matrix
 
 
+def has_part(weights: CanonicalWeights, layer: int, part: Part) -> bool:
+    """Whether a layer has attention, or a feed-forward block: in hybrids some have not."""
+    return weights.has(layer, "o" if part == "attention" else "down")
+
+
 def layer_terms(weights: CanonicalWeights, layer: int, recipe: Recipe) -> list[Bilinear]:
-    """Every term of one layer under the recipes canonical and paper; the attention matrices are read once."""
+    """Every term of one layer under the recipes canonical and paper; the attention matrices are read once.
+
+    Raises:
+        ArchitectureError: the layer lacks attention or a feed-forward block.
+    """
+    for part in PARTS:
+        if not has_part(weights, layer, part):
+            raise ArchitectureError(
+                f"layer {layer} has no {part.replace('_', '-')} block to read, and this recipe takes both of a layer",
+                where=weights.checkpoint.reference,
+                next_step="use the recipe canonical-2, which takes the last layers that have one",
+            )
     return [term for part in PARTS for term in part_terms(weights, layer, part, recipe)]
 
 

@@ -41,6 +41,7 @@ class Decoder:
         token_order: new token id -> old; None as long as nobody has renumbered the vocabulary.
         renumberable: token ids that the tokenizer's files allow to renumber; empty without such files.
         is_wrapped: the checkpoint holds tensors beside the decoder's that read or write its residual stream.
+        is_entwined: some of them stand in its layers, behind the same norms.
     """
 
     architecture: Architecture
@@ -51,6 +52,7 @@ class Decoder:
     token_order: Array | None = None
     renumberable: Array = field(default_factory=lambda: np.empty(0, np.int64))
     is_wrapped: bool = False
+    is_entwined: bool = False
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
@@ -105,19 +107,32 @@ class Decoder:
         return replace(self, tensors=new)
 
 
-def load_decoder(weights: CanonicalWeights, dtype: DTypeLike = np.float64) -> Decoder:
+def load_decoder(
+    weights: CanonicalWeights, dtype: DTypeLike = np.float64, settings: Settings | None = None
+) -> Decoder:
     """Read a whole model into memory.
+
+    Args:
+        settings: instead of the configuration's, where somebody else computes.
 
     Raises:
         ArchitectureError: the configuration asks for what the forward pass does not know.
     """
-    settings = read_settings(weights)
-    if settings.activation not in ACTIVATIONS:
+    given, settings = settings, settings or read_settings(weights)
+    if given is None and settings.activation not in ACTIVATIONS:
         raise ArchitectureError(
             "the forward pass does not know this activation",
             where=weights.checkpoint.reference,
             expected=", ".join(ACTIVATIONS),
             got=settings.activation,
+        )
+    if weights.architecture.position == "learned" and "position" not in weights and given is None:
+        raise ArchitectureError(
+            "the description says learned positions, and none are stored",
+            where=weights.checkpoint.reference,
+            expected="a tensor of the role position",
+            got=f"the family {weights.architecture.name} without one",
+            next_step="correct `position` in the architecture file",
         )
     each = [f"{role}{suffix}" for role in LAYER_ROLES for suffix in ("", "_bias")]
     names = [f"{role}{suffix}" for role in GLOBAL_ROLES for suffix in ("", "_bias")]
@@ -131,7 +146,8 @@ def load_decoder(weights: CanonicalWeights, dtype: DTypeLike = np.float64) -> De
         settings,
         tensors,
         tuple(range(weights.geometry.n_layers)),
-        is_wrapped=any(section in weights.checkpoint.config for section in _WRAPPERS),
+        is_wrapped=bool(weights.beside) or any(section in weights.checkpoint.config for section in _WRAPPERS),
+        is_entwined=weights.is_entwined,
     )
 
 

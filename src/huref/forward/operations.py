@@ -18,6 +18,7 @@ Values = Any
 ACTIVATIONS = {
     "silu": "silu",
     "relu": "relu",
+    "relu2": "relu2",
     "gelu": "gelu",
     **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_tanh", "gelu_pytorch_tanh"), "gelu_tanh"),
 }
@@ -53,6 +54,9 @@ class Operations(Protocol):
 
     def relu(self, x: Values) -> Values:
         """max(x, 0)."""
+
+    def relu2(self, x: Values) -> Values:
+        """max(x, 0) squared (So et al. 2021, arXiv 2109.08668)."""
 
     def gelu(self, x: Values) -> Values:
         """x times the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
@@ -110,6 +114,9 @@ class ArrayOperations:
 
     def relu(self, x: Values) -> Values:
         return np.maximum(x, 0)
+
+    def relu2(self, x: Values) -> Values:
+        return np.maximum(x, 0) ** 2
 
     def gelu(self, x: Values) -> Values:
         from scipy.special import ndtr

@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 
 from huref.errors import ArchitectureError
 from huref.forward.plain_llama import EXPECTED, unlike_llama
+from huref.model.arch.facts import decoder_config
 from huref.model.arch.weights import CanonicalWeights
 
 EPSILON_KEYS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
 """Where families state the norms' epsilon; the first present counts."""
 
 LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-PER_LAYER_KEYS = ("layer_types", "no_rope_layers")
+PER_LAYER_KEYS = ("layer_types", "no_rope_layers", "mlp_layer_types", "layers_block_type")
 """Lists with an entry per layer."""
 
 _ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "activation_function", "activation")
@@ -88,12 +89,6 @@ class Settings:
     notes: tuple[str, ...] = ()
 
 
-def decoder_section(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a config.json that describes the decoder: `text_config` of a multimodal one, else all of it."""
-    section = config.get("text_config")
-    return {**config, **section} if isinstance(section, Mapping) else config
-
-
 def read_settings(weights: CanonicalWeights) -> Settings:
     """Settings of a checkpoint, from its config.json or its GGUF key-values.
 
@@ -102,7 +97,7 @@ def read_settings(weights: CanonicalWeights) -> Settings:
     """
     if weights.checkpoint.format == "gguf":
         return _gguf_settings(weights)
-    config, arch = decoder_section(weights.checkpoint.config), weights.architecture
+    config, arch = decoder_config(weights.checkpoint.config), weights.architecture
     _check(weights, config)
     model_type = str(config.get("model_type"))
     sections = _rope_sections(config) if arch.position.startswith("rope") else []
@@ -114,7 +109,7 @@ def read_settings(weights: CanonicalWeights) -> Settings:
         frequencies=tuple(rotary_frequencies(s["rope_theta"], arch.rotary_dim, s) for s in sections) or ((),),
         rope_theta=_plain_theta(sections),
         rotates=_rotates(config),
-        activation=str(first_of(config, _ACTIVATION_KEYS, arch.activation)),
+        activation=activation_of(weights),
         attention_scale=_attention_scale(model_type, pre_scalar, config.get("attention_multiplier")),
         embedding_scale=_embedding_scale(config, model_type, weights.geometry.d_model),
         residual_scale=config.get("residual_multiplier", 1.0),
@@ -129,6 +124,11 @@ def read_settings(weights: CanonicalWeights) -> Settings:
         layers_are_numbered=_numbered(config),
         notes=tuple(f"checked with plain rotary positions, not {kind} ones; the maps suit both" for kind in left_out),
     )
+
+
+def activation_of(weights: CanonicalWeights) -> str:
+    """Of the feed-forward block, as config.json has it, or as is usual in the family."""
+    return str(first_of(decoder_config(weights.checkpoint.config), _ACTIVATION_KEYS, weights.architecture.activation))
 
 
 def _experts_per_token(weights: CanonicalWeights, config: Mapping[str, Any]) -> int:
@@ -209,6 +209,8 @@ def _check(weights: CanonicalWeights, config: Mapping[str, Any]) -> None:
     asked = [key for key in _CHANGES_THE_FUNCTION if value(key)]
     if weights.architecture.position == "rope_2d":
         asked.append("two-dimensional rotary positions")
+    if not weights.architecture.has_logits:
+        asked.append(f"the family {weights.architecture.name}")
     if asked:
         raise ArchitectureError(
             "there is no forward pass for this model, so an attack on it cannot be checked",

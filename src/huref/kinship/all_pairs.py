@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,15 @@ import numpy as np
 
 from huref.choices import chosen, option
 from huref.errors import InconclusiveError, UsageError
-from huref.fingerprints.file import is_fingerprint
+from huref.files.cache import Cache
+from huref.fingerprints.file import as_references, is_fingerprint
 from huref.fingerprints.listing import names_of
 from huref.fingerprints.recipe import require
 from huref.fingerprints.record import Fingerprint, Reference
 from huref.kinship.record import ICS_OF, CompareOptions, Comparison, Matrix
 from huref.kinship.references import compare_references, require_options_of, require_use
 from huref.kinship.saved_pairs import SavedPairs
+from huref.model.kept import Asker, options_of
 from huref.numerics.threads import alone, in_two
 from huref.progress import Progress, Report, shows_progress
 
@@ -45,6 +47,10 @@ def matrix(
     encoder_weights: str | Path | None = None,
     is_exact: bool | None = None,
     recipe: str | None = None,
+    tokenizer: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    against_first: bool = False,
+    cache: Cache | bool = False,
 ) -> Matrix:
     """Compare every pair of models, as in the paper's tables 1 to 3 and 7.
 
@@ -56,13 +62,17 @@ def matrix(
         models: two or more: models, fingerprints, or files of these, mixed as you like.
         score: one of `SCORES`; `agreement` where every model is a fingerprint with codes, else the ICS of the
             fingerprints' recipe, or of canonical-2.
-        options: instead of the keywords `layers` to `recipe`, which are the attributes of `CompareOptions`.
+        options: instead of the keywords `layers` to `tokenizer`, which are the attributes of `CompareOptions`.
         report: called with a `Progress` at each step; a notebook shows bars without it.
+        names: what to call the models, in their order; else by their paths.
+        against_first: compare only the first with each other one; the other cells stay empty.
+        cache: True to keep each pair on this machine as soon as it is compared, and to take it from there the next
+            time: what was interrupted goes on, and one more model costs its own pairs; or a `Cache`.
 
     Raises:
         UsageError: fewer than two models, or no such score; options as an object and as keywords.
     """
-    models = [models] if isinstance(models, str | Path | Fingerprint) else list(models)
+    models = as_references(models)
     if len(models) < 2:
         raise UsageError(
             "a matrix needs two models or more",
@@ -82,7 +92,23 @@ def matrix(
         encoder_weights=encoder_weights,
         is_exact=is_exact,
         recipe=recipe,
+        tokenizer=tokenizer,
     )
+    return _filled(models, score, options, names, report, Cache.of(cache), against_first=against_first)
+
+
+def _filled(
+    models: Sequence[Reference],
+    score: str | None,
+    options: CompareOptions,
+    names: Sequence[str] | None,
+    report: Report | None,
+    cache: Cache | None,
+    *,
+    against_first: bool,
+) -> Matrix:
+    """`matrix` of options as an object."""
+    called = names_of(models, names)
     saved = [i for i, model in enumerate(models) if is_fingerprint(model)]
     files = SavedPairs([models[i] for i in saved], report)
     for made in files.made:
@@ -95,15 +121,20 @@ def matrix(
     recipes = {name: recipe for recipe, name in ICS_OF.items()}
     if len(saved) == len(models):
         require_use(options.encoder_weights, "no model is to be encoded by the CNN encoder")
-    table = _Table(names_of(models), score)
+    table = _Table(called, score)
     for i, j, found in files.compare_all():
+        if against_first and saved[i] != 0:
+            continue
         if isinstance(found, InconclusiveError):
             table.notes[f"{found.where}: {found.what}"] = None
             continue
         table.put(saved[i], saved[j], found, has_verdict=has_codes[saved[i]] and has_codes[saved[j]])
     method = score if score in ("pcs", "aligned", "agreement") else "ics"
     wanted = replace(options, method=method, recipe=recipes.get(score, options.recipe))
-    _compare_weights(models, wanted, options.recipe, has_codes, table, report)
+    pairs = [(j, i) for i in range(len(models)) for j in range(1 if against_first and i else i)]
+    pairs = [pair for pair in pairs if not all(i in has_codes for i in pair)]
+    weights = _Weights(wanted, options.recipe, has_codes, cache, table.names if names else ())
+    _compare_weights(models, pairs, weights, table, report)
     without = [table.names[i] for i in saved if not has_codes[i]] if any(has_codes.values()) else []
     if without:
         table.notes[
@@ -112,33 +143,60 @@ def matrix(
     return table.finished(files)
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """How pairs are compared of which one is a model.
+
+    Attributes:
+        options: what is asked of each pair.
+        asked: the recipe that the user named, which saved fingerprints must have.
+        has_codes: by the number of each saved fingerprint; with one of them, what was asked for is all the same.
+        cache: where results are kept, or None.
+        called: the user's own names of the models, which notes are to have too.
+    """
+
+    options: CompareOptions
+    asked: str | None
+    has_codes: Mapping[int, bool]
+    cache: Cache | None
+    called: Sequence[str]
+
+    def has_verdict(self, j: int, i: int) -> bool:
+        """Whether a pair has a verdict."""
+        is_asked = self.options.method in ("aligned", "agreement")
+        return self.has_codes.get(i, self.has_codes.get(j, is_asked))
+
+
 def _compare_weights(
     models: Sequence[Reference],
-    options: CompareOptions,
-    asked: str | None,
-    has_codes: Mapping[int, bool],
+    pairs: Sequence[tuple[int, int]],
+    how: _Weights,
     table: _Table,
     report: Report | None,
 ) -> None:
-    """Every pair of which one is a model.
+    """Pairs, by number, of which one is a model; those that are kept are taken from there."""
+    asker = Asker(how.cache, Comparison, "matrix", {**options_of(how.options, "expect"), "asked": how.asked})
+    questions = {}
+    for pair in pairs:
+        called = [how.called[i] for i in pair] if how.called else ()
+        questions[pair] = asker.ask(*(models[i] for i in pair), called=called)
+    found = {pair: known for pair, question in questions.items() if (known := question.recall()) is not None}
+    left = [pair for pair in pairs if pair not in found]
+    needed = sorted({i for pair in left for i in pair} - how.has_codes.keys())
+    names = dict(zip(map(str, models), how.called, strict=False))
+    with _Opened(how.options, how.asked, names) as opened, alone():
+        opened.open([models[i] for i in needed])
 
-    Args:
-        asked: the recipe that the user named, which saved fingerprints must have.
-        has_codes: by the number of each saved fingerprint; with one of them, what was asked for is all the same.
-    """
-    pairs = [(j, i) for i in range(len(models)) for j in range(i) if not (i in has_codes and j in has_codes)]
-    is_asked = options.method in ("aligned", "agreement")
-    with _Opened(options, asked) as opened, alone():
-        opened.open([model for i, model in enumerate(models) if i not in has_codes])
-        for done in range(0, len(pairs), 2):
+        def compared(pair: tuple[int, int]) -> Comparison:
+            return questions[pair].keep(opened.compare(*(models[i] for i in pair)))
+
+        for done in range(0, len(left), 2):
             if report:
-                report(Progress("comparing pairs", done, len(pairs), "pair"))
-            two = pairs[done : done + 2]  # side by side
-            for (j, i), found in zip(
-                two, in_two(two, lambda pair: opened.compare(models[pair[0]], models[pair[1]])), strict=True
-            ):
-                has_verdict = has_codes.get(i, has_codes.get(j, is_asked))
-                table.put(j, i, found, has_verdict=has_verdict)
+                report(Progress("comparing pairs", done, len(left), "pair"))
+            two = left[done : done + 2]  # side by side
+            found.update(zip(two, in_two(two, compared), strict=True))
+    for j, i in pairs:
+        table.put(j, i, found[j, i], has_verdict=how.has_verdict(j, i))
 
 
 class _Table:
@@ -195,9 +253,9 @@ def clusters(names: Sequence[str], verdicts: Sequence[Sequence[str | None]]) -> 
 class _Opened(contextlib.ExitStack):
     """Models that stay open from pair to pair, with what was computed of each."""
 
-    def __init__(self, options: CompareOptions, asked: str | None) -> None:
+    def __init__(self, options: CompareOptions, asked: str | None, names: Mapping[str, str]) -> None:
         super().__init__()
-        self.options, self.asked = options, asked
+        self.options, self.asked, self.names = options, asked, names
         self.models: OpenModels | None = None
 
     def open(self, models: Sequence[Reference]) -> None:
@@ -219,5 +277,6 @@ class _Opened(contextlib.ExitStack):
         from huref.kinship.prepared import OpenModels
 
         if self.models is None:
-            self.models = self.enter_context(OpenModels(self.options.arch_file))
+            files = self.options.arch_file, self.options.tokenizer
+            self.models = self.enter_context(OpenModels(*files, names=self.names))
         return self.models.get(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,24 @@ _TOKENS_DIFFER = 0.5
 """ICS below which weights that agree (PCS above 0.95) are of the same rows under other tokens."""
 
 
-def compare_models(a: str | Path, b: str | Path, options: CompareOptions, report: Report | None = None) -> Comparison:
-    """Compare two checkpoints.
+def compare_models(
+    a: str | Path,
+    b: str | Path,
+    options: CompareOptions,
+    report: Report | None = None,
+    names: Sequence[str] = ("", ""),
+) -> Comparison:
+    """Compare two checkpoints, called by names or by their paths.
 
     Raises:
         InputError: one of them cannot be read.
     """
     memory = Memory()
-    with prepared(a, options.arch_file, memory) as left, prepared(b, options.arch_file, memory) as right:
+    files = options.arch_file, options.tokenizer
+    with (
+        prepared(a, *files, memory=memory, name=names[0]) as left,
+        prepared(b, *files, memory=memory, name=names[1]) as right,
+    ):
         return compare_prepared(left, right, options, report)
 
 
@@ -77,7 +87,7 @@ def compare_prepared(a: Prepared, b: Prepared, options: CompareOptions, report: 
             result = _noted(result, f"only {options.method} was asked for: the other scores are null")
         elif result.pcs is None and result.ics is None:
             result = _noted(result, "nothing comparable: no tensor of equal shape and too few shared tokens")
-        spare = [note for side in (a, b) for note in _spare_notes(side.model)]
+        spare = [note for side in (a, b) for note in _stored_notes(side.model)]
         for note in (*_token_doubts(result, a.model, b.model), *spare, *arithmetic.notes):
             result = _noted(result, note)
         return replace(result, read=(_read(a.model), _read(b.model)), arithmetic=str(arithmetic))
@@ -122,11 +132,13 @@ def _token_doubts(result: Comparison, a: Model, b: Model) -> tuple[str, ...]:
     return tuple(doubts)
 
 
-def _spare_notes(model: Model) -> tuple[str, ...]:
-    """That an unembedding was left out which the configuration ties to the embedding, where the two differ."""
+def _stored_notes(model: Model) -> tuple[str, ...]:
+    """What is stored and not read; of an unembedding that the configuration ties to the embedding, if they differ."""
+    beside = tuple(f"{model.name}: {note}" for note in model.weights.notes())
     if not model.weights.has_other_spare(slice(0, _SEEN_ROWS)):
-        return ()
+        return beside
     return (
+        *beside,
         f"{model.name}: the configuration ties the unembedding to the embedding, so that the other one which is "
         "stored is no part of the model, as transformers reads it",
     )

@@ -191,9 +191,10 @@ class _Frames:
 
     def _layers(self, side: Prepared, *, few: bool) -> tuple[int, ...]:
         if self.asked is not None:
-            return self.asked if side is self.sides[0] else tuple(range(side.n_layers))
-        kept = coded_layers(side.model.weights.geometry)
-        return kept_layers(side.n_layers, _DOUBTED_LAYERS) if few and len(kept) > _SHALLOW else kept
+            asked = self.asked if side is self.sides[0] else range(side.n_layers)
+            return tuple(layer for layer in asked if side.model.weights.has(layer, "down"))
+        kept = coded_layers(side.model.weights)
+        return _few(side, _DOUBTED_LAYERS) if few and len(kept) > _SHALLOW else kept
 
     def _from_weights(self) -> Iterator[tuple[str, tuple[Coded, Coded]]]:
         """A map found by neurons that look alike among their own, of layers that stand near the same places."""
@@ -202,9 +203,15 @@ class _Frames:
 
         def some(side: Prepared) -> list[Neurons]:  # of wide layers few neurons are kept, and not the layers
             weights = side.model.weights
-            return [outstanding(read_neurons(weights, layer)) for layer in kept_layers(side.n_layers, n)]
+            return [outstanding(read_neurons(weights, layer)) for layer in _few(side, n)]
 
         found = weights_map(*self._both(some))
         if found is not None and found.R is not None:
             plain = plain_projection(found.R.shape[1], self.recipe)
             yield "weights", self._coded([Projection(plain.P @ found.R.T), plain], few=True)
+
+
+def _few(side: Prepared, most: int) -> tuple[int, ...]:
+    """At most so many layers that have neurons, at the same places from either end in models of any depth."""
+    layers = [layer for layer in range(side.n_layers) if side.model.weights.has(layer, "down")]
+    return tuple(layers[place] for place in kept_layers(len(layers), most))

@@ -15,7 +15,7 @@ from huref.errors import TokenizerError
 from huref.fingerprints.pipeline import choose_tokens, token_notes
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.sketch import jackknife, mean_cosine, mean_cosines, project, slots_of, split_key
-from huref.fingerprints.terms import ATTENTION_KINDS, PARTS, Part
+from huref.fingerprints.terms import ATTENTION_KINDS, PARTS, Part, has_part
 from huref.kinship.prepared import Prepared
 from huref.kinship.record import ICS_OF, CompareOptions, Comparison, TermScore
 from huref.model.model import Model
@@ -75,7 +75,11 @@ def with_invariants(
     score = _sketched_scores if is_sketched else _term_scores
     main, main_error = score(a, b, sought, report)
     asked = _Sought(paper, samples[1], _paper_pairs(sought, a, b))
-    official, official_error = score(a, b, asked, report)
+    lacking = [side.model.name for place, side in enumerate((a, b)) if not _has_all(side, asked, place)]
+    official, official_error = ([], 0.0) if lacking else score(a, b, asked, report)
+    if lacking:
+        told_why = f"ics, the paper's, is null: {lacking[0]} lacks attention or a feed-forward block in those layers"
+        result = replace(result, notes=(*result.notes, told_why))
     if is_sketched:
         errors = {**result.errors, ICS_OF[recipe.name]: main_error, "ics": official_error}
         result = replace(result, notes=(*result.notes, _SKETCHED), errors=errors)
@@ -84,6 +88,12 @@ def with_invariants(
         *(_vector(found.terms, recipe, side.n_layers) for found, side in zip(sketched, (a, b), strict=True))
     )
     return replace(result, ics=_mean(official), vectors=vectors, terms=terms).with_ics(recipe.name, _mean(main))
+
+
+def _has_all(side: Prepared, sought: _Sought, place: int) -> bool:
+    """Whether the layers of one side have the parts that are compared."""
+    weights = side.model.weights
+    return all(has_part(weights, pair[place], part) for part, pairs in sought.pairs.items() for pair in pairs)
 
 
 def _vector(sketches: Mapping[str, np.ndarray], recipe: Recipe, n_layers: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
+from huref.model.rounding import packed_bounds
 from huref.model.source.checkpoint import Checkpoint
 from huref.numerics.arrays import Floats, float32, quietly
 from huref.numerics.rounding import within_rounding
@@ -26,8 +27,38 @@ _FIRST_VALUES, _MAY_BE_ROUNDED = 1 << 12, 0.9
 """Values of a tensor that are looked at before all are, and the share of them that agree within rounding in a model
 that was stored otherwise."""
 
+_BY_CHANCE = 0.95
+"""Share of values at the wrong places that agree where rounding explains nothing."""
+
 _ROUNDED = 0.99
 """Share of every tensor's values that agree within rounding in a model that was stored otherwise."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What two blocks may differ by: their stored types, and each value's bound where a format says it."""
+
+    types: tuple[str, str]
+    bounds: tuple[Floats | None, Floats | None] = (None, None)
+
+    def count(self, a: Floats, b: Floats) -> int:
+        """Values that agree within rounding; only equal ones count where any others would agree as well.
+
+        A scale that is far too large for its numbers would otherwise explain every model.
+        """
+        if any(side is not None for side in self.bounds) and self._explains_anything(a, b):
+            return int(np.count_nonzero(a == b))
+        return int(np.count_nonzero(within_rounding(a, b, self.types, self.bounds)))
+
+    def _explains_anything(self, a: Floats, b: Floats) -> bool:
+        """Whether values at the wrong places agree too: a block against the other's, moved by half of it."""
+        n = min(a.size, _FIRST_VALUES)
+        first = a.reshape(-1)[:n]
+        moved = np.roll(b.reshape(-1)[:n], n // 2)
+        bounds = [None if side is None else side.reshape(-1)[:n] for side in self.bounds]
+        second = None if bounds[1] is None else np.roll(bounds[1], n // 2)
+        agreeing = np.count_nonzero(within_rounding(first, moved, self.types, (bounds[0], second)))
+        return bool(agreeing >= _BY_CHANCE * n)
 
 
 @dataclass
@@ -41,15 +72,15 @@ class Moments:
     n_equal: int = 0
     n_within_rounding: int = 0
 
-    def add(self, a: Floats, b: Floats, types: tuple[str, str] | None) -> None:
-        """Take in one block of two tensors of these stored types; None where no rounding is asked about any more."""
+    def add(self, a: Floats, b: Floats, agrees: Rounding | None) -> None:
+        """Take in one block of two tensors; None where no rounding is asked about any more."""
         self.dot += inner_product(a, b)
         self.square_a += inner_product(a, a)
         self.square_b += inner_product(b, b)
         self.n_values += a.size
-        if types is not None:
+        if agrees is not None:
             self.n_equal += int(np.count_nonzero(a == b))
-            self.n_within_rounding += int(np.count_nonzero(within_rounding(a, b, types)))
+            self.n_within_rounding += agrees.count(a, b)
 
     @property
     def cosine(self) -> float:
@@ -172,9 +203,18 @@ def _may_be_same(a: CanonicalWeights, b: CanonicalWeights, name: str) -> bool:
     shape = a.shape(name)
     n_rows = max(1, _FIRST_VALUES // max(1, math.prod(shape[1:])))
     start = max(0, shape[0] - n_rows) // 2
-    left, right = (float32(side.read(name, slice(start, start + n_rows))) for side in (a, b))
-    agreeing = np.count_nonzero(within_rounding(left, right, (a.stored_dtype(name), b.stored_dtype(name))))
+    rows = slice(start, min(start + n_rows, shape[0]))
+    left, right = (float32(side.read(name, rows)) for side in (a, b))
+    agreeing = np.count_nonzero(within_rounding(left, right, *_rounding(a, b, name, rows)))
     return bool(agreeing >= _MAY_BE_ROUNDED * left.size)
+
+
+def _rounding(
+    a: CanonicalWeights, b: CanonicalWeights, name: str, rows: slice
+) -> tuple[tuple[str, str], tuple[Floats | None, Floats | None]]:
+    """The stored types of some rows, and what packed formats say of each value."""
+    types = (a.stored_dtype(name), b.stored_dtype(name))
+    return types, (packed_bounds(a, name, rows), packed_bounds(b, name, rows))
 
 
 def _n_paired(a: CanonicalWeights, b: CanonicalWeights) -> int:
@@ -205,11 +245,13 @@ def have_one_content(a: Checkpoint, b: Checkpoint) -> bool:
 
     Files of other sizes are not opened; others are read up to the first difference.
     """
-    sizes = [[size for _, size in sorted(side.files.items())] for side in (a, b)]
-    if sizes[0] != sizes[1]:
+    files = [
+        sorted(zip(side.files, side.files.values(), side.paths, strict=True), key=lambda file: file[0])
+        for side in (a, b)
+    ]
+    if [size for _, size, _ in files[0]] != [size for _, size, _ in files[1]]:
         return False
-    paths = [[side.folder / name for name in sorted(side.files)] for side in (a, b)]
-    return all(_are_equal(x, y) for x, y in zip(*paths, strict=True))
+    return all(_are_equal(x, y) for (*_, x), (*_, y) in zip(*files, strict=True))
 
 
 def _are_equal(x: Path, y: Path) -> bool:
@@ -230,12 +272,12 @@ def _add_tensor(
 ) -> None:
     tensor = Moments()
     is_asked = result.worst_rounding >= _ROUNDED
-    types = (a.stored_dtype(name), b.stored_dtype(name)) if is_asked else None
-    for block_a, block_b in _blocks(a, b, name, share):
+    for rows in _blocks(a.shape(name), share):
+        block_a, block_b = float32(a.read(name, rows)), float32(b.read(name, rows))
         require_finite(block_a, name, a)
         require_finite(block_b, name, b)
         before = tensor.dot, tensor.square_a, tensor.square_b
-        tensor.add(block_a, block_b, types)
+        tensor.add(block_a, block_b, Rounding(*_rounding(a, b, name, rows)) if is_asked else None)
         if share < 1:
             after = tensor.dot, tensor.square_a, tensor.square_b
             result.blocks.append((after[0] - before[0], after[1] - before[1], after[2] - before[2]))
@@ -245,9 +287,8 @@ def _add_tensor(
         result.worst_rounding = min(result.worst_rounding, tensor.n_within_rounding / tensor.n_values)
 
 
-def _blocks(a: CanonicalWeights, b: CanonicalWeights, name: str, share: float) -> Iterator[tuple[Floats, Floats]]:
+def _blocks(shape: tuple[int, ...], share: float) -> Iterator[slice]:
     """Blocks of rows of a tensor; of a sample evenly spaced ones, each less than a megabyte or a row."""
-    shape = a.shape(name)
     per_row = math.prod(shape[1:]) or 1
     step = max(1, (_BLOCK_ELEMENTS if share == 1 else _SAMPLE_ELEMENTS) // per_row)
     starts: Sequence[int] = range(0, shape[0], step)
@@ -255,5 +296,4 @@ def _blocks(a: CanonicalWeights, b: CanonicalWeights, name: str, share: float) -
         n = math.ceil(share * len(starts))
         starts = [starts[int((k + 0.5) * len(starts) / n)] for k in range(n)]
     for start in starts:
-        rows = slice(start, min(start + step, shape[0]))
-        yield float32(a.read(name, rows)), float32(b.read(name, rows))
+        yield slice(start, min(start + step, shape[0]))

@@ -145,7 +145,12 @@ class Prepared:
 
 @contextlib.contextmanager
 def prepared(
-    reference: str | Path, arch_file: Path | None = None, memory: Memory | None = None
+    reference: str | Path,
+    arch_file: Path | None = None,
+    tokenizer: Path | None = None,
+    *,
+    memory: Memory | None = None,
+    name: str = "",
 ) -> Iterator[Prepared]:
     """Open a model for comparisons.
 
@@ -155,7 +160,7 @@ def prepared(
     Raises:
         InputError: it cannot be read.
     """
-    model = open_model(reference, arch_file)
+    model = open_model(reference, arch_file, tokenizer, name)
     with model.weights.checkpoint:
         yield Prepared(model, memory)
 
@@ -166,8 +171,16 @@ class OpenModels:
     Use as a context manager, or close it.
     """
 
-    def __init__(self, arch_file: Path | None = None, most: int | None = None) -> None:
-        self._arch_file, self._most, self._memory = arch_file, most, Memory()
+    def __init__(
+        self,
+        arch_file: Path | None = None,
+        tokenizer: Path | None = None,
+        *,
+        most: int | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self._names = names or {}
+        self._files, self._most, self._memory = (arch_file, tokenizer), most, Memory()
         self._models: OrderedDict[str, Prepared] = OrderedDict()
 
     def get(self, reference: str | Path) -> Prepared:
@@ -178,7 +191,7 @@ class OpenModels:
         """
         key = str(reference)
         if key not in self._models:
-            self._models[key] = Prepared(open_model(reference, self._arch_file), self._memory)
+            self._models[key] = Prepared(open_model(reference, *self._files, self._names.get(key, "")), self._memory)
         self._models.move_to_end(key)
         while self._most is not None and len(self._models) > max(2, self._most):  # the two of a pair stay
             _, unused = self._models.popitem(last=False)

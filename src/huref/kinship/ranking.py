@@ -12,12 +12,14 @@ from typing import Any
 
 from huref.choices import chosen
 from huref.errors import HurefError, UsageError
-from huref.fingerprints.file import is_fingerprint
+from huref.files.cache import Cache
+from huref.fingerprints.file import as_references, is_fingerprint
 from huref.fingerprints.listing import names_of
 from huref.fingerprints.record import Fingerprint, Reference
 from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.references import compare_references
 from huref.kinship.verdict import FALSE_ACCUSATION_RATE
+from huref.model.kept import Asker, options_of
 from huref.progress import Progress, Report, shows_progress
 from huref.text import percent, short
 
@@ -172,13 +174,18 @@ def rank(
     encoder_weights: str | Path | None = None,
     is_exact: bool | None = None,
     recipe: str | None = None,
+    tokenizer: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    cache: Cache | bool = False,
 ) -> Ranking:
     """Compare a model with every candidate; what is computed of it is computed once.
 
     Args:
         candidates: models, fingerprints, or files of these; see `huref.fingerprints.listing.listed` for folders.
-        options: instead of the keywords `method` to `recipe`, which are the attributes of `CompareOptions`.
+        options: instead of the keywords `method` to `tokenizer`, which are the attributes of `CompareOptions`.
         report: called with a `Progress` at each candidate; a notebook shows bars without it.
+        names: what to call the suspect and the candidates, in this order; else by their paths.
+        cache: True to keep each comparison on this machine, and to take it from there the next time; or a `Cache`.
 
     Raises:
         UsageError: no candidates, or a candidate twice; options as an object and as keywords.
@@ -195,13 +202,15 @@ def rank(
         encoder_weights=encoder_weights,
         is_exact=is_exact,
         recipe=recipe,
+        tokenizer=tokenizer,
     )
-    candidates = [candidates] if isinstance(candidates, str | Path | Fingerprint) else list(candidates)
+    candidates = as_references(candidates)
     _require_different(candidates)
-    suspect_name, *names = names_of([suspect, *candidates])
+    called = names_of([suspect, *candidates], names)
+    suspect_name, *others = called
     found, faults = [], []
-    comparisons = _comparisons(suspect, candidates, options)
-    for done, (name, candidate) in enumerate(zip(names, candidates, strict=True)):
+    comparisons = _comparisons(suspect, candidates, options, called if names else (), Cache.of(cache))
+    for done, (name, candidate) in enumerate(zip(others, candidates, strict=True)):
         if report:
             report(Progress(f"comparing with {name}", done, len(candidates), "candidate"))
         compared = next(comparisons)
@@ -235,26 +244,38 @@ def _require_different(candidates: Sequence[Reference]) -> None:
 
 
 def _comparisons(
-    suspect: Reference, candidates: Sequence[Reference], options: CompareOptions
+    suspect: Reference,
+    candidates: Sequence[Reference],
+    options: CompareOptions,
+    called: Sequence[str],
+    cache: Cache | None,
 ) -> Iterator[Comparison | HurefError]:
     """One after the other; the suspect stays open."""
+    pairs = [(called[0], name) for name in called[1:]] if called else [()] * len(candidates)
+    asker = Asker(cache, Comparison, "rank", options_of(options, "expect"))
     if isinstance(suspect, Fingerprint) or is_fingerprint(suspect) or options.encoder_weights:
-        for candidate in candidates:
-            yield _tried(partial(compare_references, suspect, candidate, options))
+        for candidate, pair_names in zip(candidates, pairs, strict=True):
+            make = partial(compare_references, suspect, candidate, options, None, pair_names)
+            yield _tried(partial(asker.ask(suspect, candidate, called=pair_names).answer, make))
         return
     from huref.kinship.comparison import compare_prepared
     from huref.kinship.prepared import OpenModels
 
-    with OpenModels(options.arch_file, most=2) as opened:
+    named = {str(model): name for model, name in zip([suspect, *candidates], called, strict=False)}
+    with OpenModels(options.arch_file, options.tokenizer, most=2, names=named) as opened:
 
         def pair(candidate: Reference) -> Comparison:
             if isinstance(candidate, Fingerprint) or is_fingerprint(candidate):
                 return compare_references(suspect, candidate, options)
             return compare_prepared(opened.get(suspect), opened.get(candidate), options)
 
-        opened.get(suspect)
-        for candidate in candidates:
-            yield _tried(partial(pair, candidate))
+        for candidate, pair_names in zip(candidates, pairs, strict=True):
+            asked = asker.ask(suspect, candidate, called=pair_names)
+            if (found := asked.recall()) is not None:
+                yield found
+                continue
+            opened.get(suspect)
+            yield _tried(lambda: asked.keep(pair(candidate)))  # noqa: B023 called at once
 
 
 def _tried(make: Callable[[], Comparison]) -> Comparison | HurefError:

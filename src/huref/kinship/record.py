@@ -15,6 +15,8 @@ from huref import extras
 from huref.choices import option, take_texts_for_paths
 from huref.files.atomic import write_atomically
 from huref.fingerprints.recipe import Recipe, require
+from huref.kinship.drift import Drift, drift_of
+from huref.kinship.linkage import Merge, average_linkage
 from huref.text import percent, printable, short
 
 NO_WEIGHTS = (
@@ -216,6 +218,16 @@ class Matrix:
     verdicts: tuple[tuple[str | None, ...], ...] = ()
     clusters: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def tree(self) -> tuple[Merge, ...]:
+        """Average linkage on the scores: which models, then groups, lie nearest."""
+        return average_linkage(self.values)
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the scores go along a run, where three or more models are its checkpoints by their names."""
+        return drift_of(self.names, self.values)
+
     def __str__(self) -> str:
         """What `huref matrix` prints."""
         from huref.kinship.text import matrix_text
@@ -263,6 +275,7 @@ class CompareOptions:
         n_tokens: vocabulary rows, chosen from the strings that both models have.
         tokens_file: token ranking, used for the paper's ICS where both vocabularies are equal.
         arch_file: an architecture file of the user's own.
+        tokenizer: a folder or a GGUF file whose tokenizer to take for models that have none of their own.
         expect: the verdict a policy wants, or None.
         encoder_weights: the weights that a saved fingerprint of the CNN encoder was made with.
         is_exact: PCS of every weight and ICS of whole terms, also of models so large that samples and sketches would
@@ -279,9 +292,10 @@ class CompareOptions:
     encoder_weights: Path | None = None
     is_exact: bool = False
     recipe: str | None = None
+    tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
-        take_texts_for_paths(self, "tokens_file", "arch_file", "encoder_weights")
+        take_texts_for_paths(self, "tokens_file", "arch_file", "encoder_weights", "tokenizer")
         require(self.method in METHODS, "unknown method", option("method"), " or ".join(METHODS), self.method)
         require(self.ics_recipe in ICS_OF, "unknown recipe", option("recipe"), " or ".join(ICS_OF), self.ics_recipe)
         is_verdict = self.expect is None or self.expect in VERDICTS

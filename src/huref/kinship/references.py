@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from huref.choices import chosen, option
 from huref.errors import UsageError
+from huref.files.cache import Cache
 from huref.fingerprints.file import is_fingerprint, saved_fingerprint
 from huref.fingerprints.listing import names_of
 from huref.fingerprints.recipe import Recipe
@@ -15,6 +17,7 @@ from huref.fingerprints.record import Fingerprint, Reference
 from huref.fingerprints.references import fingerprint
 from huref.kinship.record import CompareOptions, Comparison
 from huref.kinship.saved import compare_fingerprints
+from huref.model.kept import Asker, options_of
 from huref.progress import Report, shows_progress
 
 
@@ -33,13 +36,18 @@ def compare(
     encoder_weights: str | Path | None = None,
     is_exact: bool | None = None,
     recipe: str | None = None,
+    tokenizer: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    cache: Cache | bool = False,
 ) -> Comparison:
     """Compare two models; from sketches alone where one is a saved fingerprint.
 
     Args:
         a, b: models, fingerprints, or files of these.
-        options: instead of the keywords `method` to `recipe`, which are the attributes of `CompareOptions`.
+        options: instead of the keywords `method` to `tokenizer`, which are the attributes of `CompareOptions`.
         report: called with a `Progress` at each step; a notebook shows bars without it.
+        names: what to call the two; else by their paths.
+        cache: True to keep the result on this machine, and to take it from there the next time; or a `Cache`.
 
     Raises:
         UsageError: options that cannot be honoured, or given as an object and as keywords.
@@ -56,10 +64,14 @@ def compare(
         encoder_weights=encoder_weights,
         is_exact=is_exact,
         recipe=recipe,
+        tokenizer=tokenizer,
     )
     if any(is_fingerprint(model) for model in (a, b)):
         _require_no_weights_asked(options)
-    found = compare_references(a, b, options, report)
+    memory = None if is_fingerprint(a) and is_fingerprint(b) else Cache.of(cache)
+    asker = Asker(memory, Comparison, "compare", options_of(options, "expect"))
+    called = names_of([a, b], names) if names else ()
+    found = asker.ask(a, b, called=called).answer(lambda: compare_references(a, b, options, report, called))
     if found.a == found.b:
         first, second = names_of([a, b])
         found = replace(found, a=first, b=second)
@@ -80,15 +92,16 @@ def _require_no_weights_asked(options: CompareOptions) -> None:
 
 
 def compare_references(
-    a: Reference, b: Reference, options: CompareOptions, report: Report | None = None
+    a: Reference, b: Reference, options: CompareOptions, report: Report | None = None, names: Sequence[str] = ()
 ) -> Comparison:
     """`compare` with options as an object."""
     saved = [saved_fingerprint(model) for model in (a, b)]
+    first_name, second_name = names or ("", "")
     if isinstance(a, str | Path) and isinstance(b, str | Path) and not any(saved):
         from huref.kinship.comparison import compare_models
 
         require_use(options.encoder_weights, "two models are compared without the CNN encoder")
-        return compare_models(a, b, options, report)
+        return compare_models(a, b, options, report, (first_name, second_name))
     recipe = next(found.recipe for found in saved if found)
     codes = [found.codes for found in saved if found is not None and found.codes is not None]
     wanted = {"codes": bool(codes), "plain_codes": any(each.plain for each in codes)}
@@ -99,6 +112,8 @@ def compare_references(
         found or fingerprint_like(model, recipe, options, report, **wanted)
         for found, model in zip(saved, (a, b), strict=True)
     )
+    if names:
+        first, second = replace(first, model=first_name), replace(second, model=second_name)
     read = tuple({} if is_saved else _read(made) for is_saved, made in zip(saved, (first, second), strict=True))
     return replace(compare_fingerprints(first, second), read=read)
 
@@ -122,7 +137,7 @@ def fingerprint_like(
             next_step="tokens_file=FILE (--tokens FILE)",
         )
     plain = replace(recipe, ranking="")
-    names = ("tokens_file", "arch_file", "encoder_weights")
+    names = ("tokens_file", "arch_file", "encoder_weights", "tokenizer")
     return fingerprint(
         model,
         plain,

@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from huref.kinship.record import ICS_OF, Comparison, Matrix
+from huref.kinship.table_text import drift_text, tree_text
 from huref.text import percent, printable
 
 _SHOWN_LAYERS = 6
@@ -106,7 +107,13 @@ def comparison_html(found: Comparison) -> str:
 
 def matrix_text(table: Matrix) -> str:
     """The table in percent, the clusters of kin and the notes."""
-    parts = [plain_text(table.names, table.score, table.values), _clusters_text(table)]
+    drift = table.drift
+    parts = [
+        plain_text(table.names, table.score, table.values),
+        _clusters_text(table),
+        tree_text(table.names, table.score, table.values),
+        "" if drift is None else drift_text(drift, table.score),
+    ]
     return "\n".join([*filter(None, parts), *(f"note: {note}" for note in table.notes)])
 
 

@@ -59,8 +59,8 @@ class Heads:
     Attributes:
         q: (h, e, d), norm gains folded.
         k: (h, e, d), each head with its group's.
-        v: (h, e, d), likewise.
-        o: (h, e, d): row i of a head is what its i-th value writes.
+        v: (h, u, d), likewise.
+        o: (h, u, d): row i of a head is what its i-th value writes.
     """
 
     q: Floats
@@ -75,6 +75,9 @@ def read_neurons(weights: CanonicalWeights, layer: int) -> Neurons:
     Raises:
         NotFiniteError: NaN or infinity among them.
     """
+    if not weights.has(layer, "down"):
+        none = np.zeros((0, weights.geometry.d_model), np.float32)
+        return Neurons(none, none if weights.architecture.gated else None, none)
     block, at = weights.feed_forward(layer), f"layers.{layer}."
     for name, matrix in (("gate", block.gate), ("up", block.up)):
         if matrix is not None:
@@ -93,6 +96,9 @@ def read_heads(weights: CanonicalWeights, layer: int) -> Heads:
     Raises:
         NotFiniteError: NaN or infinity among them.
     """
+    if not weights.has(layer, "o"):
+        none = np.zeros((0, 0, weights.geometry.d_model), np.float32)
+        return Heads(none, none, none, none)
     block, at = weights.attention(layer), f"layers.{layer}."
     Wq, Wk, Wv, Wo = (_finite(weights, f"{at}{name}", getattr(block, f"W{name}")) for name in "qkvo")
     per_group = len(Wq) // len(Wk)

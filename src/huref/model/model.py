@@ -26,15 +26,23 @@ class Model:
         return self.weights.shape("embedding")[0]
 
 
-def open_model(reference: str | Path, arch_file: Path | None = None) -> Model:
+def open_model(
+    reference: str | Path, arch_file: Path | None = None, tokenizer: Path | None = None, name: str = ""
+) -> Model:
     """Open a checkpoint without reading its matrices.
+
+    Args:
+        arch_file: an architecture file of the user's own.
+        tokenizer: a folder or a GGUF file whose tokenizer to take where the checkpoint has none of its own.
+        name: what to call it; else by its path.
 
     Raises:
         InputError: no readable checkpoint, an unknown architecture, or no tokenizer.
     """
     checkpoint = open_checkpoint(reference)
+    checkpoint.tokenizer = tokenizer
     try:
-        return Model(model_name(reference), open_weights(checkpoint, arch_file), load_vocabulary(checkpoint))
+        return Model(name or model_name(reference), open_weights(checkpoint, arch_file), load_vocabulary(checkpoint))
     except BaseException:
         checkpoint.close()
         raise

@@ -7,7 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from huref.choices import option
+from huref.errors import UsageError
+from huref.model.source.place import split_reference
+
 _CACHED = "models--"
+_LONGEST = 160
 
 
 def model_name(reference: str | Path) -> str:
@@ -45,6 +50,36 @@ def distinct_names(references: Sequence[str | Path], ending: str = "") -> tuple[
         lengths = longer
 
 
+def require_names(names: Sequence[str], count: int, *, are_files: bool = False) -> None:
+    """Refuse names that a user gave to models: too few, two alike, or what steers a terminal or a path.
+
+    Args:
+        count: of the models.
+        are_files: files will be called so.
+
+    Raises:
+        UsageError: they are refused.
+    """
+    where, twice = option("name"), sorted({name for name in names if names.count(name) > 1})
+    if len(names) != count or twice:
+        raise UsageError(
+            "two models of one name" if twice and len(names) == count else "names for other models than there are",
+            where=where,
+            expected=f"{count} names, one a model in their order, no two alike",
+            got=twice[0] if twice and len(names) == count else str(len(names)),
+            next_step="repeat the option for every model",
+        )
+    for name in names:
+        is_line = name.isprintable() and 0 < len(name.encode("utf-8", "replace")) <= _LONGEST
+        if not is_line or name.strip() != name or (are_files and (name[:1] == "." or "/" in name or "\\" in name)):
+            raise UsageError(
+                "a name that is none",
+                where=where,
+                expected="a line of letters" + (" without slashes, as files will have it" if are_files else ""),
+                got=ascii(name)[:80],
+            )
+
+
 def snapshot_of(folder: Path) -> Path | None:
     """The snapshot of `main` (else the only one) in a repository's folder of the hub's cache, or None."""
     snapshots = folder / "snapshots"
@@ -66,7 +101,7 @@ def is_repository(folder: Path) -> bool:
 
 def _parts(reference: str | Path) -> list[str]:
     """Folders and name, the last part what a model is called."""
-    path = Path(os.path.abspath(reference))  # noqa: PTH100 (resolve() would follow links)
+    path = Path(os.path.abspath(split_reference(reference)[0]))  # noqa: PTH100 (resolve() would follow links)
     cached = path.parent.parent
     if path.parent.name == "snapshots" and cached.name.startswith(_CACHED):
         path = cached

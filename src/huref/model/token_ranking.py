@@ -18,8 +18,13 @@ def rank_tokens(
     corpus: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     report: Report | None = None,
+    *,
+    tokenizer: str | Path | None = None,
 ) -> np.ndarray:
     """Token ids that occur in a corpus, most frequent first; written to `out`, one a line, as the official files are.
+
+    Args:
+        tokenizer: a folder or a GGUF file whose tokenizer to take where the model has none of its own.
 
     Raises:
         InputError: no tokenizer, or an unreadable corpus file.
@@ -31,6 +36,7 @@ def rank_tokens(
 
     files = [Path(file) for file in ([corpus] if isinstance(corpus, str | Path) else corpus)]
     with open_checkpoint(model) as checkpoint:
+        checkpoint.tokenizer = Path(tokenizer) if tokenizer else None
         counted = count_tokens(checkpoint, files, progress=step)
         ids = rank_by_count(counted.counts, load_vocabulary(checkpoint), keep_unseen=False).ids
     if out is not None:

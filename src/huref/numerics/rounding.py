@@ -30,7 +30,11 @@ _RELATIVE = {
     "BF16": 2.0**-8,
     "F8_E4M3": 2.0**-4,
     "F8_E5M2": 2.0**-3,
+    "FP8_E4M3": 2.0**-4,
+    "FP8_E5M2": 2.0**-3,
 }
+"""`FP8_` has a scale beside it, and then no smallest number of its own."""
+
 _SMALLEST = {"F16": 2.0**-25, "F8_E4M3": 2.0**-10, "F8_E5M2": 2.0**-17}
 _BITS = {"I8": 8, "U8": 8, "TQ1_0": 1.58, "TQ2_0": 1.58}
 _LOPSIDED = ("Q4_0", "Q5_0")
@@ -38,20 +42,27 @@ _FOUR_BIT_FLOATS = {"MXFP4": 32, "NVFP4": 16}
 """Values of a block."""
 
 
-def within_rounding(a: Floats, b: Floats, types: tuple[str, str]) -> NDArray[np.bool_]:
+def within_rounding(
+    a: Floats, b: Floats, types: tuple[str, str], bounds: tuple[Floats | None, Floats | None] = (None, None)
+) -> NDArray[np.bool_]:
     """Which values of two equal-shaped float32 arrays agree within the rounding of their stored types.
+
+    Args:
+        bounds: how far each value may lie from what it was rounded from, where the format says more than its type.
 
     Returns:
         Flat boolean array.
     """
     first, second = a.reshape(-1), b.reshape(-1)
+    told = [None if side is None else side.reshape(-1) for side in bounds]
     agrees = np.empty(first.shape, np.bool_)
     for start in range(0, len(first), _CHUNK):
         here = slice(start, start + _CHUNK)
         x, y = first[here], second[here]
         largest = np.maximum(np.abs(x), np.abs(y))
-        bound = _bound(largest, types[0])
-        bound += _bound(largest, types[1])
+        bound = np.zeros_like(x)
+        for kind, side in zip(types, told, strict=True):
+            bound += _bound(largest, kind) if side is None else side[here]
         np.less_equal(np.abs(x - y), bound, out=agrees[here])
     return agrees
 

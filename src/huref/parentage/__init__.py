@@ -3,7 +3,8 @@
     parents(child, candidates)         -> Parentage     whom it was made from, with which weights
 
 `members` opens and lines up, `inner_products` reads everything once, `fits`, `explanations` and `sparse` fit,
-`judgement` decides, `search` joins them and `record` has the answer.
+`judgement` decides, `rearranged` undoes what was done to the child besides, `search` joins them and `record` has the
+answer.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING
 from huref.face import face
 
 if TYPE_CHECKING:
-    from huref.parentage.record import Candidate, LayerFit, Parentage
+    from huref.parentage.record import Candidate, LayerFit, Parentage, SeenThrough
     from huref.parentage.search import parents
 
 __all__ = [
     "Candidate",
     "LayerFit",
     "Parentage",
+    "SeenThrough",
     "parents",
 ]
 
@@ -27,6 +29,7 @@ _HOMES = {
     "Candidate": "huref.parentage.record",
     "LayerFit": "huref.parentage.record",
     "Parentage": "huref.parentage.record",
+    "SeenThrough": "huref.parentage.record",
     "parents": "huref.parentage.search",
 }
 

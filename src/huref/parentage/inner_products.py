@@ -22,7 +22,7 @@ _BLOCK_ELEMENTS = 1 << 24
 """Of all models together: 64 MB of float32, twice."""
 _CHUNK = 1 << 15
 """Entries of each model that are widened to float64 at a time: few enough to stay in the cache."""
-_RUN = 32
+RUN = 32
 """Entries are sampled in runs as long as a quantisation block, so that rounding errors can be told from a sample."""
 _SAMPLED_RUNS = 1 << 15
 
@@ -138,7 +138,7 @@ class _Tensor:
         self.kinds: list[str] = []
         self.values: list[Floats] = []
         per_model = _BLOCK_ELEMENTS // n_models
-        self.step = max(1, per_model // max(1, self.per_row) // _RUN) * _RUN
+        self.step = max(1, per_model // max(1, self.per_row) // RUN) * RUN
 
     def read(self, family: Family) -> None:
         """All rows, block by block."""
@@ -172,18 +172,18 @@ class _Tensor:
     def _sampled(self, block: Floats, start: int) -> Floats:
         """The block's part of the sample, (k + 1, entries)."""
         first, size = start * self.per_row, block[0].size
-        inside = self.runs[(self.runs >= first) & (self.runs + _RUN <= first + size)] - first
-        entries = (inside[:, None] + np.arange(_RUN)).ravel()
+        inside = self.runs[(self.runs >= first) & (self.runs + RUN <= first + size)] - first
+        entries = (inside[:, None] + np.arange(RUN)).ravel()
         return block.reshape(len(block), -1)[:, entries]
 
 
 def _runs(name: str, n_values: int, total: int) -> np.ndarray:
     """Where the sampled runs of a tensor begin: a share of all that suits its size, chosen by its name."""
-    n_runs = n_values // _RUN
-    wanted = min(n_runs, max(_RUN, round(_SAMPLED_RUNS * n_values / total)))
+    n_runs = n_values // RUN
+    wanted = min(n_runs, max(RUN, round(_SAMPLED_RUNS * n_values / total)))
     dice = np.random.default_rng(zlib.crc32(name.encode()))
     chosen = np.unique(dice.integers(0, max(1, n_runs), wanted)) if wanted < n_runs else np.arange(n_runs)
-    return chosen.astype(np.int64) * _RUN
+    return chosen.astype(np.int64) * RUN
 
 
 def _products(rows: Floats) -> NDArray[np.float64]:

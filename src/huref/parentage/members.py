@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from huref.errors import HurefError, UsageError
-from huref.fingerprints.file import require_weights
-from huref.fingerprints.record import Fingerprint, Reference
+from huref.fingerprints.file import as_references, require_weights
+from huref.fingerprints.record import Reference
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.name import model_name
@@ -97,29 +97,41 @@ def open_family(
         UsageError: no candidate, or a saved fingerprint, which has no weights.
         InputError: a model that cannot be read.
     """
-    if isinstance(candidates, str | Path | Fingerprint):
-        candidates = [candidates]
     child = require_weights(child, "fit")
-    references = _distinct(candidates, base)
+    references = _distinct(as_references(candidates), base)
     subject = Member(model_name(child), _open(child, arch_file, opened))
     own_place, base_place = _place(child), None if base is None else _place(require_weights(base, "fit"))
-    members: list[Member] = []
+    others: list[Member] = []
     skipped: list[Skipped] = []
-    base_member: int | None = None
+    base_name = ""
     for name, (place, reference) in zip(_names(references), references.items(), strict=True):
         if place == own_place:
             skipped.append(Skipped(name, "it is the child itself"))
             continue
-        member = _lined_up(subject, Member(name, _open(reference, arch_file, opened)))
+        others.append(Member(name, _open(reference, arch_file, opened)))
+        base_name = name if place == base_place else base_name
+    return lined_up(subject, others, base_name, skipped)
+
+
+def lined_up(subject: Member, others: Sequence[Member], base: str, skipped: Sequence[Skipped] = ()) -> Family:
+    """Everyone beside the child, those that cannot be compared skipped.
+
+    Args:
+        others: opened, layers in their own order.
+        base: the name of one of them, or empty.
+        skipped: those that were left out before.
+    """
+    members, left_out = list[Member](), list(skipped)
+    for other in others:
+        member = _with_layers(subject, other)
         reason = _obstacle(subject, member)
         if reason:
-            skipped.append(Skipped(name, reason))
-            continue
-        if place == base_place:
-            base_member = len(members)
-        members.append(member)
+            left_out.append(Skipped(other.name, reason))
+        else:
+            members.append(member)
     names, notes = _common_names(subject, members)
-    return Family(subject, tuple(members), base_member, names, tuple(skipped), (*_depth_notes(members), *notes))
+    place = next((i for i, member in enumerate(members) if base and member.name == base), None)
+    return Family(subject, tuple(members), place, names, tuple(left_out), (*_depth_notes(members), *notes))
 
 
 def _distinct(candidates: Sequence[Reference], base: Reference | None) -> dict[Path, str | Path]:
@@ -193,7 +205,7 @@ def _common_names(child: Member, members: Sequence[Member]) -> tuple[tuple[str, 
     return tuple(name for name in shapes if name not in left_out), notes
 
 
-def _lined_up(child: Member, other: Member) -> Member:
+def _with_layers(child: Member, other: Member) -> Member:
     """A candidate of another depth with its most alike layer for each of the child's, as stacked merges need it."""
     depths = [m.weights.geometry.n_layers for m in (child, other)]
     if depths[0] == depths[1] or 0 in depths or not _has_equal_probes(child, other):

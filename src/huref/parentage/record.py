@@ -8,7 +8,7 @@ from typing import Any
 
 from huref.text import printable, short
 
-SCHEMA_VERSION = "huref.parents/1.0"
+SCHEMA_VERSION = "huref.parents/1.1"
 KINDS = ("linear", "per-layer", "sparse", "single parent", "none")
 
 
@@ -60,6 +60,29 @@ class LayerFit:
 
 
 @dataclass(frozen=True)
+class SeenThrough:
+    """A rearrangement that was undone before the fit.
+
+    Attributes:
+        reference: the candidate against which the child's map was recovered, and in whose order all are compared.
+        candidates: candidates that were rearranged themselves, and undone.
+        residual: kind of the map of the child's residual stream, as `huref explain` calls it.
+        before, after: cosine of the layers' matrices of the child with the most alike candidate, as they are and
+            undone.
+        rounds: how often the map was fitted again, against the mixture that was found.
+        not_undone: what of the rearrangement stays, in words.
+    """
+
+    reference: str
+    candidates: tuple[str, ...]
+    residual: str
+    before: float
+    after: float
+    rounds: int
+    not_undone: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Parentage:
     """Who a child's parents are among candidates.
 
@@ -82,6 +105,7 @@ class Parentage:
         sparse: shares of entries that are zero or one candidate's times a factor; None without a base.
         skipped: candidate -> why it was not compared.
         notes: reasons and caveats.
+        undone: what was done to the child besides, where it was rearranged and the fit is of the undone weights.
     """
 
     child: str
@@ -100,6 +124,7 @@ class Parentage:
     sparse: Mapping[str, Any] | None
     skipped: Mapping[str, str]
     notes: tuple[str, ...]
+    undone: SeenThrough | None = None
 
     def __str__(self) -> str:
         """What `huref parents` prints."""
@@ -119,6 +144,9 @@ class Parentage:
         document["candidates"] = [asdict(item) for item in self.candidates]
         document["layers"] = [asdict(item) for item in self.layers]
         document["notes"] = list(self.notes)
+        if self.undone is not None:
+            lists = {name: list(getattr(self.undone, name)) for name in ("candidates", "not_undone")}
+            document["undone"] = {**asdict(self.undone), **lists}
         return document
 
     def exit_code(self, expect: str | None = None) -> int:

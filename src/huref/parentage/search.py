@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from huref.files.cache import Cache
+from huref.fingerprints.file import as_references
 from huref.fingerprints.record import Reference
+from huref.kinship.recovery.recovering import obstacle
+from huref.model.kept import Asker
 from huref.parentage.explanations import held_out_residual, layer_labels
 from huref.parentage.fits import simplex, task_system
 from huref.parentage.inner_products import InnerProducts, gather
 from huref.parentage.judgement import KIN, Judgement, judge, least_squares, weight_spread
-from huref.parentage.members import Family, open_family
-from huref.parentage.record import Candidate, LayerFit, Parentage
+from huref.parentage.members import Family, Member, lined_up, open_family
+from huref.parentage.rearranged import Seen, Sight, looks_rearranged, refitted
+from huref.parentage.record import Candidate, LayerFit, Parentage, SeenThrough
 from huref.progress import Progress, Report, shows_progress
 
 _TRIED_BASES = 6
 
 DIRECTION = "direction is taken from the question, not tested: a candidate may as well descend from the child"
-REARRANGED = (
-    "the child shares no weights with any candidate as they are: independent, or rearranged; undo a rearrangement "
-    "first (huref explain), and compare by what survives one (huref compare)"
+STRANGERS = (
+    "the child shares no weights with any candidate, as they are or rearranged: no part of it was found in one of "
+    "them (huref compare says independent where it can)"
 )
+COPY = "the child is a rearranged copy: undone, its values are {name}'s but for what undoing rounds"
+_MOST_ROUNDS, _SETTLED = 10, 1e-3
+_NEARER = 0.8
+"""How far from the nearest candidate an undone child may lie, of how far it lay before."""
+_NOTHING = 1e-5
+"""Of the child's length: what is left of a copy that was undone."""
 
 
 @shows_progress
@@ -37,6 +49,7 @@ def parents(
     *,
     arch_file: str | Path | None = None,
     report: Report | None = None,
+    cache: Cache | bool = False,
 ) -> Parentage:
     """Which candidates a child was made from, and with which weights.
 
@@ -46,6 +59,7 @@ def parents(
             relatives of the child the one is taken from which the others lie in the most different directions.
         arch_file: an architecture file of the user's own.
         report: called with a `Progress` at each tensor; a notebook shows bars without it.
+        cache: True to keep the result on this machine, and to take it from there the next time; or a `Cache`.
 
     Raises:
         UsageError: no candidates, or a fingerprint among the models.
@@ -53,16 +67,132 @@ def parents(
         NotFiniteError: NaN or infinity in a compared tensor.
     """
 
+    candidates = as_references(candidates)
+    described = Path(arch_file) if arch_file else None
+
+    def search() -> Parentage:
+        with contextlib.ExitStack() as opened:
+            family = open_family(child, candidates, base, described, opened)
+            if not family.candidates or not family.names:
+                return _nothing(family, "no candidate has the child's architecture and shapes")
+            work = _Work(family, base is not None, step, report)
+            products = gather(family, step)
+            found = _answer(family, products, work.is_base_given)
+            if _is_settled(found) or not looks_rearranged(family, products):
+                return found
+            if reason := _cannot_be_undone(family.child):
+                note = f"whether it was rearranged cannot be told: {reason}"
+                return replace(found, notes=(note, *(text for text in found.notes if text != STRANGERS)))
+            seen = work.seen_through(products.cosines())
+            return found if seen is None or not _is_better(seen, found) else seen
+
     def step(done: int, total: int) -> None:
         if report:
             report(Progress("reading everyone's weights", done, total, "tensor"))
 
-    with contextlib.ExitStack() as opened:
-        family = open_family(child, candidates, base, Path(arch_file) if arch_file else None, opened)
-        if not family.candidates or not family.names:
-            return _nothing(family, "no candidate has the child's architecture and shapes")
-        products = gather(family, step)
-    return _answer(family, products, base is not None)
+    asker = Asker(Cache.of(cache), Parentage, "parents", {"arch_file": described, "has_base": base is not None})
+    return asker.ask(child, *candidates, *(() if base is None else (base,))).answer(search)
+
+
+def _cannot_be_undone(child: Member) -> str:
+    """Why the child's weights are not brought into a candidate's order; empty where they are."""
+    if child.weights.is_entwined:
+        return f"the layers of {child.name} hold weights that are not read"
+    return obstacle(child.name, child.weights)
+
+
+def _is_better(seen: Parentage, found: Parentage) -> bool:
+    """Undoing brought the child nearer to somebody, and gave no merge away: else training was taken for more."""
+    nearest = [min(item.distance for item in each.candidates) for each in (seen, found)]
+    is_lost = (found.verdict, seen.verdict) == ("merged", "inconclusive")
+    return nearest[0] < _NEARER * nearest[1] and not is_lost
+
+
+def _is_settled(found: Parentage) -> bool:
+    """Nothing of a rearrangement can be in it: a copy, or one set of weights for everything."""
+    return found.verdict in ("identical", "requantised") or (found.verdict, found.kind) == ("merged", "linear")
+
+
+@dataclass
+class _Work:
+    """A family whose child may be rearranged."""
+
+    family: Family
+    is_base_given: bool
+    step: Callable[[int, int], None]
+    report: Report | None
+
+    def seen_through(self, before: np.ndarray) -> Parentage | None:
+        """The answer with the child undone; None where it is nobody's rearranged relative.
+
+        Args:
+            before: cosines with the candidates as they are.
+        """
+        sight = Sight(self.family, self.report)
+        seen = sight.through(_nearest_first(self.family, before))
+        if seen is None:
+            return None
+        found, family, after = self._fitted(seen)
+        nearest = _nearest_first(family, after)[0]
+        if nearest != seen.reference and (nearer := sight.through([nearest])) is not None:
+            seen = nearer  # what training did hides less of a map from the nearest
+            found, family, after = self._fitted(seen)
+        strangers = [member.name for member, value in zip(family.candidates, after, strict=True) if value < KIN]
+        if strangers:
+            seen = sight.with_others(seen, strangers)
+            if seen.undone:
+                found, family, after = self._fitted(seen)
+        rounds = 0
+        while rounds < _MOST_ROUNDS and not seen.freedom.is_order and (found.residual or 0.0) > _NOTHING:
+            again = refitted(seen, family, partial(_weights_of, found))
+            if again is None:
+                break
+            before_fit, seen, rounds = found, again, rounds + 1
+            found, family, after = self._fitted(seen)
+            if _is_as_good(before_fit, found):
+                break
+        undone = SeenThrough(
+            seen.reference, seen.undone, seen.kind, float(before.max()), float(after.max()), rounds, seen.left
+        )
+        return replace(_as_rearranged(found), undone=undone)
+
+    def _fitted(self, seen: Seen) -> tuple[Parentage, Family, np.ndarray]:
+        """The answer, everyone lined up with the undone child, and their cosines."""
+        base = "" if self.family.base is None else self.family.candidates[self.family.base].name
+        family = lined_up(seen.child, seen.others, base, self.family.skipped)
+        products = gather(family, self.step)
+        return _answer(family, products, self.is_base_given), family, products.cosines()
+
+
+def _nearest_first(family: Family, cosines: np.ndarray) -> list[str]:
+    return [family.candidates[i].name for i in np.argsort(-cosines, kind="stable").tolist()]
+
+
+def _is_as_good(before: Parentage, after: Parentage) -> bool:
+    """Another round changed nothing."""
+    weights = [[item.weight for item in found.candidates] for found in (before, after)]
+    moved = max(abs(new - old) for old, new in zip(*weights, strict=True))
+    return moved < _SETTLED and (after.residual or 0.0) > (1 - _SETTLED) * (before.residual or 0.0)
+
+
+def _weights_of(found: Parentage, name: str) -> dict[str, float]:
+    """Candidate -> its weight in a tensor of the child, as fitted in its layer; without a base of sum 1."""
+    label = name.split(".")[1] if name.startswith("layers.") else name
+    weights = {item.name: item.weight for item in found.candidates}
+    for fit in found.layers:
+        if fit.layer in (label, name) and fit.weights:
+            weights = dict(fit.weights)
+    total = sum(weights.values()) if found.base is None else 1.0
+    return {candidate: weight / total for candidate, weight in weights.items()} if total > 0 else {}
+
+
+def _as_rearranged(found: Parentage) -> Parentage:
+    """A copy that had to be undone first is no identical model."""
+    is_copy = found.verdict in ("identical", "requantised")
+    is_copy |= found.kind == "single parent" and found.residual is not None and found.residual <= _NOTHING
+    if not is_copy:
+        return found
+    return replace(found, verdict="derived", notes=(COPY.format(name=found.parents[0]), *found.notes))
 
 
 def by_width(G: np.ndarray, pool: Sequence[int]) -> list[int]:
@@ -92,7 +222,7 @@ def _answer(family: Family, products: InnerProducts, is_base_given: bool) -> Par
     notes = list(family.notes)
     if not pool:
         return replace(
-            _nothing(family, REARRANGED), candidates=_strangers(family, products), notes=(REARRANGED, *notes)
+            _nothing(family, STRANGERS), candidates=_strangers(family, products), notes=(STRANGERS, *notes)
         )
     bases, source = _bases(family, products, pool)
     if is_base_given and source != "given":

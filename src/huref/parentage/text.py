@@ -8,7 +8,7 @@ from huref.text import percent
 
 def parentage_text(found: Parentage) -> str:
     """Verdict, every candidate's part, layers where they differ, and the reasons."""
-    lines = [_headline(found)]
+    lines = [_headline(found), *_undone(found)]
     width = max([9, *(len(item.name) for item in found.candidates)])
     if found.candidates:
         heads = ("weight", "error", "share", "direction", "cosine", "distance")
@@ -40,6 +40,18 @@ def _headline(found: Parentage) -> str:
         f"which of {found.child} and {listed} came first is not tested; if {found.child} is the younger: "
         f"{found.verdict}, {found.kind}, from {listed}"
     )
+
+
+def _undone(found: Parentage) -> list[str]:
+    undone = found.undone
+    if undone is None:
+        return []
+    again = f", fitted again {undone.rounds} times" if undone.rounds else ""
+    how = f"undone by the map recovered against {undone.reference}{again}"
+    cosines = f"cosine with the nearest {undone.before:.4f} before, {undone.after:.4f} after"
+    lines = [f"  {found.child} was rearranged: {how}; {cosines}"]
+    lines += [f"  rearranged as well, and undone: {', '.join(undone.candidates)}"] if undone.candidates else []
+    return [*lines, *(f"  not undone: {what}" for what in undone.not_undone)]
 
 
 def _line(item: Candidate, width: int) -> str:

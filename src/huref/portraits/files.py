@@ -12,7 +12,7 @@ from PIL import Image
 from huref.choices import chosen
 from huref.errors import HurefError, OutputError
 from huref.files.atomic import make_folder
-from huref.fingerprints.file import SUFFIX, fingerprint_digest, load_fingerprint, save_fingerprint
+from huref.fingerprints.file import SUFFIX, as_references, fingerprint_digest, load_fingerprint, save_fingerprint
 from huref.fingerprints.record import Fingerprint, Reference
 from huref.fingerprints.references import fingerprint
 from huref.portraits.drawing import PictureOptions, draw, format_of, save
@@ -100,8 +100,7 @@ def write(fingerprint: Fingerprint, out: str | Path) -> tuple[Path, Path]:
 
 
 def _prints(references: Reference | Sequence[Reference]) -> list[Fingerprint]:
-    several = [references] if isinstance(references, str | Path | Fingerprint) else references
-    return [fingerprint(reference) for reference in several]
+    return [fingerprint(reference) for reference in as_references(references)]
 
 
 def require_own_files(fingerprint: Fingerprint, out: str | Path) -> None:

@@ -30,6 +30,7 @@ def commit(
     *,
     tokens_file: Path | None = None,
     arch_file: Path | None = None,
+    tokenizer: Path | None = None,
     report: Report | None = None,
 ) -> Commitment:
     """Commit to a model's weights: writes `commitment` (public) into a folder, and `opening` (secret) elsewhere.
@@ -45,7 +46,9 @@ def commit(
     chosen = options or CommitOptions()
     recipe = recipe or Recipe("canonical" if purpose == "inference" else "canonical-2")
     if purpose == "inference" and tokens_file is None:
-        return commit_for_inference(model, folder, recipe, chosen, arch_file=arch_file, report=report)[0]
+        return commit_for_inference(
+            model, folder, recipe, chosen, arch_file=arch_file, tokenizer=tokenizer, report=report
+        )[0]
     if purpose != "fingerprint":
         raise UsageError(
             "no such commitment",
@@ -54,7 +57,9 @@ def commit(
             got=purpose if tokens_file is None else f"{purpose} with --tokens",
         )
     ranking = read_ranking(tokens_file) if tokens_file else None
-    return commit_model(model, folder, recipe, chosen, ranking=ranking, arch_file=arch_file, report=report)
+    return commit_model(
+        model, folder, recipe, chosen, ranking=ranking, arch_file=arch_file, tokenizer=tokenizer, report=report
+    )
 
 
 def prove_fingerprint(
@@ -64,6 +69,7 @@ def prove_fingerprint(
     passphrase: str | None = None,
     *,
     arch_file: Path | None = None,
+    tokenizer: Path | None = None,
     secret: Path | None = None,
     report: Report | None = None,
 ) -> SketchProof:
@@ -78,12 +84,11 @@ def prove_fingerprint(
     """
     folder, out = Path(folder), Path(out)
     require_place(out, SKETCHES.magic)
-    if arch_file is not None and model is None:
-        raise UsageError(
-            "an architecture file without use", where="--arch-file", expected="a MODEL to check", got="none"
-        )
+    for name, path in (("--arch-file", arch_file), ("--tokenizer", tokenizer)):
+        if path is not None and model is None:
+            raise UsageError("a file without use", where=name, expected="a MODEL to check", got="none")
     if model is not None:
-        prover.require_model(model, folder, passphrase, arch_file, secret=secret)
+        prover.require_model(model, folder, passphrase, arch_file, tokenizer=tokenizer, secret=secret)
     made = prover.prove_fingerprint(folder, passphrase, report, secret=secret)
     write_atomically(out, made.to_bytes())
     return made
@@ -119,6 +124,7 @@ def prove_inference(
     passphrase: str | None = None,
     *,
     arch_file: Path | None = None,
+    tokenizer: Path | None = None,
     secret: Path | None = None,
     report: Report | None = None,
 ) -> InferenceProof:
@@ -129,7 +135,9 @@ def prove_inference(
     """
     folder, out = Path(folder), Path(out)
     require_place(out, ANSWER.magic)
-    made = prove_answer(model, folder, prompt, passphrase, arch_file=arch_file, secret=secret, report=report)
+    made = prove_answer(
+        model, folder, prompt, passphrase, arch_file=arch_file, tokenizer=tokenizer, secret=secret, report=report
+    )
     write_atomically(out, made.to_bytes())
     return made
 

@@ -157,7 +157,7 @@ def _files(model: Reference) -> tuple[Path, ...]:
     from huref.model.source import open_checkpoint
 
     with open_checkpoint(model) as checkpoint:
-        return tuple(checkpoint.folder / name for name in checkpoint.files)
+        return checkpoint.paths
 
 
 def _transform(
@@ -174,7 +174,9 @@ def _transform(
     from huref.explanation import CheckOptions, explain_text, load_evidence
     from huref.explanation.checking import check_evidence
 
-    checked = check_evidence(path, *models, CheckOptions(arch_file=options.arch_file), report)
+    checked = check_evidence(
+        path, *models, CheckOptions(arch_file=options.arch_file, tokenizer=options.tokenizer), report
+    )
     held = sum(claim.holds for claim in checked.claims)
     lines = [line.partition(": ") for line in explain_text(load_evidence(path))]
     return (
@@ -245,6 +247,8 @@ def _settings(options: CompareOptions, prints: Sequence[Fingerprint | str]) -> t
     ]
     if options.arch_file:
         items.append(("architecture file", shown(options.arch_file)))
+    if options.tokenizer:
+        items.append(("tokenizer of models without one", shown(options.tokenizer)))
     if options.encoder_weights:
         items.append(("encoder weights", shown(options.encoder_weights)))
     recipes = [item.recipe for item in prints if isinstance(item, Fingerprint)]

@@ -261,8 +261,8 @@ def _by_width(window: tuple[int, ...], model: Model) -> list[tuple[int, ...]]:
     """Layers of equally many neurons: a model of experts may have dense layers too."""
     groups: dict[int, list[int]] = {}
     for j in window:
-        groups.setdefault(model.weights.shape(f"layers.{j}.up")[0], []).append(j)
-    return [tuple(group) for group in groups.values()]
+        groups.setdefault(model.weights.n_neurons(j), []).append(j)
+    return [tuple(group) for n, group in groups.items() if n]
 
 
 def _chunks(items: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:

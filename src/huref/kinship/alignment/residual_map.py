@@ -16,7 +16,7 @@ from huref.errors import TokenizerError
 from huref.model.finite import require_finite
 from huref.model.model import Model
 from huref.model.tokens import shared
-from huref.numerics.arrays import Floats, float32
+from huref.numerics.arrays import Array, Floats, float32
 from huref.numerics.rows import inner_product
 
 
@@ -93,10 +93,10 @@ def procrustes_map(rows: SharedRows) -> ResidualMap:
     return ResidualMap(R, "embeddings", rows.n_tokens, _cosine(rows.A @ R, rows.B))
 
 
-def polar(C: Floats) -> Floats:
+def polar(C: Array) -> Array:
     """The nearest matrix with orthonormal rows or columns, (m, n): U V^T of the singular value decomposition."""
     U, _, Vh = np.linalg.svd(C, full_matrices=False)
-    R: Floats = U @ Vh
+    R: Array = U @ Vh
     return R
 
 

@@ -37,8 +37,8 @@ class Attention:
     Attributes:
         Wq: (h, e, d).
         Wk: (g, e, d).
-        Wv: (g, e, d).
-        Wo: (h, d, e): output projection per query head; head i writes `Wo[i] @ value`.
+        Wv: (g, u, d), u the size of a value: mostly e.
+        Wo: (h, d, u): output projection per query head; head i writes `Wo[i] @ value`.
         gain: (d,) of the norm in front, 1 + gamma already added where the family stores gamma, ones where
             the norm has no parameters; None where there is no norm in front.
         q_gain: (e,) or (h, e) of the query norm after projection, or None; k_gain likewise with g.
@@ -131,11 +131,16 @@ class Piece:
         rows: which of its rows, after transposition.
         is_table: all its axes but the last count rows: a stack (experts, out, in) is read as
             (experts x out, in), a vector (in,) as (1, in).
+        is_flat: all its axes count rows: the biases of a stack, (experts, out), are read as (experts x out,).
+        turned: rows of the table that are turned round before `rows` are taken: an expert's of a stack
+            (experts, in, out). None where the table is not cut.
     """
 
     stored: str
     rows: RowMap
     is_table: bool = False
+    is_flat: bool = False
+    turned: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,28 @@ Hugging Face checkpoints are described by config.json, GGUF files by their key-v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 from huref.errors import ArchitectureError
 from huref.model.arch.canonical import Experts, Geometry
+from huref.model.arch.library import library_sizes
 from huref.model.arch.schema import Choice, Conditions, Family, NameSet, Scalar, SizeName, SizeRule, Value
 from huref.model.source.checkpoint import Checkpoint
 
 MAX_SIZE = 1 << 27  # far above any real width; stops absurd configurations before they size anything
+SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder", "text_encoder", "language")
+"""Where config.json of a model of several senses describes the decoder."""
+
+_DEEPEST = 3
 MAX_EXPERTS = 1024  # the largest released mixtures have 512; each stands for names, so it is capped on its own
 
 GGUF_SIZES: dict[SizeName, tuple[SizeRule, ...]] = {
-    "n_layers": (SizeRule(key="block_count"),),
+    "n_layers": (SizeRule(key="block_count", minus="nextn_predict_layers"), SizeRule(key="block_count")),
     "d_model": (SizeRule(key="embedding_length"),),
     "n_heads": (SizeRule(key="attention.head_count"),),
     "n_kv_heads": (SizeRule(key="attention.head_count_kv"), SizeRule(size="n_heads")),
@@ -33,18 +40,31 @@ GGUF_SIZES: dict[SizeName, tuple[SizeRule, ...]] = {
 GGUF_EXPERT_SIZES: dict[SizeName, tuple[SizeRule, ...]] = {
     "n_experts": (SizeRule(key="expert_count"),),
     "expert_width": (SizeRule(key="expert_feed_forward_length"), SizeRule(key="feed_forward_length")),
-    "shared_width": (SizeRule(key="expert_shared_feed_forward_length"),),
+    "shared_width": (
+        SizeRule(key="expert_shared_feed_forward_length"),
+        SizeRule(key="expert_shared_count", times="expert_width"),
+    ),
 }
 """And for mixtures of experts."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Configuration values by dotted key, with the family's defaults behind them."""
+    """Configuration values by dotted key, with the family's defaults behind them.
+
+    Attributes:
+        library: sizes that the library takes where the configuration has no such key at all.
+    """
 
     values: Mapping[str, Any]
     defaults: Mapping[str, Scalar]
     where: str
+    library: Mapping[str, int] = field(default_factory=dict)
+
+    def size(self, key: str) -> Any:
+        """The value of a key that stands for a size."""
+        found = self.get(key)
+        return self.library.get(key) if found is None and key not in self.values else found
 
     def get(self, key: str) -> Any:
         """The value of a dotted key; None when it is absent or null."""
@@ -57,7 +77,10 @@ class Facts:
 
     def hold(self, conditions: Conditions) -> bool:
         """Whether every condition is met."""
-        return all(self.get(key) == wanted for key, wanted in conditions.items())
+        return all(
+            self.get(key) in wanted if isinstance(wanted, tuple) else self.get(key) == wanted
+            for key, wanted in conditions.items()
+        )
 
     def choose(self, choices: tuple[Choice[Value], ...], what: str) -> Value:
         """The first choice whose conditions hold.
@@ -75,8 +98,8 @@ class Facts:
         )
 
 
-def read_facts(checkpoint: Checkpoint, family: Family, names: NameSet) -> Facts:
-    """The configuration that applies to `family` in this checkpoint."""
+def read_facts(checkpoint: Checkpoint, names: NameSet) -> Facts:
+    """The configuration that applies to a family's names in this checkpoint."""
     if checkpoint.format == "gguf":
         architecture = str(checkpoint.metadata.get("general.architecture", ""))
         prefix = f"{architecture}."
@@ -84,31 +107,69 @@ def read_facts(checkpoint: Checkpoint, family: Family, names: NameSet) -> Facts:
             key.removeprefix(prefix): value for key, value in checkpoint.metadata.items() if key.startswith(prefix)
         }
         return Facts(values, names.defaults, f"{checkpoint.reference}, key-values {prefix}*")
-    config: Mapping[str, Any] = checkpoint.config
-    section = config.get(family.section) if family.section else None
-    if isinstance(section, Mapping):
+    config = decoder_config(checkpoint.config)
+    library = library_sizes(str(config.get("model_type", "")))
+    return Facts(config, names.defaults, f"{checkpoint.reference}, config.json", library)
+
+
+def decoder_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What config.json says of the decoder; in models of several senses its section goes before the rest."""
+    whole = config
+    for section in sections(config):
         # The outer model owns the output matrix, so its word on tying counts.
         tying = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
-        config = {**config, **section, **tying}
-    return Facts(config, names.defaults, f"{checkpoint.reference}, config.json")
+        whole = {**whole, **section, **tying}
+    return whole
+
+
+def sections(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The section of the decoder, and the section in it, outermost first; none in a model of text alone."""
+    found: list[Mapping[str, Any]] = []
+    within: Any = config
+    while len(found) < _DEEPEST:
+        within = next((within[key] for key in SECTIONS if isinstance(within.get(key), Mapping)), None)
+        if within is None:
+            break
+        found.append(within)
+    return found
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Geometry plus the sizes that only some families have; `dense_ff` is that of a layer without experts."""
+    """Geometry plus the sizes that only some families have.
+
+    Attributes:
+        dense_ff: of a layer without experts.
+        value: dimensions of a head's value.
+        nope: of a latent key, those that do not rotate; 0 where keys are not latent.
+        other: dimensions of a head and KV heads in layers of another kind; the same where there are none.
+        ff_by_layer: dense layers are as wide as they are stored: their widths may differ.
+    """
 
     geometry: Geometry
     embed: int
     rotary: int
     experts: Experts
     dense_ff: int
+    value: int
+    nope: int
+    other: tuple[int, int]
+    ff_by_layer: bool = False
 
 
-def read_sizes(facts: Facts, family: Family, names: NameSet, is_gguf: bool, vocab_rows: int) -> Sizes:
+def read_sizes(
+    facts: Facts,
+    family: Family,
+    names: NameSet,
+    is_gguf: bool,
+    vocab_rows: int,
+    rows_of: Callable[[str, bool], int | None],
+) -> Sizes:
     """Work out every size from the configuration by the family's rules.
 
     Args:
         vocab_rows: rows of the stored embedding, for configurations that do not tell the vocabulary.
+        rows_of: stored rows of a role in the first layer that has it, or the most of any.
 
     Raises:
         ArchitectureError: a size is missing, fractional, not positive or absurd, or heads do not group.
@@ -116,8 +177,11 @@ def read_sizes(facts: Facts, family: Family, names: NameSet, is_gguf: bool, voca
     rules: dict[SizeName, tuple[SizeRule, ...]] = {**family.sizes}
     if is_gguf:
         rules = GGUF_SIZES | {name: rule for name, rule in GGUF_EXPERT_SIZES.items() if name in family.sizes}
-    reader = _SizeReader(facts, {**rules, **names.sizes}, {"vocab_size": vocab_rows} if is_gguf else {})
-    experts = Experts(*(reader.optional(name) for name in ("n_experts", "expert_width", "shared_width")))
+    known: dict[SizeName, int] = {"vocab_size": vocab_rows} if is_gguf else {}
+    reader = _SizeReader(facts, {**rules, **names.sizes}, known, rows_of)
+    n_experts = reader.optional("n_experts")
+    widths = [reader.optional(name) for name in ("expert_width", "shared_width")] if n_experts else [0, 0]
+    experts = Experts(n_experts, *widths)
     dense_ff = reader.size("d_ff") if "d_ff" in family.sizes or not experts.n else 0
     geometry = Geometry(
         n_layers=reader.size("n_layers"),
@@ -137,17 +201,30 @@ def read_sizes(facts: Facts, family: Family, names: NameSet, is_gguf: bool, voca
         )
     embed = reader.optional("embed_dim", geometry.d_model)
     rotary = reader.optional("rotary_dim", geometry.head_dim)
-    return Sizes(geometry, embed, rotary, experts, dense_ff)
+    value, nope = reader.optional("value_dim", geometry.head_dim), reader.optional("nope_dim")
+    other = (
+        reader.optional("other_head_dim", geometry.head_dim),
+        reader.optional("other_kv_heads", geometry.n_kv_heads),
+    )
+    return Sizes(geometry, embed, rotary, experts, dense_ff, value, nope, other, "d_ff" in reader.by_rows)
 
 
 class _SizeReader:
     """Evaluates size rules, which may refer to one another."""
 
-    def __init__(self, facts: Facts, rules: dict[SizeName, tuple[SizeRule, ...]], known: dict[SizeName, int]) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        rules: dict[SizeName, tuple[SizeRule, ...]],
+        known: dict[SizeName, int],
+        rows_of: Callable[[str, bool], int | None],
+    ) -> None:
         self.facts = facts
+        self.rows_of = rows_of
         self.rules = rules
         self.known: dict[str, int] = {str(name): value for name, value in known.items()}
         self.pending: list[str] = []
+        self.by_rows: set[str] = set()
 
     def size(self, name: str) -> int:
         if name in self.known:
@@ -156,13 +233,18 @@ class _SizeReader:
             raise self._fault(name, "no rule that ends", " needs ".join([*self.pending, name]))
         self.pending.append(name)
         value = self._first(name)
-        value = int(value) if name == "rotary_dim" else value  # a share of the head, rounded down
+        value = 2 * ((int(value) + 1) // 2) if name == "rotary_dim" else value  # pairs of a share, rounded down
         self.pending.pop()
         limit = MAX_EXPERTS if name == "n_experts" else MAX_SIZE
-        if not 0 < value <= limit or value != int(value):
-            raise self._fault(name, f"a whole number from 1 to {limit}", str(value))
+        least = 0 if self.may_be_none(name) else 1
+        if not least <= value <= limit or value != int(value):
+            raise self._fault(name, f"a whole number from {least} to {limit}", str(value))
         self.known[name] = int(value)
         return self.known[name]
+
+    def may_be_none(self, name: str) -> bool:
+        """Whether a configuration may say none of it: no shared expert, no experts where layers can be dense."""
+        return name == "shared_width" or (name == "n_experts" and "d_ff" in self.rules)
 
     def optional(self, name: SizeName, otherwise: int = 0) -> int:
         """A size that only some families have a rule for."""
@@ -172,8 +254,14 @@ class _SizeReader:
         for rule in self.rules[name]:  # type: ignore[index]
             if self.facts.hold(rule.when):
                 parts = self._source(rule, name), self._factor(rule.times), self._factor(rule.over)
-                if parts[0] is not None and parts[1] is not None and parts[2] is not None:
-                    return parts[0] * parts[1] / parts[2]
+                more, less = (self._more(other) if other else 0 for other in (rule.plus, rule.minus))
+                if parts[0] is None or parts[1] is None or parts[2] is None or more is None or less is None:
+                    continue
+                if rule.rows:
+                    self.by_rows.add(name)
+                return parts[0] * parts[1] / parts[2] + more - less
+        if self.may_be_none(name):
+            return 0
         keys = ", ".join(rule.key for rule in self.rules[name] if rule.key)  # type: ignore[index]
         raise self._fault(name, f"one of the keys {keys}" if keys else "a rule that applies", "none")
 
@@ -182,12 +270,29 @@ class _SizeReader:
             return self.size(rule.size)
         if rule.value is not None:
             return rule.value
-        found = self.facts.get(rule.key or "")
+        if rule.rows is not None:
+            return self.rows_of(rule.rows, rule.largest)
+        if rule.length is not None:
+            of = self.facts.get(rule.length)
+            return len(of) if isinstance(of, list | str) else None
+        found = self.facts.size(rule.key or "")
+        if isinstance(found, list | np.ndarray):
+            found = self._of_layers(found, rule, name)
         if found is None:
             return None
         if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
             raise self._fault(name, f"a number under {rule.key}", repr(found)[:100])
         return found
+
+    def _of_layers(self, numbers: Any, rule: SizeRule, name: str) -> Any:
+        """The one number of a list that has one for each layer, 0 where a layer lacks the part."""
+        listed = numbers.tolist() if isinstance(numbers, np.ndarray) else numbers
+        if any(isinstance(number, bool) or not isinstance(number, int | float) for number in listed):
+            raise self._fault(name, f"numbers under {rule.key}", repr(numbers)[:100])
+        each = sorted({number for number in listed if number != 0})
+        if len(each) > 1:
+            raise self._fault(name, f"one number under {rule.key} for all layers that have the part", str(each)[:100])
+        return each[0] if each else None
 
     def _factor(self, factor: float | str) -> float | None:
         if not isinstance(factor, str):
@@ -200,6 +305,10 @@ class _SizeReader:
         if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= MAX_SIZE:
             raise self._fault(factor, f"a number above 0, at most {MAX_SIZE}", repr(found)[:100])
         return found
+
+    def _more(self, name: str) -> float | None:
+        """What is added: a size, or a key of the configuration."""
+        return self.size(name) if name in self.rules else self._source(SizeRule(key=name), name)
 
     def _fault(self, name: str, expected: str, got: str) -> ArchitectureError:
         return ArchitectureError(

@@ -74,6 +74,11 @@ class Reader:
 
     def _piece(self, role: TensorRole, piece: Piece, wanted: _Wanted) -> Array:
         index = _within(piece.rows.index(), wanted)
+        if piece.turned:
+            first, n = piece.turned
+            return _take(self.checkpoint.read_table(piece.stored, slice(first, first + n)).T, index)
+        if piece.is_flat:
+            return _take(self.checkpoint.read(piece.stored).reshape(-1), index)
         if piece.is_table:
             return self.checkpoint.read_table(piece.stored, index)
         if not role.is_transposed:

@@ -7,7 +7,7 @@ key-values that came with it. Formats are modules beside this one; they know byt
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,8 @@ class Checkpoint(abc.ABC):
         tensors: every stored tensor by name, in file order.
         files: weight files with their sizes in bytes, relative to `folder`.
         bytes_read: bytes of weight files asked for so far, headers included.
+        tokenizer: a folder or a GGUF file whose tokenizer to take where there is none here.
+        notes: what to tell of the way it was found: files and tables that were passed over.
     """
 
     reference: str
@@ -62,6 +64,13 @@ class Checkpoint(abc.ABC):
     tensors: Mapping[str, TensorInfo]
     files: Mapping[str, int]
     bytes_read: int
+    tokenizer: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The weight files, in the order of `files`."""
+        return tuple(self.folder / name for name in self.files)
 
     @property
     def bytes_total(self) -> int:
@@ -94,6 +103,13 @@ class Checkpoint(abc.ABC):
         whole = self.read(name)
         table = whole.reshape(-1, whole.shape[-1])
         return table if rows is None else np.array(table[rows])
+
+    def bounds(self, names: Iterable[str]) -> Checkpoint | None:  # noqa: ARG002 (where nothing is packed)
+        """The same names, with how far each value may lie from what it was rounded from in the place of the value.
+
+        None where the stored types of all of `names` say it (`huref.numerics.rounding`).
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027 (a checkpoint in memory has nothing to release)
         """Release file handles."""

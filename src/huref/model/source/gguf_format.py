@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from huref.errors import CorruptFileError, InputError, MissingFileError, Missing
 from huref.model.source.byte_source import FETCH_AGAIN, ByteSource
 from huref.model.source.checkpoint import Checkpoint, TensorInfo
 from huref.model.source.file_set import FileSet, file_set_of
+from huref.model.source.gguf_blocks import OWN
 from huref.model.source.gguf_header import GgufHeader, TensorEntry, parse_header
 from huref.model.source.ranged_checkpoint import RangedCheckpoint, Shard, StoredTensor, element_count, open_all
 from huref.numerics.arrays import Array, array_dtype
@@ -25,6 +27,9 @@ from huref.numerics.arrays import Array, array_dtype
 NAME = "gguf"
 PREFERENCE = 2
 EXTENSIONS = (".gguf",)
+
+_NO_MODEL = r"(.*[-_.])?(mmproj|imatrix)([-_.]|$)"
+"""Names of a picture encoder and of statistics for quantising, which lie beside models."""
 
 _AT_ONCE = 1 << 18
 """Values that are dequantised together: few enough for their intermediate results to stay in a cache."""
@@ -36,7 +41,8 @@ class GgufCheckpoint(RangedCheckpoint):
     format = NAME
 
     def require_decodable(self, info: TensorInfo) -> None:
-        if array_dtype(info.dtype) is None and not _has_dequantiser(info.dtype):
+        is_known = array_dtype(info.dtype) is not None or info.dtype in OWN or _has_dequantiser(info.dtype)
+        if not is_known:
             raise InputError(
                 f"the gguf package cannot dequantise {info.dtype}",
                 where=f"{info.file}, tensor {info.name}",
@@ -59,9 +65,12 @@ class GgufCheckpoint(RangedCheckpoint):
         values = np.empty((len(blocks), block), np.float32)
         step = max(1, _AT_ONCE // block)
         with np.errstate(all="ignore"):  # infinite scales are reported by whoever uses the values
-            for start in range(0, len(blocks), step):  # one long row each: it goes through rows 16 at a time
-                row = blocks[start : start + step].reshape(1, -1)
-                values[start : start + step] = quants.dequantize(row, kind).reshape(-1, block)
+            for start in range(0, len(blocks), step):  # one long row each: the package goes through rows 16 at a time
+                some = blocks[start : start + step]
+                if info.dtype in OWN:
+                    values[start : start + step] = OWN[info.dtype](some)
+                else:
+                    values[start : start + step] = quants.dequantize(some.reshape(1, -1), kind).reshape(-1, block)
         return values.reshape(shape)
 
 
@@ -71,7 +80,7 @@ def find(folder: Path) -> FileSet | None:
     Raises:
         UsageError: several models, such as several quantisations of one.
     """
-    paths = [path for path in sorted(folder.glob("*.gguf")) if not path.name.startswith("mmproj")]
+    paths = [path for path in sorted(folder.glob("*.gguf")) if not re.match(_NO_MODEL, path.name, re.IGNORECASE)]
     models = {(files := file_set_of(path)).names: files for path in paths if path.is_file()}
     if len(models) > 1:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -19,21 +20,30 @@ def parse_object(text: bytes, where: str, *, allow_repeats: bool = True) -> dict
     """Parse one JSON object.
 
     Args:
-        text: UTF-8.
+        text: UTF-8; of a hand-edited file also with a byte order mark, or UTF-16, as editors on Windows write.
         where: for messages.
         allow_repeats: whether the last of several equal keys counts, as people's hand-edited files rely on;
-            otherwise a repeated key is an error.
+            otherwise a repeated key is an error, and so is a byte order mark.
 
     Raises:
         CorruptFileError: not UTF-8, not JSON, not an object, nested too deeply, or a repeated key.
     """
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=None if allow_repeats else _without_repeats)
+        value = json.loads(
+            _decoded(text, is_strict=not allow_repeats), object_pairs_hook=None if allow_repeats else _without_repeats
+        )
     except (ValueError, RecursionError) as error:
         raise _not_an_object(where, f"{error}; {describe_head(text)}") from error
     if not isinstance(value, dict):
         raise _not_an_object(where, f"a JSON {type(value).__name__}")
     return value
+
+
+def _decoded(text: bytes, *, is_strict: bool) -> str:
+    if is_strict:
+        return text.decode("utf-8")
+    is_wide = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return text.decode("utf-16" if is_wide else "utf-8-sig")
 
 
 def read_object(path: Path, limit: int) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""torch.save checkpoints: `.bin`, `.pt`, `.pth`. Nothing in them is run; only tensors asked for are read."""
+"""torch.save checkpoints: `.bin`, `.pt`, `.pth`, `.ckpt`. Nothing in them is run; only tensors asked for are read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,19 +14,20 @@ from huref.model.source.byte_source import FETCH_AGAIN, ByteSource
 from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo
 from huref.model.source.file_set import FileSet, file_set_of, find_file_set
 from huref.model.source.json_file import read_config
+from huref.model.source.nests import find_state_dict
 from huref.model.source.pickle_container import Container, read_container
 from huref.model.source.pickle_records import BYTES, TensorRecord
-from huref.model.source.pickle_stream import Window
 from huref.model.source.ranged_checkpoint import RangedCheckpoint, Shard, StoredTensor, element_count, open_all
 from huref.model.source.rows import RowTable, resolve_rows
 from huref.numerics.arrays import Array
 
 NAME = "pickle"
 PREFERENCE = 3
-EXTENSIONS = (".bin", ".pt", ".pth", ".bin.index.json")
+EXTENSIONS = (".bin", ".pt", ".pth", ".ckpt", ".bin.index.json")
 
-_NESTS = ("state_dict", "model")
-_NOT_THE_MODEL = "(optimizer|scheduler|scaler|training|trainer|rng)"
+_NOT_THE_MODEL = (
+    "(optimizer|scheduler|scaler|training|trainer|rng|.*optim_states|optim|random_states|imatrix|adapter_model)"
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class PickleCheckpoint(RangedCheckpoint):
 
 def find(folder: Path) -> FileSet | None:
     """The folder's torch.save weights, or None; optimizer and trainer states are not weights."""
-    return find_file_set(folder, EXTENSIONS[:3], ("pytorch_model", "model", "consolidated"), _NOT_THE_MODEL)
+    return find_file_set(folder, EXTENSIONS[:4], ("pytorch_model", "model", "consolidated"), _NOT_THE_MODEL)
 
 
 def file_set(path: Path) -> FileSet:
@@ -85,38 +86,10 @@ def parse_shard(source: ByteSource) -> Shard:
         CorruptFileError: truncated, not a torch checkpoint, or a tensor outside its storage.
     """
     container = read_container(source)
-    records = _state_dict(container.root, source.name)
-    return Shard(source, [locate(source, container, name, record) for name, record in records.items()])
-
-
-def _state_dict(root: Any, where: str) -> Mapping[str, TensorRecord]:
-    """The named tensors of the root, or of the dictionary that training scripts wrap them in."""
-    if not isinstance(root, dict):
-        return {}
-    require_names(root, where)
-    named = {key: value for key, value in root.items() if isinstance(key, str)}
-    tensors = {key: value for key, value in named.items() if isinstance(value, TensorRecord)}
-    if tensors:
-        return tensors
-    inner: Mapping[Any, Any] = next((named[key] for key in _NESTS if isinstance(named.get(key), dict)), {})
-    require_names(inner, where)
-    return {key: item for key, item in inner.items() if isinstance(key, str) and isinstance(item, TensorRecord)}
-
-
-def require_names(table: Mapping[Any, Any], where: str) -> None:
-    """Refuse a tensor whose name was passed over as a long text: it would be left out without a word.
-
-    Raises:
-        UnsafeFileError: there is one.
-    """
-    if any(isinstance(key, Window) and isinstance(value, TensorRecord) for key, value in table.items()):
-        raise UnsafeFileError(
-            "a tensor with an absurdly long name",
-            where=where,
-            expected="names of at most 1,024 characters",
-            got="a longer one",
-            next_step="load it with torch and save it as safetensors, if you trust it",
-        )
+    records, kinds, notes = find_state_dict(container.root, source.name)
+    tensors = [locate(source, container, name, record) for name, record in records.items()]
+    metadata = {name: json.dumps({"_type": kind}) for name, kind in kinds.items()}
+    return Shard(source, tensors, metadata, notes)
 
 
 def locate(source: ByteSource, container: Container, name: str, record: TensorRecord) -> StoredTensor:

@@ -7,7 +7,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -83,6 +83,14 @@ class TensorRecord:
     strides: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class SubclassRecord:
+    """A tensor of a subclass that wraps others, as quantisers' are: the name of its class, and its parts by name."""
+
+    kind: str
+    parts: dict[str, TensorRecord]
+
+
 def checkpoint_rules(storages: dict[str, StorageRecord]) -> PickleRules:
     """What a checkpoint may hold: plain data, and tensors as `TensorRecord`s.
 
@@ -92,9 +100,11 @@ def checkpoint_rules(storages: dict[str, StorageRecord]) -> PickleRules:
     return PickleRules(
         content="a checkpoint written by torch.save",
         allowed="tensors in dictionaries, and nothing that can execute",
-        next_step="use a safetensors or GGUF copy of the model; distrust this file",
+        next_step="use a safetensors or GGUF copy of the model; or, if you trust who wrote it, load it with torch "
+        "and save its tensors alone: torch.save(model.state_dict(), 'model.pt'); otherwise distrust this file",
         calls=_CALLS,
         values=_VALUES,
+        other=_quantisers,
         persistent=partial(_storage, storages),
         has_old_opcodes=True,
     )
@@ -128,8 +138,31 @@ def _rebuild_typed(
     return TensorRecord(storage, dtype, offset, tuple(shape), tuple(strides))
 
 
-def _rebuild_from_type(rebuild: Any, _kind: Any, arguments: Any, _state: Any) -> Any:
+def _quantisers(name: str) -> Name | None:
+    """Settings of torchao, which stand beside the tensors of its subclasses and say nothing of weights."""
+    return Name(name, nothing) if name.startswith("torchao.") else None
+
+
+def _rebuild_wrapper(*_: Any) -> None:
+    """What stands for the rebuilding of a subclass that wraps others: `_rebuild_from_type` has its parts."""
+    raise TypeError("a subclass without its parts")
+
+
+def _parts(state: dict[Any, Any]) -> Iterator[tuple[str, TensorRecord]]:
+    """Tensors among a subclass's attributes, and in a subclass among these, as older torchao has them."""
+    for key, part in state.items():
+        if isinstance(key, str) and isinstance(part, TensorRecord):
+            yield ("qdata" if key == "int_data" else key), part
+        elif isinstance(part, SubclassRecord):
+            yield from part.parts.items()
+
+
+def _rebuild_from_type(rebuild: Any, kind: Any, arguments: Any, state: Any) -> Any:
     """A tensor of a subclass, or with attributes, whose own way of being rebuilt is the first argument."""
+    if isinstance(rebuild, Name) and rebuild.call is _rebuild_wrapper:
+        if not isinstance(kind, Name) or type(state) is not dict:
+            raise TypeError("a subclass without its parts")
+        return SubclassRecord(kind.text.rsplit(".", 1)[-1], dict(_parts(state)))
     if not isinstance(rebuild, Name) or rebuild.call not in (_rebuild_tensor, _rebuild_typed, first):
         raise TypeError("a tensor rebuilt by something else")
     return rebuild.call(*arguments)
@@ -145,6 +178,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": first,
     "torch._utils._rebuild_parameter_with_state": first,
     "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+    "torch._utils._rebuild_wrapper_subclass": _rebuild_wrapper,
+    "torch.serialization._get_layout": nothing,
     "_codecs.encode": first,  # protocol 2 writes bytes as text
 }
 _VALUES: dict[str, str] = {
@@ -152,4 +187,5 @@ _VALUES: dict[str, str] = {
     "torch.nn.parameter.Parameter": "Parameter",
     **{f"{module}.{name}": dtype for name, dtype in _STORAGES.items() for module in ("torch", "torch.storage")},
     **{f"torch.{name}": dtype for name, dtype in _DTYPES.items()},
+    **{f"torch.{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)},
 }

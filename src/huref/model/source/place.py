@@ -11,6 +11,17 @@ _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(:[\w./-]+)?")
 
 
+ON = "::"
+"""Between an adapter and its base, in one reference."""
+
+
+def split_reference(reference: str | Path) -> tuple[str, str | None]:
+    """An adapter and its base, of a reference `ADAPTER::BASE`; any other reference and None."""
+    text = str(reference)
+    adapter, mark, base = text.partition(ON)
+    return (adapter, base) if mark and adapter and base and not Path(text).exists() else (text, None)
+
+
 def require_there(*references: str | Path) -> None:
     """Refuse what is no path of this machine.
 
@@ -18,10 +29,15 @@ def require_there(*references: str | Path) -> None:
         UsageError: a remote reference.
         MissingFileError: nothing there.
     """
-    for reference in references:
+    for reference in (part for whole in references for part in _parts(whole)):
         path = Path(reference)
         if not path.exists():
             raise nothing_there(str(reference), path)
+
+
+def _parts(reference: str | Path) -> list[str]:
+    first, base = split_reference(reference)
+    return [first] if base is None else [first, *_parts(base)]
 
 
 def missing_file(path: Path) -> MissingFileError:

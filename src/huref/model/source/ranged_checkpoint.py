@@ -16,9 +16,12 @@ from huref.model.source.byte_source import FETCH_AGAIN, ByteSource, LocalFile
 from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo
 from huref.model.source.file_set import FileSet
 from huref.model.source.rows import RowTable, resolve_rows
-from huref.numerics.arrays import Array, array_dtype, float32
+from huref.numerics.arrays import Array, Floats, array_dtype, float32
 
-_EIGHT_BIT_FLOATS = ("F8_E4M3", "F8_E5M2")
+_AT_ONCE = 1 << 18
+"""Values that are looked up together."""
+
+_EIGHT_BIT_FLOATS = ("F8_E4M3", "F8_E5M2", "F8_E8M0")
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,12 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Shard:
-    """One opened weight file: its tensors in file order and the key-values of its header."""
+    """One opened weight file: its tensors in file order, the key-values of its header, and what to tell of it."""
 
     source: ByteSource
     tensors: Sequence[StoredTensor]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class RangedCheckpoint(Checkpoint):
@@ -59,6 +63,7 @@ class RangedCheckpoint(Checkpoint):
         self.folder = files.folder
         self.config = config
         self.metadata = shards[0].metadata
+        self.notes = tuple(note for shard in shards for note in shard.notes)
         self.files = {shard.source.name: shard.source.size for shard in shards}
         self._sources = [shard.source for shard in shards]
         self._stored = _merge(shards, files)
@@ -111,8 +116,10 @@ class RangedCheckpoint(Checkpoint):
         if dtype == np.bool_:  # any byte may be in the file; only 0 and 1 are valid in memory
             flags: Array = np.not_equal(raw, 0).reshape(shape)
             return flags
+        if info.dtype in _EIGHT_BIT_FLOATS:
+            return _looked_up(dtype, raw.reshape(-1)).reshape(shape)
         array: Array = raw.reshape(-1).view(dtype).reshape(shape)
-        return float32(array) if info.dtype in _EIGHT_BIT_FLOATS else array
+        return array
 
     def close(self) -> None:
         for source in self._sources:
@@ -136,6 +143,16 @@ class RangedCheckpoint(Checkpoint):
 
     def _count(self) -> None:
         self.bytes_read = sum(source.bytes_read for source in self._sources)
+
+
+def _looked_up(dtype: np.dtype[Any], raw: Array) -> Floats:
+    """Eight-bit floats as float32: looked up, in a tenth of the time of converting each, some at a time."""
+    table = float32(np.arange(256, dtype=np.uint8).view(dtype))
+    out = np.empty(len(raw), np.float32)
+    for start in range(0, len(raw), _AT_ONCE):
+        here = slice(start, start + _AT_ONCE)
+        np.take(table, raw[here], out=out[here], mode="clip")
+    return out
 
 
 def open_all(

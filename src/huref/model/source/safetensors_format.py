@@ -41,7 +41,9 @@ class SafetensorsCheckpoint(RangedCheckpoint):
 
 def find(folder: Path) -> FileSet | None:
     """The folder's safetensors weights, or None."""
-    return find_file_set(folder, EXTENSIONS[:1], ("model", "consolidated"), ignored="(optimizer|training|rng)")
+    return find_file_set(
+        folder, EXTENSIONS[:1], ("model", "consolidated"), ignored="(optimizer|training|rng|adapter_model)"
+    )
 
 
 def file_set(path: Path) -> FileSet:

@@ -9,7 +9,7 @@ To add a format, add a module to `readers/`.
 """
 
 from huref.model.tokens.counting import CountOptions, TokenCounts, count_tokens
-from huref.model.tokens.loading import load_encoder, load_vocabulary
+from huref.model.tokens.loading import lent_tokenizer, load_encoder, load_vocabulary
 from huref.model.tokens.ranking import Ranking, rank_by_count, read_ranking, write_ranking
 from huref.model.tokens.selection import MIN_TOKENS, TokenSelection, common, rarest, sampled, shared
 from huref.model.tokens.vocabulary import Vocabulary
@@ -23,6 +23,7 @@ __all__ = [
     "Vocabulary",
     "common",
     "count_tokens",
+    "lent_tokenizer",
     "load_encoder",
     "load_vocabulary",
     "rank_by_count",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huref.errors import TokenizerError
+from huref.model.source.byte_source import describe_head
 
 MAX_BYTES = 256 << 20
 """Largest tokenizer file read; the largest known (256k entries with merges) is about 35 MB."""
@@ -43,7 +44,11 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise TokenizerError(
-            "a tokenizer file is not valid JSON", where=str(path), expected="JSON in UTF-8", got=str(error)
+            "a tokenizer file is not valid JSON",
+            where=str(path),
+            expected="JSON in UTF-8",
+            got=f"{error}; {describe_head(content[:32])}",
+            next_step="fetch the file again",
         ) from error
     document: dict[str, Any] = expect(value, dict, str(path))
     return document

@@ -31,6 +31,7 @@ class Vocabulary:
         kind: `bpe`, `unigram`, `wordpiece` or `wordlevel`.
         source: the file the vocabulary was read from.
         order: the tokenizer's own evidence of frequency, evaluated when `frequency_order` asks.
+        lender: what the vocabulary was borrowed from, as a result may name it; empty for the checkpoint's own.
         digest: sha256 (hex) over the id -> (spelling, special) list.
     """
 
@@ -39,6 +40,7 @@ class Vocabulary:
     kind: str
     source: str
     order: Order = field(default=IdOrder(), repr=False, compare=False)
+    lender: str = field(default="", compare=False)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -51,6 +51,7 @@ def commit_for_inference(
     options: CommitOptions,
     *,
     arch_file: Path | None = None,
+    tokenizer: Path | None = None,
     report: Report | None = None,
 ) -> tuple[Commitment, InferenceCommitment]:
     """Commit to all weights of a plain Llama, and to the part that its fingerprint is made of; resumable.
@@ -69,7 +70,7 @@ def commit_for_inference(
             next_step="choose another folder: an opening that is lost cannot be made again",
         )
     require_plain_layers(recipe)
-    made, tokens, integer, name = _read(reference, recipe, arch_file, report)
+    made, tokens, integer, name = _read(reference, recipe, (arch_file, tokenizer), report)
     commitment = _fingerprint(made, folder, options, report)
     _, opening = read_own(folder, options.passphrase, options.secret)
     work = RowsToCommit(list(integer.matrices.values()), _blindings(opening, integer), 16)
@@ -121,6 +122,7 @@ def prove_answer(
     passphrase: str | None = None,
     *,
     arch_file: Path | None = None,
+    tokenizer: Path | None = None,
     secret: Path | None = None,
     report: Report | None = None,
 ) -> InferenceProof:
@@ -133,7 +135,7 @@ def prove_answer(
     """
     inference = read_inference(folder)
     _, opening = read_own(folder, passphrase, secret)
-    model = open_model(reference, arch_file)
+    model = open_model(reference, arch_file, tokenizer)
     with model.weights.checkpoint as checkpoint:
         tokens = prompt.ids(checkpoint)
         integer = integer_model(model.weights, _step(report, "reading the model"))
@@ -179,10 +181,10 @@ def _encoded(checkpoint: Checkpoint, text: str) -> tuple[int, ...]:
 
 
 def _read(
-    reference: str | Path, recipe: Recipe, arch_file: Path | None, report: Report | None
+    reference: str | Path, recipe: Recipe, files: tuple[Path | None, Path | None], report: Report | None
 ) -> tuple[Quantised, tuple[int, ...], IntegerModel, str]:
     """The fingerprint's part, its token ids, the whole integer model, and its name."""
-    model = open_model(reference, arch_file)
+    model = open_model(reference, *files)
     with model.weights.checkpoint:
         integer = integer_model(model.weights, _step(report, "reading the model"))
         made, tokens = fingerprint_part(model, integer, recipe)

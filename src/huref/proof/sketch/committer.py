@@ -56,6 +56,7 @@ def commit_model(
     *,
     ranking: Ranking | None = None,
     arch_file: Path | None = None,
+    tokenizer: Path | None = None,
     report: Report | None = None,
 ) -> Commitment:
     """Quantise a model and commit to it; see `quantise_model` and `commit_rows`.
@@ -65,7 +66,8 @@ def commit_model(
     """
     require_free(folder, options.secret)
     require_plain_layers(recipe)
-    made = quantise_model(reference, recipe, ranking=ranking, arch_file=arch_file, report=report)
+    files = {"arch_file": arch_file, "tokenizer": tokenizer}
+    made = quantise_model(reference, recipe, ranking=ranking, **files, report=report)
     return commit_rows(made, folder, options, report)
 
 

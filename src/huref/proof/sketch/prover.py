@@ -99,6 +99,7 @@ def require_model(
     passphrase: str | None = None,
     arch_file: Path | None = None,
     *,
+    tokenizer: Path | None = None,
     secret: Path | None = None,
 ) -> None:
     """Refuse a model whose integers are not the committed ones; the recipe's token ranking is not needed.
@@ -109,7 +110,7 @@ def require_model(
     from huref.proof.sketch.quantisation import same_integers
 
     _, opening = read_own(folder, passphrase, secret)
-    if not same_integers(reference, opening.layout, opening.strings, opening.rows, arch_file):
+    if not same_integers(reference, opening.layout, opening.strings, opening.rows, arch_file, tokenizer):
         raise UsageError(
             "the commitment is of another model",
             where=str(folder),

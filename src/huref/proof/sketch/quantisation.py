@@ -44,6 +44,7 @@ def quantise_model(
     *,
     ranking: Ranking | None = None,
     arch_file: Path | None = None,
+    tokenizer: Path | None = None,
     report: Report | None = None,
 ) -> Quantised:
     """The integers of a model under a recipe, in as many bits as can be proved free of wrap-around.
@@ -61,7 +62,7 @@ def quantise_model(
             next_step="a CNN is not linear in the terms, and mean pooling has no proof of its own yet",
         )
     recipe = Recipe(**{**recipe.to_dict(), "ranking": ranking_digest(ranking) if ranking else ""})
-    model = open_model(reference, arch_file)
+    model = open_model(reference, arch_file, tokenizer)
     with model.weights.checkpoint:
         for bits in reversed(BITS):
             made = _quantise(model, recipe, ranking, bits, report)
@@ -78,7 +79,12 @@ def quantise_model(
 
 @quietly
 def same_integers(
-    reference: str | Path, layout: Layout, strings: tuple[bytes, ...], rows: np.ndarray, arch_file: Path | None = None
+    reference: str | Path,
+    layout: Layout,
+    strings: tuple[bytes, ...],
+    rows: np.ndarray,
+    arch_file: Path | None = None,
+    tokenizer: Path | None = None,
 ) -> bool:
     """Whether a model's integers are these, but for one unit where rounding on another machine may differ.
 
@@ -88,7 +94,7 @@ def same_integers(
     Raises:
         InputError: see `huref.model.model.open_model`.
     """
-    model = open_model(reference, arch_file)
+    model = open_model(reference, arch_file, tokenizer)
     if model.weights.geometry.n_layers != layout.n_layers:
         model.weights.checkpoint.close()
         return False
