@@ -7,6 +7,7 @@ A configuration is the class's default one with every size shrunk by a table of 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import multiprocessing
 import os
@@ -48,7 +49,8 @@ LARGEST = 1_500_000
 SECONDS = 300
 """Of one model; longer means that something is wrong with it."""
 
-_TEXT_STACKS = ("language_model", "text_model", "text_decoder")
+_TEXT_STACKS = ("language_model", "text_model", "text_decoder"), ("decoder",)
+"""Names of what reads and writes text in a model of several senses, in the order in which they are looked for."""
 _KEPT = ("A_log", "A", "D", "dt_bias", "time_decay", "time_first", "lambda", "Lambda", "sinks", "decay")
 """Last parts of the names of matrices whose values mean more than a direction; a little noise is added."""
 
@@ -161,22 +163,52 @@ def text_logits(model: Any) -> torch.Tensor:
 
     A model of several senses that refuses text alone is asked for those of its text stack.
     """
-    rows = getattr(model.get_input_embeddings(), "weight", torch.empty(TOKENS)).shape[0]
-    n = min(TOKENS, rows) - 10
+    n = min(TOKENS, _rows(model)) - 10
     ids = torch.arange(2 * PROMPT).reshape(2, PROMPT) * 37 % n + 5
     given = {"input_ids": ids}
-    if model.config.is_encoder_decoder:
+    if model.config.is_encoder_decoder or "decoder_input_ids" in inspect.signature(model.forward).parameters:
         given["decoder_input_ids"] = ids.flip(1)
     with torch.no_grad():
         try:
             out = model(**given, use_cache=False) if hasattr(model.config, "use_cache") else model(**given)
         except Exception:
-            inner = next((part for name, part in model.named_modules() if name.split(".")[-1] in _TEXT_STACKS), None)
-            if inner is None:
+            if (inner := _text_stack(model)) is not None:
+                out = inner(input_ids=ids)
+            elif hasattr(model.config, "vision_config"):
+                out = model(**given, **_black_picture(model))
+            else:
                 raise
-            out = inner(**given)
     found = next(out[key] for key in ("logits", "prediction_logits", "last_hidden_state") if out.get(key) is not None)
     return found.float()
+
+
+def _text_stack(model: Any) -> Any:
+    """The part that reads and writes text, of a model of several senses; None where there is no such part."""
+    parts = [(name.split(".")[-1], part) for name, part in model.named_modules()]
+    return next(
+        (
+            part
+            for names in _TEXT_STACKS
+            for name, part in parts
+            if name in names and "input_ids" in inspect.signature(part.forward).parameters
+        ),
+        None,
+    )
+
+
+def _black_picture(model: Any) -> dict[str, torch.Tensor]:
+    """What stands for one that no token looks at, for a model that has no text stack apart (IDEFICS)."""
+    size = model.config.vision_config.image_size
+    hidden = torch.zeros(2, PROMPT, 1, dtype=torch.long)
+    return {"pixel_values": torch.zeros(2, 1, 3, size, size), "image_attention_mask": hidden}
+
+
+def _rows(model: Any) -> int:
+    """Rows of the embeddings; of a model that does not tell, as many as there are tokens."""
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError):
+        return TOKENS
 
 
 def _randomise(model: Any) -> None:

@@ -11,12 +11,13 @@
     print(found.verdict)                         # print(found) says all that the command line does
     table = huref.matrix([a, "./other", "./c"])          # a Matrix: all pairs; table.to_csv(), table.to_frame()
     story = huref.explain("./my-model", "./other")       # an Explanation: what was done to one to make the other
+    changed = huref.diff("./my-model", "./other")        # Differences: what changed, tensor by tensor
     family = huref.parents("./my-model", ["./other", "./c"])     # a Parentage: whom a merge was made of
 
-Wherever a model is asked for, a text or a Path will do: a folder, a weight file, the file of a fingerprint; and where
-no weights are needed, a Fingerprint in memory. Options are keywords, or one object (`CompareOptions`, `Recipe`, ...).
-Everything that can go wrong is a `HurefError`. Importing this package loads neither torch nor numpy. More:
-docs/how-to/python.md; every name: docs/reference/python.md.
+Wherever a model is asked for, a text or a Path will do: a folder, a weight file, the file of a fingerprint, a name on
+a hub (`org/name`) or an address; and where no weights are needed, a Fingerprint in memory. Options are keywords, or
+one object (`CompareOptions`, `Recipe`, ...). Everything that can go wrong is a `HurefError`. Importing this package
+loads neither torch nor numpy. More: docs/how-to/python.md; every name: docs/reference/python.md.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
     from huref.explanation.recovering import explain
     from huref.explanation.transform import Checked, Explanation
     from huref.files.cache import Cache
+    from huref.fingerprints.examination import Examination, doctor
     from huref.fingerprints.file import load_fingerprint, save_fingerprint
     from huref.fingerprints.recipe import Recipe
     from huref.fingerprints.record import Fingerprint
     from huref.fingerprints.references import fingerprint
     from huref.kinship.all_pairs import matrix
+    from huref.kinship.differences import Differences, TensorDifference, diff
     from huref.kinship.ranking import Ranked, Ranking, rank
     from huref.kinship.record import CompareOptions, Comparison, Matrix
     from huref.kinship.references import compare
+    from huref.model.source.remote.mirror import download
     from huref.model.token_ranking import rank_tokens
     from huref.parentage.record import Parentage
     from huref.parentage.search import parents
@@ -65,6 +69,8 @@ __all__ = [
     "CommitOptions",
     "CompareOptions",
     "Comparison",
+    "Differences",
+    "Examination",
     "ExplainOptions",
     "Explanation",
     "Fingerprint",
@@ -79,12 +85,16 @@ __all__ = [
     "Ranking",
     "Recipe",
     "ReportOptions",
+    "TensorDifference",
     "Verification",
     "__version__",
     "attack",
     "check_evidence",
     "commit",
     "compare",
+    "diff",
+    "doctor",
+    "download",
     "explain",
     "fingerprint",
     "load_fingerprint",
@@ -112,6 +122,8 @@ _HOMES = {
     "CommitOptions": "huref.proof.sketch.committer",
     "CompareOptions": "huref.kinship.record",
     "Comparison": "huref.kinship.record",
+    "Differences": "huref.kinship.differences",
+    "Examination": "huref.fingerprints.examination",
     "ExplainOptions": "huref.explanation.options",
     "Explanation": "huref.explanation.transform",
     "Fingerprint": "huref.fingerprints.record",
@@ -126,11 +138,15 @@ _HOMES = {
     "Ranking": "huref.kinship.ranking",
     "Recipe": "huref.fingerprints.recipe",
     "ReportOptions": "huref.report.options",
+    "TensorDifference": "huref.kinship.differences",
     "Verification": "huref.private.answers",
     "attack": "huref.attacks.execution",
     "check_evidence": "huref.explanation.checking",
     "commit": "huref.private.owner",
     "compare": "huref.kinship.references",
+    "diff": "huref.kinship.differences",
+    "doctor": "huref.fingerprints.examination",
+    "download": "huref.model.source.remote.mirror",
     "explain": "huref.explanation.recovering",
     "fingerprint": "huref.fingerprints.references",
     "load_fingerprint": "huref.fingerprints.file",

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from huref.explanation.recovering import explain
     from huref.explanation.writing import save_undone
     from huref.fingerprints.encoder.conversion import convert_encoder
+    from huref.fingerprints.examination import doctor
     from huref.fingerprints.references import fingerprint
     from huref.kinship.all_pairs import matrix
+    from huref.kinship.differences import diff
     from huref.kinship.ranking import rank
     from huref.kinship.references import compare
     from huref.model.token_ranking import rank_tokens
@@ -37,6 +39,8 @@ __all__ = [
     "compare_private",
     "convert_encoder",
     "convert_generator",
+    "diff",
+    "doctor",
     "examine",
     "explain",
     "fingerprint",
@@ -68,6 +72,8 @@ _HOMES = {
     "compare_private": "huref.private.comparison",
     "convert_encoder": "huref.fingerprints.encoder.conversion",
     "convert_generator": "huref.portraits.generator.conversion",
+    "diff": "huref.kinship.differences",
+    "doctor": "huref.fingerprints.examination",
     "examine": "huref.attacks.doctor",
     "explain": "huref.explanation.recovering",
     "fingerprint": "huref.fingerprints.references",

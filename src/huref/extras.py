@@ -15,6 +15,7 @@ _EXTRAS = {
     "py_arkworks_bls12381": "proof",
     "pandas": "frames",
     "transformers": "check",
+    "obstore": "stores",
 }
 """Library -> the extra of huref's that brings it."""
 

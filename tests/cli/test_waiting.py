@@ -116,7 +116,7 @@ def test_programs_get_a_json_object_a_line(cli: Cli, models: dict[str, Path]) ->
     done = cli("compare", models["base"], models["child"], "--progress", "json", "--json")
     assert done.code == 0 and done.document["verdict"] == "derived"
     *lines, last = [json.loads(line) for line in done.err.splitlines()]
-    keys = ["schema_version", "stage", "done", "total", "unit", "elapsed", "share", "left"]
+    keys = ["schema_version", "stage", "done", "total", "unit", "elapsed", "share", "left", "received"]
     assert all(list(line) == keys and line["schema_version"] == "huref.progress/1.0" for line in lines)
     shares = [line["share"] for line in lines]
     assert shares == sorted(shares) and shares[-1] == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -10,16 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 
 from huref import api
 from huref.proof.sketch.committer import CommitOptions
+from kit.gguf_export import write_gguf
+from kit.hub_server import Hub
+from kit.hubs import hub
+
+__all__ = ["hub"]
 
 README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """./my-model, ./other-model, ./a, ./b, ./c, ./merge, ./theirs and a corpus that most tokens occur in."""
+def workplace(tmp_path: Path, models: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """./my-model, ./other-model, ./a, ./b, ./c, ./merge, ./theirs, models on a hub, a corpus of most tokens."""
+    hub.add("org/suspect", models["child"])
+    hub.add("meta-llama/Llama-2-7b-hf", models["base"])
+    config = json.loads((models["base"] / "config.json").read_text())
+    write_gguf(tmp_path / "my-model-Q4_K_M.gguf", load_file(models["base"] / "model.safetensors"), config)
     names = {"my-model": "base", "other-model": "child", "a": "base", "b": "copy", "c": "stranger", "merge": "child"}
     for name, model in names.items():
         (tmp_path / name).symlink_to(models[model])

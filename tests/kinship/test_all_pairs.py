@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -123,6 +124,19 @@ def test_a_file_that_lies_about_its_sizes_is_refused(family: list[Path], tmp_pat
     save_fingerprint(replace(made, geometry={**made.geometry, **lie}), other)
     with pytest.raises(CorruptFileError):
         huref.matrix([*family, other])
+
+
+def test_one_of_many_that_cannot_be_read_leaves_its_cells(models: dict[str, Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(models["child"], broken)
+    (broken / "model.safetensors").write_bytes(b"nothing")
+    found = huref.matrix([models["base"], broken, models["stranger"]])
+    assert np.isfinite(found.values[0, 2]) and np.isnan(found.values[1, [0, 2]]).all()
+    assert any(note.startswith("broken: not read:") for note in found.notes)
+    with pytest.raises(CorruptFileError):
+        huref.matrix([models["base"], broken])
+    with pytest.raises(CorruptFileError):
+        huref.matrix([broken, models["base"], broken])
 
 
 # Screening

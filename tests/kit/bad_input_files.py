@@ -74,14 +74,14 @@ def a_path_too_long(place: Path) -> list[Any]:
     return fingerprinted("a" * 5000, place)
 
 
-@case(2, "UsageError", "remote models are not read by this version", "hf download org/name")
+@case(6, "NetworkError", "offline", "hf download")
 def a_name_on_a_hub(place: Path) -> list[Any]:
     return fingerprinted("org/name", place)
 
 
-@case(2, "UsageError", "remote models are not read by this version", "a URL")
+@case(2, "UsageError", "this names no model", "hf://")
 def a_url(place: Path) -> list[Any]:
-    return fingerprinted("https://example.org/model/", place)
+    return fingerprinted("ftp://example.org/model/", place)
 
 
 @case(4, "MissingFileError", "no weights in this folder", ".safetensors", "notes.txt")

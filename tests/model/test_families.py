@@ -39,8 +39,23 @@ _LINEAR = {
     "num_hidden_layers": 4,
     "layer_types": ["linear_attention", "linear_attention", "full_attention", "full_attention"],
 }
+_TEXT = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+_ROTATION = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+_PICTURES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+_KEYS_OF_PICTURES = {"num_key_value_heads": 2, "head_dim": 8}
+_CODES = {"base_channels": 32, "channel_multiplier": [1], "num_embeddings": 8, "embed_dim": 8, "latent_channels": 8}
 _SEQUENCES = "AutoModelForSeq2SeqLM"
 _MASKED = "AutoModelForMaskedLM"
+_IMAGE_TEXT = "AutoModelForImageTextToText"
 
 TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "deepseek_v2": ("deepseek_v3", "", {**_LATENT, "first_k_dense_replace": 1, "n_shared_experts": 1}),
@@ -65,6 +80,42 @@ TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "tie_word_embeddings": True,
         },
     ),
+    "dbrx": (
+        "dbrx",
+        "",
+        {
+            "n_heads": 4,
+            "n_layers": 2,
+            "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+            "ffn_config": {"hidden_size": 32, "ffn_hidden_size": 16, "moe_num_experts": 4, "moe_top_k": 2},
+        },
+    ),
+    "longcat_flash": (
+        "longcat_flash",
+        "",
+        {**_LATENT, "ffn_hidden_size": 48, "expert_ffn_hidden_size": 16, "moe_topk": 2, "zero_expert_num": 2},
+    ),
+    "hy_v4": (
+        "hy_v4",
+        "",
+        {
+            **_LATENT,
+            "mlp_layer_types": ["dense", "sparse"],
+            "indexer_types": ["full", "shared"],
+            "index_head_dim": 8,
+            "index_n_heads": 2,
+            "index_topk": 4,
+        },
+    ),
+    "laguna": (
+        "laguna",
+        "",
+        {
+            "num_attention_heads_per_layer": [8, 4],
+            "mlp_layer_types": ["dense", "sparse"],
+            "shared_expert_intermediate_size": 16,
+        },
+    ),
     "nemotron": ("nemotron", "", {}),
     "bitnet": ("bitnet", "", {}),
     "llama4_text": ("llama4", "", {"intermediate_size_mlp": 48, "moe_layers": [1]}),
@@ -74,6 +125,47 @@ TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bart": ("bart", _SEQUENCES, {"tie_word_embeddings": True}),
     "t5": ("t5", _SEQUENCES, {"tie_word_embeddings": True}),
     "mt5": ("t5_gated", _SEQUENCES, {"tie_word_embeddings": True}),
+    "chameleon": (
+        "chameleon",
+        _IMAGE_TEXT,
+        {"vq_config": {**_CODES, "resolution": 16}, "vocabulary_map": {"<image>": 300}},
+    ),
+    "cosmos3_edge": (
+        "cosmos3_edge",
+        _IMAGE_TEXT,
+        {"text_config": {**_TEXT, "rope_parameters": _ROTATION}, "vision_config": _PICTURES},
+    ),
+    "ernie4_5_vl_moe": (
+        "ernie4_5_vl_moe",
+        _IMAGE_TEXT,
+        {
+            "text_config": {
+                **_TEXT,
+                "moe_intermediate_size": [16, 8],
+                "moe_num_experts": 4,
+                "moe_k": 2,
+                "moe_num_shared_experts": 1,
+                "mlp_layer_types": ["dense", "sparse"],
+                "rope_parameters": _ROTATION,
+            },
+            "vision_config": {"hidden_size": 16, "intermediate_size": 24, "depth": 1, "num_heads": 2},
+            "tie_word_embeddings": True,
+        },
+    ),
+    "molmo2": (
+        "molmo2",
+        _IMAGE_TEXT,
+        {
+            "text_config": {**_TEXT, "additional_vocab_size": VOCAB},
+            "vision_config": {**_PICTURES, **_KEYS_OF_PICTURES},
+            "adapter_config": {**_PICTURES, **_KEYS_OF_PICTURES, "text_hidden_size": 32, "vision_feature_layer": [0]},
+        },
+    ),
+    "muse_glimmer": (
+        "muse_glimmer",
+        _IMAGE_TEXT,
+        {"text_config": _TEXT, "vision_config": _PICTURES, "projector_hidden_size": 16, "out_hidden_size": 64},
+    ),
 }
 """Type -> the family that reads it, the head it is built with, and its sizes: one for each way of building."""
 
@@ -141,6 +233,33 @@ def test_latent_heads_are_products_whatever_basis_the_latents_have(saved: Any, t
         a, b = open_weights(one).attention(1), open_weights(other).attention(1)
     for left, right in ((a.Wq, b.Wq), (a.Wk, b.Wk), (a.Wv, b.Wv), (a.Wo, b.Wo)):
         np.testing.assert_allclose(left, right, rtol=2e-5, atol=2e-6)
+
+
+def test_layers_are_found_under_other_names_that_a_family_knows(saved: Any, tmp_path: Path) -> None:
+    """As transformers saves Kimi-K2.5; a name that the family does not list is refused."""
+    for name, is_known in (("blocks", True), ("stages", False)):
+        copy = tmp_path / name
+        shutil.copytree(saved("deepseek_v3"), copy)
+        tensors = load_file(copy / "model.safetensors")
+        renamed = {key.replace("model.layers.", f"model.{name}."): tensor for key, tensor in tensors.items()}
+        save_file(renamed, copy / "model.safetensors", {"format": "pt"})
+        if not is_known:
+            with open_checkpoint(copy) as checkpoint, pytest.raises(MissingTensorError):
+                open_weights(checkpoint)
+            continue
+        with open_checkpoint(saved("deepseek_v3")) as one, open_checkpoint(copy) as other:
+            usual, found = open_weights(one), open_weights(other)
+            assert found.names() == usual.names()
+            assert all(np.array_equal(found.read(role), usual.read(role)) for role in usual.names())
+
+
+def test_experts_for_pictures_behind_those_for_text_are_not_read(saved: Any) -> None:
+    with open_checkpoint(saved("ernie4_5_vl_moe")) as checkpoint:
+        weights = open_weights(checkpoint)
+        stored = weights.stored_names("layers.1.up")
+    assert [name.split(".experts.")[1][0] for name in stored[:-1]] == ["0", "1", "2", "3"]
+    assert weights.shape("layers.1.up") == (4 * 16 + 16, 32)
+    assert any(".experts.4." in name for name in weights.beside)
 
 
 def test_stacks_are_read_either_way_round(saved: Any, tmp_path: Path) -> None:
@@ -261,6 +380,28 @@ def test_one_family_leaves_the_traits_of_another_as_they_are(tmp_path: Path) -> 
 def test_documents_that_are_refused(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(ArchitectureError, match=named):
         load_families(_document(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "named"),
+    [
+        ('{q: "{p}layers.{i/2}.q", k: "{p}layers.{i}.k"}', "role 'q': layer roles need {i}"),
+        ('{q: {from: "{p}layers.{i}.q", steps: [flat]}}', "role 'q': only gate, up and down have experts"),
+        ("{q: null}", "no names for q"),
+    ],
+)
+def test_names_that_do_not_go_together_are_refused(tmp_path: Path, tensors: str, named: str) -> None:
+    with pytest.raises(ArchitectureError) as caught:
+        load_families(_document(tmp_path, f"name: mine\nextends: llama\nhuggingface: {{tensors: {tensors}}}\n"))
+    assert named in str(caught.value)
+
+
+def test_two_of_ours_in_a_stored_layer_are_in_order(saved: Any) -> None:
+    with open_checkpoint(saved("longcat_flash")) as checkpoint:
+        weights = open_weights(checkpoint)
+        assert weights.geometry.n_layers == 4
+        assert weights.stored_name("layers.3.down") == "model.layers.1.mlps.1.down_proj.weight"
+        assert weights.notes() == ("not read, beside the decoder: mlp (36 tensors)",)
 
 
 def test_a_circle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_a_base_can_be_given(cli: Cli, home: Path) -> None:
         (("nowhere", "one"), 4, "MissingFileError", "nowhere"),
         (("merge", "one", "--base", "nowhere"), 4, "MissingFileError", "nowhere"),
         (("merge", "broken"), 4, "CorruptFileError", "broken"),
-        (("merge", "https://example.org/model"), 2, "UsageError", "remote"),
+        (("merge", "ftp://example.org/model"), 2, "UsageError", "names no model"),
     ],
 )
 def test_faults(cli: Cli, home: Path, arguments: tuple[str, ...], code: int, kind: str, said: str) -> None:

@@ -8,8 +8,8 @@ from steps_proofs import proofs
 from steps_reading import comparisons, explanations, families, fingerprints, pictures, rankings, reports
 
 COMMANDS = (
-    "", "fingerprint", "compare", "matrix", "cache", "parents", "explain", "render", "demo", "attack", "doctor",
-    "commit", "publish", "verify",
+    "", "fingerprint", "compare", "matrix", "diff", "cache", "parents", "explain", "render", "demo", "attack",
+    "doctor", "commit", "publish", "verify",
     "prove", "prove fingerprint", "prove compare", "prove inference", "prove rows", "tokens", "tokens rank",
     "lab", "lab study", "lab zoo", "lab study-score", "lab bench", "lab calibrate",
     "encoder", "encoder convert", "encoder calibrate", "encoder evaluate",
@@ -44,7 +44,7 @@ def front() -> list[Step]:
         Step("front.nothing", ()),
         Step("front.unknown-command", ("paint",)),
         Step("front.unknown-option", ("compare", *m("llama", "gpt2"), "--nonsense", "--json")),
-        Step("front.remote", ("compare", "https://example.org/model", *m("gpt2"), "--json")),
+        Step("front.remote", ("compare", "ftp://example.org/model", *m("gpt2"), "--json")),
         Step("front.no-weights", ("fingerprint", "models/compat", "--json")),
         Step("front.not-a-model", ("fingerprint", "models/corpus.txt", "--json")),
         Step("front.not-a-fingerprint", ("render", "models/encoder.safetensors", "--json")),

@@ -12,7 +12,7 @@ from huref.attacks.draws import log_normal, signs
 from huref.forward.decoder import Decoder
 from huref.numerics.arrays import Array
 
-_BY_NEURON = ("gate", "gate_bias", "up", "up_bias", "feed_forward_inner_norm")
+_BY_NEURON = ("gate", "gate_bias", "up", "up_bias", "feed_forward_inner_norm", "feed_forward_inner_norm_bias")
 _BY_EXPERT = ("router", "router_bias", "router_correction", "expert_down_bias")
 _PINNED = "what stands between up and down is not the same for all sizes"
 

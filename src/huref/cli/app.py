@@ -15,6 +15,7 @@ from huref.cli import (
     commit,
     compare,
     demo,
+    diff,
     doctor,
     encoder,
     explain,
@@ -55,6 +56,7 @@ app.command("compare", rich_help_panel=_COMPARE)(compare.compare)
 app.command("matrix", rich_help_panel=_COMPARE)(matrix.matrix)
 app.command("parents", rich_help_panel=_COMPARE)(parents.parents)
 app.command("explain", rich_help_panel=_COMPARE)(explain.explain)
+app.command("diff", rich_help_panel=_COMPARE)(diff.diff)
 app.command("cache", rich_help_panel=_COMPARE)(cache.cache)
 app.command("demo", rich_help_panel=_COMPARE)(demo.demo)
 app.command("fingerprint", rich_help_panel=_PUBLISH)(fingerprint.fingerprint)

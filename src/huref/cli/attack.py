@@ -30,6 +30,7 @@ def attack(
     arch_file: options.ArchFile = None,
     tokenizer: options.Tokenizer = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the attacks, a line each, and stop.")] = False,
+    download: options.Download = False,  # noqa: ARG001 its callback acts
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:

@@ -36,6 +36,7 @@ def commit(
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Encrypt the opening; asks for a passphrase, or HUREF_PASSPHRASE.")
     ] = False,
+    download: options.Download = False,  # noqa: ARG001 its callback acts
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:

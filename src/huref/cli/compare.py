@@ -60,6 +60,7 @@ def compare(
     ] = None,
     name: options.Names = None,
     no_cache: options.NoCache = False,
+    download: options.Download = False,  # noqa: ARG001 its callback acts
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:

@@ -38,6 +38,7 @@ def explain(
     no_cache: options.NoCache = False,
     base: options.Base = None,
     adapter: options.Adapter = False,
+    download: options.Download = False,  # noqa: ARG001 its callback acts
     show: options.Show = "auto",
     as_json: options.AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table on stdout, a row a kind of weights.")] = False,

@@ -48,6 +48,10 @@ def fingerprint(
     ] = False,
     out: options.Out = Path(),
     force: Annotated[bool, typer.Option("--force", help="Also over the files of another model.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what is there and what would be read, as huref doctor does.")
+    ] = False,
+    download: options.Download = False,  # noqa: ARG001 its callback acts
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
@@ -61,6 +65,9 @@ def fingerprint(
     from huref.fingerprints.listing import listed
 
     models = options.adapted(listed(models), base, adapter)
+    if dry_run:
+        _tell(models, arch_file, tokenizer, as_json)
+        return
     options.require_place(out, is_folder=True)
     from huref.fingerprints.references import recipe_of
 
@@ -80,6 +87,20 @@ def fingerprint(
     if as_json:
         several = {"schema_version": documents[0]["schema_version"], "fingerprints": documents}
         output.print_json(documents[0] if len(documents) == 1 else several)
+
+
+def _tell(models: list[str], arch_file: Path | None, tokenizer: Path | None, as_json: bool) -> None:
+    from huref import api
+
+    found = [api.doctor(model, arch_file=arch_file, tokenizer=tokenizer) for model in models]
+    if as_json:
+        several = {"schema_version": "huref.examinations/1.0", "models": [each.to_dict() for each in found]}
+        output.print_json(found[0].to_dict() if len(found) == 1 else several)
+    else:
+        output.say("\n".join(map(str, found)))
+    fault = next((each.fault for each in found if each.fault is not None), None)
+    if fault is not None:
+        raise typer.Exit(fault.exit_code)
 
 
 def _one(

@@ -9,16 +9,24 @@ import typer
 
 from huref.cli import options, output
 from huref.cli.keeping import keeping
+from huref.errors import UsageError
 
 if TYPE_CHECKING:
     from huref.kinship import Matrix
 
 
+_SEVERAL = "huref.matrices/1.0"
+
+
 def matrix(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="MODEL", help="Two or more models or fingerprints; a folder of them, @LIST."),
-    ],
+    ] = None,
+    of_set: Annotated[
+        options.SetName | None,
+        typer.Option("--set", help="A set of the HuRef paper, from the hub, as the table that the paper shows."),
+    ] = None,
     score: Annotated[
         options.Score | None,
         typer.Option(
@@ -47,6 +55,7 @@ def matrix(
     no_cache: options.NoCache = False,
     base: options.Base = None,
     adapter: options.Adapter = False,
+    download: options.Download = False,  # noqa: ARG001 its callback acts
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:
@@ -66,34 +75,70 @@ def matrix(
         options.require_png(heat_map, "--heat-map")
     options.require_ending(tree, "--tree", ".svg")
     options.require_ending(drift, "--drift", ".svg", ".csv")
-    options.require_there(*(model for model in models if not model.startswith("@")))
+    if of_set is not None and models:
+        options.refuse_together("--set", "MODEL", is_given=True)
+    groups, which = _groups(models or [], of_set, paper)
+    for flag, path in (("--heat-map", heat_map), ("--tree", tree), ("--drift", drift)):
+        options.refuse_together(flag, f"--set {of_set}", is_given=path is not None and len(groups) > 1)
     from huref import api
     from huref.fingerprints.listing import listed
     from huref.kinship import CompareOptions
     from huref.report import plots, tables
 
     chosen = CompareOptions("all", layers, n_tokens, tokens, arch_file, tokenizer=tokenizer)
-    found, is_column = options.adapted(listed(models), base, adapter), paper in ("1", "2")
+    lists, is_column = [options.adapted(listed(group), base, adapter) for group in groups], which in ("1", "2")
     if drift is not None:  # by the names alone, before long work
-        plots.require_run(found, name)
-    if paper is not None:
-        score, style = "pcs" if paper == "1" else "ics", style or "latex"
-    with keeping(no_cache, show) as cache, output.progress(show, "matrix", models=found) as report:
-        table = api.matrix(found, score, chosen, report, names=name, against_first=is_column, cache=cache)
-    _require_scores(table)
+        plots.require_run(lists[0], name)
+    if which is not None:
+        score, style = "pcs" if which == "1" else "ics", style or "latex"
+    made = []
+    for found in lists:
+        with keeping(no_cache, show) as cache, output.progress(show, "matrix", models=found) as report:
+            made.append(api.matrix(found, score, chosen, report, names=name, against_first=is_column, cache=cache))
+        if len(lists) == 1:
+            _require_scores(made[0])
+        if not as_json:
+            output.say(_written(made[-1], style, is_column))
+    table, documents = made[0], [tables.as_document(each) for each in made]
     if as_json:
-        output.print_json(tables.as_document(table))
-    else:
-        output.say(_written(table, style, is_column))
-    if heat_map is not None:  # the table stands on stdout already: a full disk loses nothing
+        output.print_json(documents[0] if len(made) == 1 else {"schema_version": _SEVERAL, "tables": documents})
+    written = _drawn(table, heat_map, tree, drift)  # the table stands on stdout already: a full disk loses nothing
+    if written and style in (None, "text") and not as_json:
+        output.say("\n".join(f"written: {path}" for path in written))
+
+
+def _drawn(table: Matrix, heat_map: Path | None, tree: Path | None, drift: Path | None) -> list[Path]:
+    """Draw what is asked for; the files."""
+    from huref.report import plots, tables
+
+    if heat_map is not None:
         tables.save_heat_map(table.names, table.values, heat_map)
     if tree is not None:
         plots.save_tree(table, tree)
     if drift is not None:
         plots.save_drift(table, drift)
-    written = [path for path in (heat_map, tree, drift) if path is not None]
-    if written and style in (None, "text") and not as_json:
-        output.say("\n".join(f"written: {path}" for path in written))
+    return [path for path in (heat_map, tree, drift) if path is not None]
+
+
+def _groups(
+    models: list[str], of_set: options.SetName | None, paper: options.PaperTable | None
+) -> tuple[list[list[str]], str | None]:
+    """The models of each table, and which of the paper's tables it is; models of a set may be gone from the hub."""
+    if of_set is None:
+        if not models:
+            raise UsageError(
+                "no models",
+                where="huref matrix",
+                expected="two or more models, a folder of them, @LIST, or --set",
+                got="none",
+                next_step="huref matrix ./a ./b, or: huref matrix --set llama_family_models",
+            )
+        options.require_there(*(model for model in models if not model.startswith("@")))
+        return [models], paper
+    from huref.fingerprints.sets import model_set
+
+    found = model_set(of_set)
+    return [list(group) for group in found.groups], paper or found.paper
 
 
 def _written(table: Matrix, style: options.TableStyle | None, is_column: bool) -> str:

@@ -26,6 +26,15 @@ def every_once(layers: str) -> str:
     return layers
 
 
+def fetch_whole(is_asked: bool) -> bool:
+    """For options: from now on models elsewhere are fetched whole."""
+    if is_asked:
+        from huref.model.source.remote import mirror
+
+        mirror.fetch_whole()
+    return is_asked
+
+
 Layers = Annotated[str, typer.Option(help="last2, all, or a list such as 0,5,-1.", callback=every_once)]
 Show = Annotated[
     Mode, typer.Option("--progress", help="On stderr: a bar or lines, json for an object a line, or none.")
@@ -53,6 +62,12 @@ Base = Annotated[str | None, typer.Option("--base", help="The base of whichever 
 Adapter = Annotated[
     bool, typer.Option("--adapter", help="Apply the adapters that lie beside models, which are noted otherwise.")
 ]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download", help="Fetch models elsewhere whole, instead of the parts that are needed.", callback=fetch_whole
+    ),
+]
 Secret = Annotated[
     Path | None,
     typer.Option("--secret", help="Folder of the opening. Default: the commitment's, its name with .secret."),
@@ -66,11 +81,13 @@ Method = Literal["all", "pcs", "ics", "aligned", "agreement"]
 IcsRecipe = Literal["canonical-2", "canonical"]
 Score = Literal["pcs", "ics", "ics_canonical_2", "ics_canonical", "aligned", "agreement", "vectors"]
 Verdict = Literal["identical", "requantised", "derived", "merged", "independent", "inconclusive"]
+Faithful = Literal["faithful"]
+SetName = Literal["llama_family_models", "offspring_models", "independent_models"]
 PaperTable = Literal["1", "2", "3", "7"]
 TableStyle = Literal["text", "csv", "latex"]
 Layout = Literal["portrait", "sheet", "row", "difference"]
 PictureFormat = Literal["png", "svg"]
-CacheAction = Literal["show", "clear"]
+CacheAction = Literal["show", "ls", "prune", "clear"]
 StoredType = Literal["float64", "float32", "float16", "bfloat16"]
 GeneratorType = Literal["float16", "float32"]
 Purpose = Literal["fingerprint", "inference"]
@@ -85,8 +102,18 @@ def require_there(*references: str | Path) -> None:
         MissingFileError: nothing at that path.
     """
     from huref.model.source import require_there as require
+    from huref.model.source.remote.naming import remote_name
 
-    require(*references)
+    if all(remote_name(reference) is None for reference in references):
+        require(*references)
+        return
+    from huref.cli.waiting import waiting
+    from huref.progress import Progress
+
+    with waiting("auto") as work:
+        for k, reference in enumerate(references):
+            work(Progress("finding models", k, len(references)))
+            require(reference)
 
 
 def adapted(models: Sequence[str | Path], base: str | None, adapter: bool) -> list[str]:

@@ -24,6 +24,7 @@ def parents(
     sarif: Annotated[Path | None, typer.Option(help="Write a SARIF 2.1.0 log.")] = None,
     expect: Annotated[options.Verdict | None, typer.Option(help="Exit with 1 unless this is the verdict.")] = None,
     no_cache: options.NoCache = False,
+    download: options.Download = False,  # noqa: ARG001 its callback acts
     show: options.Show = "auto",
     as_json: options.AsJson = False,
 ) -> None:

@@ -75,6 +75,7 @@ class Waiting:
         self._weights: dict[str, float] = {}
         self._most = 0.0
         self._read_before = _bytes_read()
+        self._cost_before = _cost()
 
     def __call__(self, step: Progress) -> None:
         """Take a step."""
@@ -135,6 +136,22 @@ class Waiting:
         return _bytes_read() - self._read_before
 
     @property
+    def received(self) -> tuple[int, int, int]:
+        """Of models elsewhere: bytes that came, requests, and the size of the files that were opened."""
+        now, before = _cost(), self._cost_before
+        return now[0] - before[0], now[1] - before[1], now[2] - before[2]
+
+    @property
+    def transfer(self) -> str:
+        """What came over the network, and how fast; what is waited for; empty where nothing is."""
+        received, requests, _ = self.received
+        if not requests:
+            return ""
+        said = _cost_said()
+        rate = received / 1e6 / max(self.elapsed, 0.1)
+        return f", {received / 1e6:.1f} MB received, {rate:.1f} MB/s" + (f", {said}" if said else "")
+
+    @property
     def share(self) -> float | None:
         """Of the whole work that is done, in [0, 1]; of the stage where the command has no plan; None if unknown."""
         if self._whole:
@@ -154,7 +171,8 @@ class Waiting:
     def times(self) -> str:
         """Time so far, and time left where it is known."""
         left = self.left
-        return f"{self.elapsed:.0f} s" + ("" if left is None else f", about {duration(left)} left")
+        rest = "" if left is None else f", about {duration(left)} left"
+        return f"{self.elapsed:.0f} s{rest}{self.transfer}"
 
     def line(self) -> str:
         """For people without a terminal."""
@@ -162,7 +180,7 @@ class Waiting:
         count = f" {step.done} of {step.total}" if step.total else ""
         percent = "" if share is None else f", {100 * share:.0f} %"
         rest = "" if left is None else f", about {duration(left)} left"
-        return f"huref: {duration(self.elapsed)}: {self.name}{count}{percent}{rest}"
+        return f"huref: {duration(self.elapsed)}: {self.name}{count}{percent}{rest}{self.transfer}"
 
     def to_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -176,11 +194,15 @@ class Waiting:
             "elapsed": round(self.elapsed, 3),
             "share": None if share is None else round(share, 4),
             "left": None if left is None else round(left, 1),
+            "received": self.received[0],
         }
 
     def ending(self) -> str:
         """How long it took, what it read, and what took longest."""
         read = f", read {self.bytes_read / 1e6:.1f} MB" if self.bytes_read else ""
+        if (cost := self.received)[1]:
+            of = f" of {_bytes(cost[2])}" if cost[2] >= cost[0] else ""
+            read = f", read {_bytes(cost[0])}{of} in {cost[1]} requests"
         longest = max(self.seconds, key=lambda name: self.seconds[name], default="")
         most = f"; longest: {longest}, {duration(self.seconds[longest])}" if len(self.seconds) > 1 else ""
         return f"took {duration(self.elapsed)}{read}{most}"
@@ -226,7 +248,7 @@ def _lines(plan: Plan, label: str) -> Iterator[Waiting]:
     with _every(EVERY, lambda: _say(work.line())):
         yield work
     work.finish()
-    if work.elapsed >= EVERY:
+    if work.elapsed >= EVERY or work.received[1]:
         _say(f"huref: {work.ending()}")
 
 
@@ -245,7 +267,8 @@ def _json(plan: Plan, label: str) -> Iterator[Waiting]:
     with _every(EVERY, lambda: _say(json.dumps(work.to_dict()))):
         yield work
     work.finish()
-    done = {"took": round(work.elapsed, 3), "bytes_read": work.bytes_read}
+    received, requests, _ = work.received
+    done = {"took": round(work.elapsed, 3), "bytes_read": work.bytes_read, "received": received, "requests": requests}
     _say(json.dumps({"schema_version": SCHEMA, "stage": "done", **done}))
 
 
@@ -267,7 +290,7 @@ def _bar(plan: Plan, label: str) -> Iterator[Waiting]:
         task = bar.add_task("starting", total=1.0, work=work)
         yield work
         work.finish()
-    if work.elapsed >= _SHOWN_FROM:
+    if work.elapsed >= _SHOWN_FROM or work.received[1]:
         _say(f"huref: {work.ending()}")
 
 
@@ -314,3 +337,19 @@ def _bytes_read() -> int:
     """Of all models so far; 0 where nothing that reads them was imported."""
     module = sys.modules.get("huref.model.source.byte_source")
     return module.ByteSource.total_read if module else 0
+
+
+def _cost() -> tuple[int, int, int]:
+    """Of models elsewhere, so far: bytes that came, requests, and the size of the files that were opened."""
+    module = sys.modules.get("huref.model.source.remote.cost")
+    return (module.COST.received, module.COST.requests, module.COST.whole) if module else (0, 0, 0)
+
+
+def _cost_said() -> str:
+    module = sys.modules.get("huref.model.source.remote.cost")
+    return str(module.COST.said) if module else ""
+
+
+def _bytes(count: int) -> str:
+    """`3.1 MB`, `13.5 GB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

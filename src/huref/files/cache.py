@@ -80,7 +80,7 @@ class Cache:
         self, place: str | Path | None = None, limit: int | None = None, *, is_confirmed: bool = False
     ) -> None:
         self.place = usual_place() if place is None else Path(place)
-        self.limit = _limit_asked() if limit is None else limit
+        self.limit = limit_asked(LIMIT, USUAL_LIMIT) if limit is None else limit
         self.is_confirmed = is_confirmed
         self.n_kept = self.n_made = 0
         self.trouble = ""
@@ -213,19 +213,19 @@ def usual_place() -> Path:
     return (named if named.is_absolute() else Path(os.path.expanduser(usual))) / "huref"  # noqa: PTH111 never raises
 
 
-def _limit_asked() -> int:
-    """Bytes that HUREF_CACHE_LIMIT names, `500M` or `2G` too.
+def limit_asked(variable: str, usual: int) -> int:
+    """Bytes that an environment variable names, `500M` or `2G` too.
 
     Raises:
         UsageError: it names none.
     """
-    asked = os.environ.get(LIMIT, "")
+    asked = os.environ.get(variable, "")
     if not asked:
-        return USUAL_LIMIT
+        return usual
     found = re.fullmatch(r"\s*([0-9]{1,15})\s*([KMGT]?)B?\s*", asked.upper())
     if found is None:
         raise UsageError(
-            "no number of bytes", where=LIMIT, expected="bytes, or a number such as 500M or 2G", got=asked[:80]
+            "no number of bytes", where=variable, expected="bytes, or a number such as 500M or 2G", got=asked[:80]
         )
     return int(found[1]) * _UNITS[found[2]]
 

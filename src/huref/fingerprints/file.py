@@ -21,6 +21,7 @@ from huref.fingerprints.code_tensors import code_tensors, parse_codes
 from huref.fingerprints.codes import Codes
 from huref.fingerprints.recipe import Recipe
 from huref.fingerprints.record import SCHEMA_VERSION, VECTOR_LENGTH, Fingerprint, Reference
+from huref.model.source.place import path_of
 
 SUFFIX = ".huref.safetensors"
 _SKETCH_PREFIX = "sketch/"
@@ -134,7 +135,7 @@ def load_fingerprint(path: str | Path) -> Fingerprint:
         CorruptFileError: not a fingerprint, or damaged.
         InputError: a fingerprint of another major format version, or a file that cannot be read.
     """
-    return read_tensor_file(Path(path), _KIND, _digest, _parse)
+    return read_tensor_file(path_of(path), _KIND, _digest, _parse)
 
 
 def _parse(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Fingerprint:

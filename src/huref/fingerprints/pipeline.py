@@ -22,6 +22,8 @@ from huref.fingerprints.sketching import Sketched, sketch_model
 from huref.fingerprints.terms import Bilinear, centred, layer_terms, sketch_term, token_embeddings
 from huref.model.finite import require_finite
 from huref.model.model import Model, open_model
+from huref.model.source.checkpoint import Checkpoint
+from huref.model.source.remote.mirror import origin_of
 from huref.model.tokens import Ranking, TokenSelection, common, rarest, sampled
 from huref.numerics.arrays import quietly
 from huref.progress import Report
@@ -117,6 +119,7 @@ def fingerprint(
                 "files": dict(checkpoint.files),
                 "bytes_read": checkpoint.bytes_read,
                 "bytes_total": checkpoint.bytes_total,
+                **_origin(checkpoint),
             },
             notes=(
                 *token_notes(tokens),
@@ -128,6 +131,12 @@ def fingerprint(
             version=__version__,
             codes=coded,
         )
+
+
+def _origin(checkpoint: Checkpoint) -> dict[str, object]:
+    """Of a model elsewhere: what it was called, its commit, and size and digest of each file that was opened."""
+    origin = origin_of(checkpoint.folder)
+    return {} if origin is None else {"origin": origin.to_dict([*checkpoint.files, "config.json"])}
 
 
 def token_notes(tokens: TokenSelection) -> tuple[str, ...]:

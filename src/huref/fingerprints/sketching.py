@@ -40,6 +40,11 @@ T = TypeVar("T")
 _LEAST_SIZE = 0.02
 """Of what a block adds, over the embeddings: the blocks of SmolLM2, of Gemma 3 and of the zoo add 0.5 to 275,000."""
 
+_ROLES: Mapping[Part, tuple[str, ...]] = {
+    "attention": ("attention_norm", "q", "k", "v", "o"),
+    "feed_forward": ("feed_forward_norm", "gate", "up", "down"),
+}
+
 _SHOWN = 8
 """Layers that a note lists."""
 
@@ -168,6 +173,7 @@ class _Sketcher:
     @classmethod
     def of(cls, weights: CanonicalWeights, tokens: TokenSelection, recipe: Recipe, *, is_centred: bool) -> _Sketcher:
         X = token_embeddings(weights, tokens.ids, recipe)
+        weights.announce(read_next(weights, recipe))
         S = np.concatenate(token_signs(tokens.strings, recipe.sketch_rows, recipe.seed))
         mean = None
         if recipe.is_dual:
@@ -230,6 +236,18 @@ class _Sketcher:
         length = math.sqrt(inner_product(self.first, self.first) / self.first.size)  # of what D makes of length 1
         factors = 3 if part == "feed_forward" and self.weights.architecture.gated else 2
         return seen.size / length**factors / math.sqrt(self.first.shape[1]) / self.size
+
+
+def read_next(weights: CanonicalWeights, recipe: Recipe) -> Iterator[str]:
+    """What is read after the embeddings, unless layers turn out to do nothing."""
+    n_layers = weights.geometry.n_layers
+    if recipe.is_dual:
+        layers, most = recipe.searched(n_layers)
+    else:
+        layers, most = recipe.layer_indices(n_layers), n_layers
+    for part in PARTS:
+        for layer in layers[:most]:
+            yield from (f"layers.{layer}.{role}" for role in _ROLES[part])
 
 
 def _in_order(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from huref.errors import ArchitectureError, HurefError
+from huref.errors import ArchitectureError, HurefError, UsageError
 from huref.extras import require
 from huref.forward.decoder import Decoder, load_decoder
 from huref.forward.passes import logits
@@ -24,6 +24,7 @@ from huref.forward.settings import Settings, activation_of
 from huref.model.arch import open_weights
 from huref.model.arch.weights import CanonicalWeights
 from huref.model.source import open_checkpoint
+from huref.model.source.remote.mirror import is_elsewhere
 from huref.numerics.arrays import Array
 
 OWN, TRANSFORMERS = "huref", "transformers"
@@ -85,6 +86,14 @@ def by_transformers(weights: CanonicalWeights, reason: HurefError | None = None)
     """
     checkpoint = weights.checkpoint
     folder = checkpoint.folder
+    if any(map(is_elsewhere, checkpoint.paths)):
+        raise UsageError(
+            "transformers loads models of this machine alone",
+            where=checkpoint.reference,
+            expected="all of its files here",
+            got="a model elsewhere, of which huref reads what it needs",
+            next_step="fetch it first, --download (download=True), or name a local folder",
+        )
     if checkpoint.format == "gguf" or not (folder / "config.json").is_file():
         raise reason or ArchitectureError(
             "transformers loads checkpoint folders alone",

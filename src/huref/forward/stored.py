@@ -20,6 +20,7 @@ from huref.forward.checkpoint_writer import config_json, stored_name
 from huref.forward.decoder import Decoder
 from huref.forward.renumbering import new_ids, renumber_config
 from huref.forward.settings import LAYER_COUNT_KEYS, PER_LAYER_KEYS
+from huref.model.arch.facts import sections
 from huref.model.arch.names import expand
 from huref.model.arch.schema import Family, NameSet
 from huref.model.arch.weights import CanonicalWeights
@@ -90,12 +91,13 @@ def stored_config(layout: Layout, model: Decoder, dtype: DTypeLike) -> dict[str,
     if weights.checkpoint.format == "gguf":
         return config_json(model, dtype)
     config: dict[str, Any] = copy.deepcopy(dict(weights.checkpoint.config))
-    for section in (config, config.get("text_config") or {}):
+    inner: list[Any] = list(sections(config))  # of the copy, which is changed in place
+    for section in (config, *inner):
         for key in DECLARATIONS:  # the copy is plain
             section.pop(key, None)
     config.update(_changes(config, weights, model, is_top=True))
-    if isinstance(config.get("text_config"), dict):
-        config["text_config"].update(_changes(config["text_config"], weights, model, is_top=False))
+    for section in inner:
+        section.update(_changes(section, weights, model, is_top=False))
     if model.token_order is not None:
         config = renumber_config(config, new_ids(model).tolist())
     config["dtype" if "dtype" in config else "torch_dtype"] = np.dtype(dtype).name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from huref.choices import chosen, option
-from huref.errors import InconclusiveError, UsageError
+from huref.errors import AccessError, HurefError, InconclusiveError, InputError, NetworkError, UsageError
 from huref.files.cache import Cache
 from huref.fingerprints.file import as_references, is_fingerprint
 from huref.fingerprints.listing import names_of
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from huref.kinship.prepared import OpenModels, Prepared
 
 SCORES = ("pcs", "ics", "ics_canonical_2", "ics_canonical", "aligned", "agreement", "vectors")
+
+_SKIPPED = (InputError, AccessError, NetworkError)
+"""What one model of many may be missing for."""
 
 KIN = ("identical", "requantised", "derived", "merged")
 """Verdicts that put two models into one cluster."""
@@ -69,8 +72,11 @@ def matrix(
         cache: True to keep each pair on this machine as soon as it is compared, and to take it from there the next
             time: what was interrupted goes on, and one more model costs its own pairs; or a `Cache`.
 
+    Of three models or more, one that cannot be read leaves its cells empty, with a note.
+
     Raises:
         UsageError: fewer than two models, or no such score; options as an object and as keywords.
+        HurefError: of two models one cannot be read; of more, fewer than two can.
     """
     models = as_references(models)
     if len(models) < 2:
@@ -184,18 +190,34 @@ def _compare_weights(
     left = [pair for pair in pairs if pair not in found]
     needed = sorted({i for pair in left for i in pair} - how.has_codes.keys())
     names = dict(zip(map(str, models), how.called, strict=False))
+    is_lenient = len(models) > 2  # of many models the others are still a table
     with _Opened(how.options, how.asked, names) as opened, alone():
-        opened.open([models[i] for i in needed])
+        faults = opened.open([models[i] for i in needed], is_lenient=is_lenient)
+        unread = {i: fault for i, fault in zip(needed, faults, strict=True) if fault is not None}
+        for i, fault in unread.items():
+            table.notes[f"{table.names[i]}: not read: {fault.what}; {fault.got or fault.where}"] = None
+        left = [pair for pair in left if not set(pair) & unread.keys()]
+        if unread and not left and not found:
+            raise next(iter(unread.values()))
 
-        def compared(pair: tuple[int, int]) -> Comparison:
-            return questions[pair].keep(opened.compare(*(models[i] for i in pair)))
+        def compared(pair: tuple[int, int]) -> Comparison | HurefError:
+            try:
+                return questions[pair].keep(opened.compare(*(models[i] for i in pair)))
+            except _SKIPPED as error:
+                if not is_lenient:
+                    raise
+                return error
 
         for done in range(0, len(left), 2):
             if report:
                 report(Progress("comparing pairs", done, len(left), "pair"))
             two = left[done : done + 2]  # side by side
-            found.update(zip(two, in_two(two, compared), strict=True))
-    for j, i in pairs:
+            for pair, answer in zip(two, in_two(two, compared), strict=True):
+                if isinstance(answer, HurefError):
+                    table.notes[f"{' ~ '.join(table.names[i] for i in pair)}: {answer.what}; {answer.where}"] = None
+                else:
+                    found[pair] = answer
+    for j, i in (pair for pair in pairs if pair in found):
         table.put(j, i, found[j, i], has_verdict=how.has_verdict(j, i))
 
 
@@ -258,11 +280,23 @@ class _Opened(contextlib.ExitStack):
         self.options, self.asked, self.names = options, asked, names
         self.models: OpenModels | None = None
 
-    def open(self, models: Sequence[Reference]) -> None:
-        """Open models that will be compared from their weights, before threads ask for them."""
-        if not self.options.encoder_weights:
-            for model in models:
-                self._opened(model)
+    def open(self, models: Sequence[Reference], *, is_lenient: bool) -> list[HurefError | None]:
+        """Open models that will be compared from their weights, before threads ask for them; what keeps each from it.
+
+        Args:
+            is_lenient: say why a model cannot be read, instead of raising.
+        """
+        faults: list[HurefError | None] = []
+        for model in models:
+            try:
+                if not self.options.encoder_weights:
+                    self._opened(model)
+                faults.append(None)
+            except _SKIPPED as error:
+                if not is_lenient:
+                    raise
+                faults.append(error)
+        return faults
 
     def compare(self, a: Reference, b: Reference) -> Comparison:
         """`huref.kinship.references.compare`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from huref.model.arch.weights import CanonicalWeights
 from huref.model.finite import require_finite
 from huref.model.rounding import packed_bounds
 from huref.model.source.checkpoint import Checkpoint
+from huref.model.source.remote.mirror import is_elsewhere, sha256_of
 from huref.numerics.arrays import Floats, float32, quietly
 from huref.numerics.rounding import within_rounding
 from huref.numerics.rows import inner_product
@@ -30,7 +32,7 @@ that was stored otherwise."""
 _BY_CHANCE = 0.95
 """Share of values at the wrong places that agree where rounding explains nothing."""
 
-_ROUNDED = 0.99
+MOST_ROUNDED = 0.99
 """Share of every tensor's values that agree within rounding in a model that was stored otherwise."""
 
 
@@ -153,7 +155,7 @@ class ParameterComparison:
 
     @property
     def _may_be_requantised(self) -> bool:
-        return not self.skipped and self.total.n_values > 0 and self.worst_rounding >= _ROUNDED
+        return not self.skipped and self.total.n_values > 0 and self.worst_rounding >= MOST_ROUNDED
 
 
 @quietly
@@ -217,6 +219,11 @@ def _rounding(
     return types, (packed_bounds(a, name, rows), packed_bounds(b, name, rows))
 
 
+def rounding_of(a: CanonicalWeights, b: CanonicalWeights, name: str, rows: slice) -> Rounding:
+    """What some rows of a tensor of two models may differ by."""
+    return Rounding(*_rounding(a, b, name, rows))
+
+
 def _n_paired(a: CanonicalWeights, b: CanonicalWeights) -> int:
     """Values of the tensors that have a partner of equal shape."""
     names = set(b.names())
@@ -243,7 +250,8 @@ def _compare(
 def have_one_content(a: Checkpoint, b: Checkpoint) -> bool:
     """Whether two checkpoints' weight files are equal byte for byte, in the order of their names.
 
-    Files of other sizes are not opened; others are read up to the first difference.
+    Files of other sizes are not opened; others are read up to the first difference. Files elsewhere are known by the
+    SHA-256 that their publisher tells, and not read.
     """
     files = [
         sorted(zip(side.files, side.files.values(), side.paths, strict=True), key=lambda file: file[0])
@@ -255,6 +263,9 @@ def have_one_content(a: Checkpoint, b: Checkpoint) -> bool:
 
 
 def _are_equal(x: Path, y: Path) -> bool:
+    if is_elsewhere(x) or is_elsewhere(y):
+        digests = [sha256_of(path) if is_elsewhere(path) else _sha256(path) for path in (x, y)]
+        return None not in digests and digests[0] == digests[1]
     try:
         if x.samefile(y):
             return True
@@ -267,11 +278,19 @@ def _are_equal(x: Path, y: Path) -> bool:
     return True
 
 
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 def _add_tensor(
     result: ParameterComparison, a: CanonicalWeights, b: CanonicalWeights, name: str, share: float
 ) -> None:
     tensor = Moments()
-    is_asked = result.worst_rounding >= _ROUNDED
+    is_asked = result.worst_rounding >= MOST_ROUNDED
     for rows in _blocks(a.shape(name), share):
         block_a, block_b = float32(a.read(name, rows)), float32(b.read(name, rows))
         require_finite(block_a, name, a)

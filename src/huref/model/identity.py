@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huref.errors import InputError
+from huref.errors import HurefError, InputError
 from huref.model.source.file_set import INDEX_SUFFIX, numbered_parts
 from huref.model.source.layouts import inner_weights
+from huref.model.source.place import path_of
+from huref.model.source.remote.naming import is_stand_in
 
 SETTLED = 2_000_000_000
 """Nanoseconds after which a second change of a file gets another time, on the coarsest file systems."""
@@ -58,6 +60,8 @@ class Identity:
     @property
     def is_settled(self) -> bool:
         """Whether any change after this moment is sure to show in a file's times."""
+        if is_stand_in(self.place):  # of one version for ever, and checked when it was laid out
+            return True
         newest = max((max(file.modified, file.changed) for file in self.files), default=0)
         return self.taken - newest > SETTLED
 
@@ -92,10 +96,11 @@ class Identity:
 
 def identify(reference: str | Path) -> Identity | None:
     """What a folder or a file is known by; None where it cannot be read, or has no files."""
-    place, taken = Path(os.path.abspath(reference)), time.time_ns()  # noqa: PTH100 (resolve() would follow links)
+    taken = time.time_ns()
     try:
+        place = Path(os.path.abspath(path_of(reference)))  # noqa: PTH100 (resolve() would follow links)
         files = tuple(_seen(path) for path in _files(place))
-    except OSError:
+    except (OSError, HurefError):
         return None
     return Identity(str(place), files, taken) if 0 < len(files) <= _MOST_FILES else None
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from huref.choices import option
 from huref.errors import UsageError
+from huref.model.source.ollama import name_of
 from huref.model.source.place import split_reference
+from huref.model.source.remote.naming import remote_name
 
 _CACHED = "models--"
 _LONGEST = 160
@@ -101,7 +103,12 @@ def is_repository(folder: Path) -> bool:
 
 def _parts(reference: str | Path) -> list[str]:
     """Folders and name, the last part what a model is called."""
-    path = Path(os.path.abspath(split_reference(reference)[0]))  # noqa: PTH100 (resolve() would follow links)
+    first = split_reference(reference)[0]
+    if (elsewhere := remote_name(first)) is not None:
+        return list(elsewhere.parts)
+    if (named := name_of(first)) is not None:
+        return [named]
+    path = Path(os.path.abspath(first))  # noqa: PTH100 (resolve() would follow links)
     cached = path.parent.parent
     if path.parent.name == "snapshots" and cached.name.startswith(_CACHED):
         path = cached

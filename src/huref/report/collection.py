@@ -19,6 +19,9 @@ from huref.fingerprints.file import SUFFIX, fingerprint_digest, is_fingerprint
 from huref.fingerprints.record import Fingerprint, Reference
 from huref.kinship.record import FRAMES, CompareOptions, Comparison
 from huref.kinship.verdict import FALSE_ACCUSATION_RATE
+from huref.model.source.place import path_of
+from huref.model.source.remote.mirror import is_elsewhere, sha256_of, size_of
+from huref.model.source.remote.naming import remote_name
 from huref.portraits.drawing import PictureOptions, draw
 from huref.portraits.image import png_bytes
 from huref.progress import Progress, Report
@@ -52,7 +55,8 @@ def gather(
         InputError: a file that cannot be read any more.
     """
     listed = [_files(model) for model in models]
-    n_bytes = sum(path.stat().st_size for files in listed for path in files)
+    here = [path for files in listed for path in files if not is_elsewhere(path)]
+    n_bytes = sum(path.stat().st_size for path in here)
     is_hashed = wanted.hash_files or n_bytes <= HASHED_UNASKED
     hashed = _Hashing(n_bytes, report) if is_hashed else None
     read = found.read or ({}, {})
@@ -66,16 +70,23 @@ def gather(
         settings=_settings(options, prints),
         expect=options.expect,
         exit_code=options.exit_code(found),
-        hashing="The sha256 of every file is given."
-        if is_hashed
-        else f"The files were not hashed: they hold {size(n_bytes)}, more than {size(HASHED_UNASKED)}; --hash hashes "
-        "them all.",
+        hashing=_hashing(is_hashed, n_bytes, len(here) < sum(map(len, listed))),
         version=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         accused_from=FRAMES[str((found.alignment or {}).get("method", "tokens"))].accused_from,
         accusation_rate=FALSE_ACCUSATION_RATE,
         transform=_transform(models, wanted, options, report),
     )
+
+
+def _hashing(is_hashed: bool, n_bytes: int, is_some_elsewhere: bool) -> str:
+    said = (
+        "The sha256 of every file is given."
+        if is_hashed
+        else f"The files were not hashed: they hold {size(n_bytes)}, more than {size(HASHED_UNASKED)}; --hash hashes "
+        "them all."
+    )
+    return said + " Of files on a server it is what that says." * is_some_elsewhere
 
 
 def command(models: Sequence[Reference], options: CompareOptions) -> tuple[str, ...]:
@@ -101,8 +112,12 @@ def _report_flags(wanted: ReportOptions) -> list[str]:
 def shown(reference: Reference) -> str:
     """A path as a report may show it: within the working folder as it is, elsewhere by its last part alone.
 
+    What names a model elsewhere stays as it is.
+
     A fingerprint in memory goes by the name of the file that it would be saved as.
     """
+    if not isinstance(reference, Fingerprint) and remote_name(reference) is not None:
+        return str(reference)
     path = Path(f"{reference.model}{SUFFIX}" if isinstance(reference, Fingerprint) else reference)
     if path.is_absolute():
         here = Path.cwd()
@@ -123,13 +138,13 @@ def _input(
     is_saved = is_fingerprint(model)
     portrait, note = _portrait(item) if is_drawn else (b"", "")
     base = shown(model)
-    is_folder = not is_saved and Path(base if isinstance(model, Fingerprint) else model).is_dir()
+    is_folder = not is_saved and path_of(base if isinstance(model, Fingerprint) else model).is_dir()
     folder = base if is_folder else Path(base).parent.as_posix()
     records = [
         FileRecord(
             name=path.name,
-            size=path.stat().st_size,
-            sha256=hashed.digest(path) if hashed else "",
+            size=size_of(path),
+            sha256=_digest_of(path, hashed),
             path=(Path(folder) / path.name).as_posix(),
         )
         for path in files
@@ -153,7 +168,7 @@ def _files(model: Reference) -> tuple[Path, ...]:
     if isinstance(model, Fingerprint):
         return ()
     if is_fingerprint(model):
-        return (Path(model),)
+        return (path_of(model),)
     from huref.model.source import open_checkpoint
 
     with open_checkpoint(model) as checkpoint:
@@ -185,6 +200,13 @@ def _transform(
         *((label, text) for label, _, text in lines),
         ("check again", f"huref explain {shlex.join(map(shown, models))} --check {shlex.quote(shown(path))}"),
     )
+
+
+def _digest_of(path: Path, hashed: _Hashing | None) -> str:
+    """Of a file's contents, or nothing; of one elsewhere what its publisher says."""
+    if is_elsewhere(path):
+        return sha256_of(path) or ""
+    return hashed.digest(path) if hashed else ""
 
 
 class _Hashing:

@@ -1,7 +1,8 @@
-"""Many models as pictures in SVG: the tree of their scores, and the drift of a run."""
+"""Models as pictures in SVG: the tree of their scores, the drift of a run, what changed between two."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from huref.kinship.table_text import drift_csv
 from huref.report.markup import Markup, element, join, plain
 
 if TYPE_CHECKING:
+    from huref.kinship.differences import Differences, TensorDifference
     from huref.kinship.record import Matrix
 
 _ROW, _WIDE, _LETTER = 22, 420, 7.2
@@ -119,6 +121,55 @@ def drift_svg(drift: Drift, score: str) -> str:
         parts.append(_path([(left, y - 4), (left + 24, y - 4)], ink, dash))
         parts.append(_text(left + 32, y, name, "start"))
     return _svg(left + _WIDE + 24, top + high + below + _ROW * len(series), parts)
+
+
+def save_differences(found: Differences, path: Path) -> None:
+    """Draw layers by kinds of tensors into an SVG file, darker the more they differ.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_atomically(path, differences_svg(found).encode())
+
+
+def differences_svg(found: Differences) -> str:
+    """A cell a tensor: white is equal, darker what differs by more of its length; red edges have no partner."""
+    kinds = list(dict.fromkeys(tensor.kind for tensor in found.tensors))
+    layers = sorted({tensor.layer for tensor in found.tensors if tensor.layer is not None}) or [0]
+    left = 24.0 + _LETTER * max(len(plain(kind, 40)) for kind in kinds) if kinds else 24.0
+    top, cell = 56.0, 16.0
+    parts = [_text(16, 18, f"{found.a} and {found.b}: white equal, dark another", "start")]
+    parts += [
+        _text(left + cell * k + cell / 2, top - 6, str(n), "middle") for k, n in enumerate(layers) if n % 4 == 0
+    ]
+    for row, kind in enumerate(kinds):
+        parts.append(_text(left - 6, top + _ROW * row + 12, kind, "end"))
+        for tensor in (tensor for tensor in found.tensors if tensor.kind == kind):
+            x = left + cell * (layers.index(tensor.layer) if tensor.layer is not None else 0)
+            said = _cell_says(tensor)
+            fill = _depth(tensor.relative) if tensor.n_values and tensor.state != "equal" else "#ffffff"
+            box = {
+                "x": f"{x:.0f}",
+                "y": f"{top + _ROW * row:.0f}",
+                "width": f"{cell - 1:.0f}",
+                "height": f"{cell - 1:.0f}",
+            }
+            edge = "#a02828" if tensor.state in ("new", "missing", "resized") else "#999999"
+            parts.append(element("rect", element("title", plain(said, 120)), fill=fill, stroke=edge, **box))
+    return _svg(left + cell * len(layers) + 24, top + _ROW * len(kinds), parts)
+
+
+def _cell_says(tensor: TensorDifference) -> str:
+    if tensor.relative is None:
+        return f"{tensor.name}: {tensor.state}"
+    return f"{tensor.name}: {tensor.state}, differs by {100 * tensor.relative:.3g} % of its length"
+
+
+def _depth(relative: float | None) -> str:
+    """From white at 0.01 % to dark green at 100 %, by orders of magnitude."""
+    depth = 1.0 if relative is None else min(1.0, max(0.08, (math.log10(max(relative, 1e-4)) + 4) / 4))
+    red, green, blue = (round(255 + (end - 255) * depth) for end in (16, 84, 60))
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _path(points: Sequence[tuple[float, float]], ink: str, dash: str = "") -> Markup:

@@ -43,6 +43,8 @@ def weights_map(a: Sequence[Neurons], b: Sequence[Neurons]) -> ResidualMap | Non
         b: layers of B. As many as of A are taken for partners in order; else each of A's is given the one of B
             whose neurons resemble its own most.
     """
+    if not a or not b:  # no layer has neurons
+        return None
     a, b = ([outstanding(layer) for layer in side] for side in (a, b))
     is_gated = all(layer.ups is not None for layer in (*a, *b))
     found = _partners(*([_signatures(layer, is_gated) for layer in side] for side in (a, b)))

@@ -11,7 +11,7 @@ from huref.model.arch.likeness import nearest
 from huref.model.arch.schema import Family, NameSet
 from huref.model.source.checkpoint import Checkpoint
 
-_LEAST_ALIKE = 0.1
+_LEAST_ALIKE = 0.2
 _NO_BLOCKS = "its layers are recurrent: there is no attention to read"
 _NOT_READ = {
     **dict.fromkeys(("mamba", "mamba2", "rwkv6", "rwkv7", "rwkv6qwen2", "arwkv7"), _NO_BLOCKS),
@@ -135,5 +135,5 @@ def _what_to_do(checkpoint: Checkpoint, alike: float, nearest: str, start: str) 
         return f"add model_type to config.json, or fetch the publisher's config.json{which}"
     return (
         f"describe the family in a YAML file{start}, pass it with --arch-file, and check it with huref doctor "
-        "(docs/how-to/add-an-architecture.md)"
+        "--check (docs/how-to/add-an-architecture.md)"
     )

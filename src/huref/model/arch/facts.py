@@ -20,7 +20,16 @@ from huref.model.arch.schema import Choice, Conditions, Family, NameSet, Scalar,
 from huref.model.source.checkpoint import Checkpoint
 
 MAX_SIZE = 1 << 27  # far above any real width; stops absurd configurations before they size anything
-SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder", "text_encoder", "language")
+SECTIONS = (
+    "text_config",
+    "vlm_config",
+    "llm_config",
+    "language_config",
+    "thinker_config",
+    "decoder",
+    "text_encoder",
+    "language",
+)
 """Where config.json of a model of several senses describes the decoder."""
 
 _DEEPEST = 3

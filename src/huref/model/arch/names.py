@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from huref.model.arch.schema import PER_EXPERT, STACKED, NameSet, TensorRule
+from huref.model.arch.schema import OF_TWO, PER_EXPERT, STACKED, NameSet, TensorRule, names_layer
 
 SHOWN = 8
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
@@ -19,7 +19,9 @@ _LAYER_0 = re.compile(r"(?<=\.)0(?=\.)")
 def expand(template: str, prefix: str, layer: int | None = None, expert: int | None = None) -> str:
     """Fill in a name template; without a layer `{i}` stays, and without an expert `{e}` becomes `{i}` too."""
     name = template.removesuffix(STACKED).replace("{p}", prefix)
-    name = name if layer is None else name.replace("{i}", str(layer))
+    numbers = ("{i}",) * 3 if layer is None else (str(layer), str(layer // 2), str(layer % 2))
+    for placeholder, number in zip(("{i}", *OF_TWO), numbers, strict=True):
+        name = name.replace(placeholder, number)
     return name.replace(PER_EXPERT, "{i}" if expert is None else str(expert))
 
 
@@ -30,13 +32,18 @@ def patterns(stored: Iterable[str]) -> set[str]:
 
 def is_head(name: str, names: NameSet, prefix: str) -> bool:
     """Whether a stored name is one of those that stand beside the decoder's: the unembedding."""
-    modules = [m for rule in names.tensors.values() for m in rule.from_ if "{i}" not in m and "{p}" not in m]
+    modules = [m for rule in names.tensors.values() for m in rule.from_ if not names_layer(m) and "{p}" not in m]
     return any(name.startswith(f"{root}{module}.") for module in modules for root in roots(prefix))
 
 
 def is_ignored(name: str, names: NameSet) -> bool:
     """Whether a stored tensor is known to be no weight."""
     return any(fnmatchcase(name, pattern) for pattern in names.ignored)
+
+
+def has_no_role(name: str, names: NameSet) -> bool:
+    """Whether a stored tensor is known to be a weight that no role describes."""
+    return any(fnmatchcase(name, pattern) for pattern in names.beside)
 
 
 def choose_prefix(names: NameSet, stored: Iterable[str], *, is_nested: bool = True) -> str:
@@ -86,17 +93,24 @@ def experts_stored(names: NameSet, prefix: str, stored: Iterable[str]) -> set[in
 
 def _numbers(names: NameSet, prefix: str, stored: Iterable[str]) -> list[tuple[str, str]]:
     """Layer and expert in the name of every stored `down` and `o` matrix; a dense layer's expert is empty."""
-    templates = (*names.tensors["down"].from_, *names.tensors["o"].from_)
+    templates = [
+        template for role in ("down", "o") if role in names.tensors for template in names.tensors[role].from_
+    ]
     patterns = [re.compile(_numbered(template, prefix)) for template in templates]
     matches = (pattern.fullmatch(name) for name in stored for pattern in patterns)
     found = (match.groupdict() for match in matches if match)
-    return [(groups.get("i", ""), groups.get("e", "")) for groups in found]
+    return [(_layer_of(groups), groups.get("e", "")) for groups in found]
+
+
+def _layer_of(groups: dict[str, str]) -> str:
+    return str(2 * int(groups["two"]) + int(groups["of"])) if "two" in groups else groups.get("i", "")
 
 
 def _numbered(template: str, prefix: str) -> str:
-    """A regular expression for the names of a template's weights, with groups `i` and, for experts, `e`."""
+    """A regular expression for the names of a template's weights, with groups `i`, or `two` and `of`, and `e`."""
     name = re.escape(template.removesuffix(STACKED).replace("{p}", prefix)) + r"(\.weight)?"
-    for group, placeholder in (("i", re.escape("{i}")), ("e", re.escape(PER_EXPERT))):
+    groups = zip(("i", "two", "of", "e"), ("{i}", *OF_TWO, PER_EXPERT), strict=True)
+    for group, placeholder in ((group, re.escape(marks)) for group, marks in groups):
         name = name.replace(placeholder, rf"(?P<{group}>\d{{1,6}})", 1).replace(placeholder, r"\d{1,6}")
     return name
 

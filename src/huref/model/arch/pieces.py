@@ -51,7 +51,8 @@ def of_experts(
     is_turned = "transpose" in rule.steps and len(shape) > 1
     parts = 2 if rule.half else 1
     whole = (parts * shape[0], *shape[1:])
-    shapes.check_shape(stored[0], [(n, *(whole[::-1] if is_turned else whole))])
+    one = whole[::-1] if is_turned else whole
+    shapes.check_shape(stored[0], [one] * n if "flat" in rule.steps else [(n, *one)])
     if is_turned:
         n_in = whole[-1]
         rows = _half(rule.half, 1, shape[0])

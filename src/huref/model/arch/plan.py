@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from math import prod
 
 from huref.errors import ArchitectureError, MissingTensorError
@@ -14,6 +13,7 @@ from huref.model.arch.names import (
     choose_prefix,
     expand,
     experts_stored,
+    has_no_role,
     is_ignored,
     layers_stored,
     roots,
@@ -389,7 +389,7 @@ class Planner:
             self._check_missing()
 
     def _check_expert_count(self) -> None:
-        stored = experts_stored(self.names, self.prefix, self.tensors)
+        stored = experts_stored(self.names, self.prefix, (n for n in self.tensors if not has_no_role(n, self.names)))
         if stored and max(stored) >= self.experts.n:
             raise ArchitectureError(
                 "the configuration and the stored experts disagree",
@@ -442,7 +442,7 @@ class Planner:
 
     def _is_beside(self, name: str, n_layers: int) -> bool:
         """Whether a stored tensor is of something else: outside the decoder, or known to have no role."""
-        if self._is_outside(name) or any(fnmatchcase(name, pattern) for pattern in self.names.beside):
+        if self._is_outside(name) or has_no_role(name, self.names):
             return True
         layers, _, behind = name.removeprefix(self.prefix).partition(".")
         layer = behind.split(".")[0]

@@ -10,7 +10,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from huref.model.arch.roles import FUSED_ROLES, GLOBAL_ROLES, LAYER_ROLES, NEURON_ROLES
+from huref.model.arch.roles import ATTENTION_ROLES, FUSED_ROLES, GLOBAL_ROLES, LAYER_ROLES, NEURON_ROLES
 
 Value = TypeVar("Value")
 
@@ -39,14 +39,17 @@ SizeName = Literal[
 EXPERT_SIZES: frozenset[SizeName] = frozenset({"n_experts", "expert_width", "shared_width"})
 PER_EXPERT = "{e}"
 STACKED = "[e]"
+OF_TWO = ("{i/2}", "{i%2}")
+"""Where a stored layer holds two of ours, one behind the other: its number, and which of the two."""
 NormKind = Literal["rms", "layer"]
 PositionKind = Literal["rope_half", "rope_interleaved", "rope_2d", "learned", "alibi"]
-Step = Literal["transpose", "transpose_by_shape", "unpermute_rope", "add_one"]
+Step = Literal["transpose", "transpose_by_shape", "unpermute_rope", "add_one", "flat"]
 Half = Literal["first", "second", "even", "odd"]
 LayerPart = Literal["attention", "feed_forward"]
 Pinned = Literal["heads", "queries", "values", "neurons", "stream", "gains", "experts"]
 """`transpose`: stored (in, out), as Conv1D does. `unpermute_rope`: rows of each head were interleaved by
-llama.cpp's converter. `add_one`: gamma is stored, the gain is 1 + gamma."""
+llama.cpp's converter. `add_one`: gamma is stored, the gain is 1 + gamma. `flat`: stacked experts lack an axis of
+their own."""
 
 
 class _Closed(BaseModel):
@@ -88,6 +91,12 @@ def names_experts(template: str) -> bool:
     return PER_EXPERT in template or template.endswith(STACKED)
 
 
+def names_layer(template: str) -> bool:
+    """Whether a name has the number of its layer, in one part or in both of two."""
+    of_two = [mark in template for mark in OF_TWO]
+    return all(of_two) if any(of_two) else "{i}" in template
+
+
 def _rule(raw: object) -> object:
     return {"key": raw} if isinstance(raw, str) else raw
 
@@ -127,8 +136,9 @@ class TensorRule(_Closed):
 
     Attributes:
         from_: template, or alternatives of which the first stored one counts; `{p}` is the export's prefix,
-            `{i}` the layer, and `{e}` the expert: the name stands for one tensor per expert. A name that ends
-            in `[e]` is one tensor whose first axis counts the experts.
+            `{i}` the layer (or `{i/2}` and `{i%2}`, where a stored layer holds two), and `{e}` the expert: the name
+            stands for one tensor per expert. A name that ends in `[e]` is one tensor whose first axis counts the
+            experts.
         shared: the shared expert's module, whose neurons follow those of the experts.
         half: of each expert's rows in a tensor that holds all experts' gates and ups, named under both.
         by_head: where the factor of latent keys, turned, and that of values are stored, head by head, if not as one.
@@ -151,6 +161,15 @@ class TensorRule(_Closed):
     when: Conditions = {}
     bias: Literal["required", "optional", "never"] = "optional"
 
+    def also_under(self, layers: tuple[str, ...]) -> TensorRule:
+        """With the same names under others of `layers` behind them."""
+
+        def all_of(names: tuple[str, ...]) -> tuple[str, ...]:
+            others = [name.replace("layers.{i}", f"{other}.{{i}}") for other in layers for name in names]
+            return tuple(dict.fromkeys((*names, *others)))
+
+        return self.model_copy(update={"from_": all_of(self.from_), "shared": all_of(self.shared)})
+
     @property
     def has_experts(self) -> bool:
         """Whether any of the names stands for experts."""
@@ -165,6 +184,7 @@ class NameSet(_Closed):
         tensors: role -> where it is stored.
         ignored: shell patterns of stored tensors that are no weights (rotary tables, attention masks).
         beside: and of weights that no role describes (recurrent layers, cross-attention): read by nobody, and noted.
+        layers_too: what exports write for `layers` in front of `{i}`; these alternatives come behind the usual name.
         sizes: rules that replace the family's (GGUF has its own keys, see `sizes.GGUF_SIZES`).
         defaults: configuration values that a missing key stands for.
     """
@@ -173,6 +193,7 @@ class NameSet(_Closed):
     tensors: dict[str, Annotated[TensorRule, BeforeValidator(_tensor)]]
     ignored: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    layers_too: tuple[str, ...] = ()
     sizes: dict[SizeName, SizeRules] = {}
     defaults: dict[str, Scalar] = {}
 
@@ -190,8 +211,18 @@ class NameSet(_Closed):
         return self.model_copy(update={"tensors": {**self.tensors, "embedding": both}})
 
     @model_validator(mode="after")
+    def _layers_by_all_their_names(self) -> NameSet:
+        for role, rule in self.tensors.items():
+            self.tensors[role] = rule.also_under(self.layers_too)
+        return self
+
+    @model_validator(mode="after")
     def _every_necessary_role(self) -> NameSet:
-        for either in (("embedding",), ("q", "qkv", "q_gate", "q_b"), ("o",), ("up", "gate_up"), ("down",)):
+        """Attention may be left out whole, where none of it can be read; `some_layers` must then say so too."""
+        needed = [("embedding",), ("up", "gate_up"), ("down",)]
+        if (set(ATTENTION_ROLES) - {"attention_norm", "post_attention_norm"}) & set(self.tensors):
+            needed += [("q", "qkv", "q_gate", "q_b"), ("o",)]
+        for either in needed:
             if not set(either) & set(self.tensors):
                 raise ValueError(f"no names for {' or '.join(either)}")
         return self
@@ -204,22 +235,22 @@ class NameSet(_Closed):
             if rule.split not in FUSED_ROLES.get(role, {None: ()}):
                 allowed = ", ".join(FUSED_ROLES.get(role, {})) or "none"
                 raise ValueError(f"role {role!r} has split {rule.split!r}; allowed: {allowed}")
-            if (role in GLOBAL_ROLES) == any("{i}" in name for name in rule.from_):
+            if (role in GLOBAL_ROLES) == any(map(names_layer, rule.from_)):
                 raise ValueError(f"role {role!r}: layer roles need {{i}} in their names, the others must not")
         return self
 
     @model_validator(mode="after")
     def _experts_in_their_place(self) -> NameSet:
-        rules = {role: rule for role, rule in self.tensors.items() if rule.has_experts}
+        rules = {role: rule for role, rule in self.tensors.items() if rule.has_experts or "flat" in rule.steps}
         for role, rule in rules.items():
             if (
                 role not in NEURON_ROLES
-                or set(rule.steps) - {"transpose", "transpose_by_shape"}
+                or set(rule.steps) - {"transpose", "transpose_by_shape", "flat"}
                 or rule.bias == "required"
             ):
                 raise ValueError(f"role {role!r}: only gate, up and down have experts, without biases to require")
             for name in (*rule.from_, *rule.shared):
-                if "{i}" not in name or (PER_EXPERT in name and name.endswith(STACKED)):
+                if not names_layer(name) or (PER_EXPERT in name and name.endswith(STACKED)):
                     raise ValueError(f"role {role!r}: {name!r} needs {{i}}, and {PER_EXPERT} or {STACKED}, not both")
             if any(map(names_experts, rule.shared)) or not any(names_experts(name) for name in rule.from_):
                 raise ValueError(f"role {role!r}: a shared expert is one, beside others: {rule.shared!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -200,6 +201,11 @@ class CanonicalWeights:
     def read_by(self, reader: Reader, name: str, rows: Rows = None) -> Array:
         """The same, by a reader that keeps whole matrices which cannot be read in parts."""
         return reader.read(self._role(name), rows)
+
+    def announce(self, names: Iterable[str]) -> None:
+        """Say which canonical tensors will be read soon, in that order; those that are not there are left out."""
+        roles = (self._roles.get(name) for name in names)
+        self.checkpoint.announce([piece.stored for role in roles if role is not None for piece in role.pieces])
 
     def has_other_spare(self, rows: slice) -> bool:
         """Whether some rows of a spare unembedding differ from the embedding's."""

@@ -22,7 +22,7 @@ from huref.model.source.adapters import (
 )
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.source.json_file import CONFIG_LIMIT, read_object
-from huref.model.source.place import ON
+from huref.model.source.place import ON, path_of
 
 _COPY = re.compile(r"\.modules_to_save\.[^.]+\.")
 
@@ -82,7 +82,7 @@ def put_on_base(models: Sequence[str | Path], base: str) -> list[str]:
     Raises:
         UsageError: none is an adapter.
     """
-    put = [f"{model}{ON}{base}" if _is_alone(Path(model)) else str(model) for model in models]
+    put = [f"{model}{ON}{base}" if _is_alone(path_of(model)) else str(model) for model in models]
     if put == [str(model) for model in models]:
         raise _nothing_to_apply("--base", models)
     return put
@@ -94,7 +94,7 @@ def put_on_own(models: Sequence[str | Path]) -> list[str]:
     Raises:
         UsageError: none has one.
     """
-    put = [f"{model}{ON}{model}" if _has_beside(Path(model)) else str(model) for model in models]
+    put = [f"{model}{ON}{model}" if _has_beside(path_of(model)) else str(model) for model in models]
     if put == [str(model) for model in models]:
         raise _nothing_to_apply("--adapter", models)
     return put

@@ -104,6 +104,9 @@ class Checkpoint(abc.ABC):
         table = whole.reshape(-1, whole.shape[-1])
         return table if rows is None else np.array(table[rows])
 
+    def announce(self, names: Iterable[str]) -> None:  # noqa: B027 (only what is far away profits)
+        """Say which tensors will be read soon, whole and in that order."""
+
     def bounds(self, names: Iterable[str]) -> Checkpoint | None:  # noqa: ARG002 (where nothing is packed)
         """The same names, with how far each value may lie from what it was rounded from in the place of the value.
 

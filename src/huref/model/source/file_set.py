@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from huref.errors import CorruptFileError, MissingFileError, UnsafeFileError
-from huref.model.source.byte_source import FETCH_AGAIN
+from huref.model.source.byte_source import FETCH_AGAIN, missing_file
 from huref.model.source.json_file import read_object
-from huref.model.source.place import missing_file
 
 INDEX_LIMIT = 64 << 20
 """Bytes of an index; a model of 100,000 tensors has one of about 10 MB."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huref.errors import CorruptFileError, UnsafeFileError
-from huref.model.source.byte_source import FETCH_AGAIN, LocalFile, describe_head
+from huref.model.source.byte_source import FETCH_AGAIN, describe_head, open_source
 
 CONFIG_LIMIT = 16 << 20
 """Bytes of a `config.json`; real ones have a few thousand."""
@@ -54,7 +54,7 @@ def read_object(path: Path, limit: int) -> dict[str, Any]:
         UnsafeFileError: larger than `limit`.
         CorruptFileError: as `parse_object`.
     """
-    source = LocalFile(path)
+    source = open_source(path)
     try:
         if source.size > limit:
             raise UnsafeFileError(

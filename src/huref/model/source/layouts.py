@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huref.errors import InputError
 from huref.model.source.file_set import FileSet
+from huref.model.source.ollama import names_in
 
 _NAMED_STEP = 256  # bytes of the file `latest`
 _RANK = re.compile(r"mp_rank_(\d+)_model_states\.pt")
@@ -51,6 +52,10 @@ def refuse_known(folder: Path) -> None:
     Raises:
         InputError: it is one.
     """
+    if (names := names_in(folder)) is not None:
+        raise _in_parts(
+            folder, "the store of Ollama", f"name one of its models: {', '.join(names[:8]) or 'it has none'}"
+        )
     for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         names = [path.name for path in place.iterdir()]
         if any(name.endswith(".distcp") for name in names):

@@ -6,6 +6,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -13,6 +14,7 @@ import huref.model.source
 from huref.errors import InputError, MissingFileError
 from huref.model.source.adapters import adapter_file
 from huref.model.source.adapting import adapter_alone, note_beside, on_base, with_own_adapter
+from huref.model.source.byte_source import missing_file, open_source
 from huref.model.source.checkpoint import Checkpoint
 from huref.model.source.file_set import FileSet
 from huref.model.source.layouts import inner_weights, refuse_known, refuse_shells
@@ -20,7 +22,7 @@ from huref.model.source.original import read_params
 from huref.model.source.packed.unpacking import unpacked
 from huref.model.source.parallel_parts import open_parts, parts_beside
 from huref.model.source.passed_over import notes_about
-from huref.model.source.place import nothing_there, split_reference
+from huref.model.source.place import path_of, split_reference
 
 
 class Format(Protocol):
@@ -78,13 +80,13 @@ def _closing(checkpoint: Checkpoint, use: Callable[[Checkpoint], Checkpoint]) ->
 
 
 def _open(reference: str) -> Checkpoint:
-    path = Path(reference)
+    path = path_of(reference)
     if path.is_dir():
         checkpoint = _open_folder(reference, path)
     elif path.is_file():
         checkpoint = _open_file(reference, path)
     else:
-        raise nothing_there(reference, path)
+        raise missing_file(path)
     return _closing(checkpoint, _as_found)
 
 
@@ -96,7 +98,7 @@ def _as_found(checkpoint: Checkpoint) -> Checkpoint:
 
 def _open_adapter(reference: str) -> Checkpoint:
     """A folder's adapter goes before a model in it."""
-    path = Path(reference)
+    path = path_of(reference)
     return _open(str(adapter_file(path) or reference) if path.is_dir() else reference)
 
 
@@ -131,8 +133,8 @@ def _open_folder(reference: str, folder: Path) -> Checkpoint:
 
 
 def _open_file(reference: str, path: Path) -> Checkpoint:
-    with path.open("rb") as file:  # Ollama's blobs have no ending
-        is_gguf = file.read(4) == b"GGUF"
+    with closing(open_source(path)) as file:  # Ollama's blobs have no ending
+        is_gguf = file.size >= 4 and file.read(0, 4) == b"GGUF"
     module = _format_of("model.gguf" if is_gguf else path.name)
     if module is not None:
         return _open_set(reference, module, module.file_set(path))

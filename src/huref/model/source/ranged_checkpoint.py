@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from huref.errors import CorruptFileError, InputError, MissingTensorError, UsageError
-from huref.model.source.byte_source import FETCH_AGAIN, ByteSource, LocalFile
+from huref.model.source.byte_source import FETCH_AGAIN, ByteSource, open_source
 from huref.model.source.checkpoint import Checkpoint, Rows, TensorInfo
 from huref.model.source.file_set import FileSet
 from huref.model.source.rows import RowTable, resolve_rows
@@ -97,6 +97,13 @@ class RangedCheckpoint(Checkpoint):
         table = RowTable(stored.source, stored.offset, n_rows, info.nbytes // max(n_rows, 1))
         return self._counted(info, table.gather(wanted), (len(wanted), info.shape[-1]))
 
+    def announce(self, names: Iterable[str]) -> None:
+        spans: dict[ByteSource, list[tuple[int, int]]] = {}
+        for stored in (self._stored[name] for name in names if name in self._stored):
+            spans.setdefault(stored.source, []).append((stored.offset, stored.info.nbytes))
+        for source, some in spans.items():
+            source.announce(some)
+
     def require_decodable(self, info: TensorInfo) -> None:
         """Raise InputError when `decode` cannot read this type; called before any byte is read."""
         if array_dtype(info.dtype) is None:
@@ -162,7 +169,7 @@ def open_all(
     with ExitStack() as opened:
         shards = []
         for name in files.names:
-            source = LocalFile(files.folder / name, name)
+            source = open_source(files.folder / name, name)
             opened.callback(source.close)
             shards.append(parse(source))
         checkpoint = build(shards)
