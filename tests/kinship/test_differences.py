@@ -142,3 +142,48 @@ def test_the_command(cli, models, tmp_path):
     assert document["schema_version"] == "huref.differences/1.0"
     assert document["counts"]["changed"] == sum(tensor["state"] == "changed" for tensor in document["tensors"])
     assert cli("diff", models["base"], tmp_path / "none").code == 4
+
+
+@pytest.mark.parametrize("kind", ["copy", "rounded"])
+def test_a_few_values_that_somebody_edited_are_no_rounding(models, tmp_path, kind):
+    source = models[kind]
+    edited = tmp_path / "edited"
+    shutil.copytree(source, edited)
+    from safetensors.torch import load_file as load
+    from safetensors.torch import save_file as save
+
+    tensors = load(edited / "model.safetensors")
+    tensors["model.embed_tokens.weight"][7] *= -50
+    save(tensors, edited / "model.safetensors")
+    found = huref.diff(source, edited)
+    assert by_name(found)["embedding"].state == "changed"
+    assert not huref.diff(models["base"], edited).is_faithful
+    assert huref.compare(source, edited).verdict != "requantised"
+    assert huref.compare(models["base"], edited).verdict != "requantised"
+
+
+def test_another_head_beside_a_tied_model(models, tmp_path):
+    tied = changed(models["base"], tmp_path / "tied", lambda name, tensor: None if "lm_head" in name else tensor)
+    config = json.loads((tied / "config.json").read_text())
+    (tied / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    for pair in ((tied, models["base"]), (models["base"], tied)):
+        found = huref.diff(*pair)
+        assert by_name(found)["unembedding"].state == "changed"
+        assert not found.is_faithful
+
+
+@pytest.mark.parametrize("change", [{"rope_theta": 5e6}, {"hidden_act": "gelu"}, {"num_attention_heads": 8}])
+def test_equal_weights_of_another_configuration(models, tmp_path, change):
+    one, other = (shutil.copytree(models["base"], tmp_path / name) for name in ("one", "other"))
+    config = json.loads((one / "config.json").read_text()) | {"rope_theta": 1e4, "hidden_act": "silu", "head_dim": 8}
+    (one / "config.json").write_text(json.dumps(config))
+    heads = {"head_dim": 4, "num_key_value_heads": 4} if "num_attention_heads" in change else {}
+    (other / "config.json").write_text(json.dumps(config | change | heads))
+    found = huref.diff(one, other)
+    assert not found.is_faithful
+    assert "another configuration" in str(found)
+
+
+def test_names_that_do_not_fit(models):
+    with pytest.raises(UsageError):
+        huref.diff(models["base"], models["copy"], names=["one"])

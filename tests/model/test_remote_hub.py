@@ -12,9 +12,10 @@ import huref
 from huref.errors import AccessError, MissingFileError, NetworkError, UnsafeFileError, UsageError
 from huref.fingerprints.sets import model_set
 from huref.model.source import open_checkpoint
-from huref.model.source.remote import segments
+from huref.model.source.remote import mirror, segments
 from huref.model.source.remote.cost import COST
-from kit.hub_server import COMMIT, Repository
+from huref.model.source.remote.naming import RemoteName
+from kit.hub_server import COMMIT, Hub, Repository, Virtual, digest, hub_running
 from kit.hubs import again, hub
 
 __all__ = ["again", "hub"]
@@ -272,3 +273,78 @@ def test_the_papers_sets(hub, models, cli, name, tables):
         assert len(cli("matrix", "--set", name, "--json", "--progress", "none").document["tables"]) == tables
         assert cli("matrix", "--set", name, "--tree", "x.svg").code == 2
     assert cli("matrix", "--set", name, "./a").code == 2
+
+
+def test_a_hub_cannot_put_blocks_into_anothers(published, again, models):
+    """It may list any digest: blocks are known by where they came from."""
+    with hub_running(Hub()) as bad:
+        repository = bad.add("bad/guy", models["stranger"])
+        lie = digest(models["base"] / "model.safetensors")
+        path = models["stranger"] / "model.safetensors"
+        repository.files["model.safetensors"] = Virtual(
+            path.stat().st_size, lambda start, stop: path.read_bytes()[start:stop], lie
+        )
+        os.environ["HF_ENDPOINT"] = bad.endpoint
+        huref.fingerprint("bad/guy")
+        os.environ["HF_ENDPOINT"] = published.endpoint
+    again()
+    assert huref.fingerprint("acme/base").vector.tobytes() == huref.fingerprint(models["base"]).vector.tobytes()
+
+
+def test_a_hub_that_does_not_answer_is_not_replaced_by_an_old_snapshot(published, again, tmp_path, monkeypatch):
+    from huggingface_hub import snapshot_download
+
+    snapshot_download("acme/base", cache_dir=tmp_path / "hub", endpoint=published.endpoint)
+    again()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(NetworkError):
+        huref.fingerprint("acme/base")
+
+
+@pytest.mark.parametrize(
+    ("asked", "files", "chosen"),
+    [
+        ("Q4_K_M", ("m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "mmproj-m-Q4_K_M.gguf"), "m-Q4_K_M.gguf"),
+        ("q4_k_m", ("m.Q4_K_M.gguf",), "m.Q4_K_M.gguf"),
+        ("UD-Q4_K_XL", ("m-UD-Q4_K_XL.gguf", "m-Q4_K_XL.gguf"), "m-UD-Q4_K_XL.gguf"),
+        ("Q4_K_M", ("Q4_K_M/m-00001-of-00002.gguf", "Q4_K_M/m-00002-of-00002.gguf"), "Q4_K_M"),
+        ("q4_k_m", ("Q4_K_M/m-00001-of-00002.gguf", "Q4_K_M/m-00002-of-00002.gguf"), "Q4_K_M/m-00001-of-00002.gguf"),
+        ("Q4_K", ("m-Q4_K_M.gguf", "m-Q4_K_S.gguf"), MissingFileError),
+        ("Q4", ("m-Q4_0.gguf",), MissingFileError),
+        ("8B", ("Llama-3-8B-Q4_0.gguf",), MissingFileError),
+        ("Q8_0", ("a-Q8_0.gguf", "b-Q8_0.gguf"), UsageError),
+    ],
+)
+def test_a_quantisation_is_meant_whole(asked, files, chosen):
+    name = RemoteName("hub", "x/y", "x/y", file=asked)
+    if isinstance(chosen, str):
+        assert mirror._chosen(list(files), name, asked) == chosen
+    else:
+        with pytest.raises(chosen):
+            mirror._chosen(list(files), name, asked)
+
+
+def test_a_fetched_file_that_was_changed_is_fetched_again(published, again, models):
+    folder = huref.download("acme/base")
+    (folder / "model.safetensors").write_bytes((models["stranger"] / "model.safetensors").read_bytes())
+    again()
+    assert huref.fingerprint("acme/base").vector.tobytes() == huref.fingerprint(models["base"]).vector.tobytes()
+
+
+def test_odd_names_that_are_no_part_of_a_model(hub, models):
+    hub.add("acme/odd", models["base"], listed=("runs/Jul05_10:12:33/events.out", "assets/what?.png"))
+    assert huref.fingerprint("acme/odd").model == "odd"
+
+
+def test_a_download_of_several_models_is_refused_first(hub, models):
+    repository = hub.add("acme/ggufs", models["base"])
+    del repository.files["model.safetensors"]
+    big = Virtual(1 << 40, lambda start, stop: bytes(stop - start), "0" * 64)
+    repository.files |= {"m-Q4_0.gguf": big, "m-Q8_0.gguf": big}
+    with pytest.raises(UsageError, match="several GGUF models"):
+        huref.download("acme/ggufs")
+    for wrong in (None, 5, b"", "org/a::org/b"):
+        with pytest.raises(UsageError):
+            huref.download(wrong)
+    with pytest.raises(MissingFileError):
+        huref.download("typo ")

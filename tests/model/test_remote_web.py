@@ -117,6 +117,25 @@ def test_one_byte_of_a_server_without_ranges(web):
         read_range(Address(f"{web.endpoint}/base/config.json", "x"), 0, 1)
 
 
+def test_a_server_without_tags_gives_nothing_to_keep(web, folder, models):
+    web.faults["no tags"] = -1
+    huref.fingerprint(f"{web.endpoint}/base/")
+    shutil.copy(models["stranger"] / "model.safetensors", folder / "base" / "model.safetensors")
+    forget()
+    again = huref.fingerprint(f"{web.endpoint}/base/")
+    assert again.vector.tobytes() == huref.fingerprint(models["stranger"]).vector.tobytes()
+
+
+def test_an_endless_answer_is_cut(web):
+    import io
+
+    from huref.errors import CorruptFileError
+    from huref.model.source.remote.http import Address, fetch_whole
+
+    with pytest.raises(CorruptFileError, match=r"changed|more bytes"):
+        fetch_whole(Address(f"{web.endpoint}/base/model.safetensors", "x", size=100), io.BytesIO())
+
+
 def test_nothing_there(web):
     for address in ("/none/", "/base/other.safetensors"):
         with pytest.raises(MissingFileError) as caught:

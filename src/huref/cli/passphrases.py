@@ -38,7 +38,7 @@ def to_open(folder: Path, secret: Path | None = None) -> str | None:
 def _typed(*, is_new: bool) -> str:
     from huref.errors import UsageError
 
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             "a passphrase is needed, and there is no terminal to ask at",
             where="the opening",

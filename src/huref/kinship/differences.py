@@ -15,8 +15,9 @@ import numpy as np
 from huref.fingerprints.file import require_weights
 from huref.fingerprints.record import Reference
 from huref.kinship.parameters import MOST_ROUNDED, rounding_of
+from huref.model.arch.facts import sections
 from huref.model.arch.weights import CanonicalWeights
-from huref.model.name import distinct_names
+from huref.model.name import distinct_names, require_names
 from huref.numerics.arrays import float32, quietly
 from huref.numerics.rows import inner_product
 from huref.progress import Progress, Report, shows_progress
@@ -81,6 +82,7 @@ class Differences:
         architectures: their families.
         tensors: A's in their order, then those that only B has.
         notes: what of either is stored and not read.
+        settings: what differs of the configurations and changes what equal weights compute.
     """
 
     a: str
@@ -88,6 +90,7 @@ class Differences:
     architectures: tuple[str, str]
     tensors: tuple[TensorDifference, ...]
     notes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -101,7 +104,7 @@ class Differences:
 
         Where one of them has an output matrix and the other is tied to its embedding, that is what is compared.
         """
-        return bool(self.tensors) and set(self.counts) <= {"equal", "rounded"}
+        return bool(self.tensors) and set(self.counts) <= {"equal", "rounded"} and not self.settings
 
     def to_dict(self) -> dict[str, Any]:
         """The `--json` document."""
@@ -112,6 +115,7 @@ class Differences:
             "architectures": list(self.architectures),
             "is_faithful": self.is_faithful,
             "counts": dict(self.counts),
+            "settings": list(self.settings),
             "tensors": [asdict(tensor) for tensor in self.tensors],
             "notes": list(self.notes),
         }
@@ -127,7 +131,10 @@ class Differences:
 
     def _said(self) -> str:
         told = ", ".join(f"{n} {state}" for state, n in self.counts.items())
-        types = sorted({tensor.types[1] for tensor in self.tensors if tensor.state == "rounded"})
+        rounded = {stored for tensor in self.tensors if tensor.state == "rounded" for stored in tensor.types}
+        types = sorted(rounded - {"F32", "F64"} or rounded)
+        if self.settings and set(self.counts) <= {"equal", "rounded"}:
+            return f"not faithful: {told}, but another configuration: {'; '.join(self.settings)}"
         if set(self.counts) == {"equal"}:
             return f"every value of all {len(self.tensors)} tensors is equal"
         if self.is_faithful:
@@ -168,6 +175,14 @@ class Differences:
 
 
 _SHOWN = 8
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_MOST_ROUNDING = 0.5
+"""Of a tensor's length, what rounding to two bits changes; more was changed by somebody."""
+_SETTINGS = (
+    *("hidden_act", "hidden_activation", "activation_function", "rope_theta", "rope_scaling", "rope_parameters"),
+    *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "sliding_window", "num_experts_per_tok"),
+)
+"""Keys of config.json that change what equal weights compute."""
 
 
 @shows_progress
@@ -195,6 +210,8 @@ def diff(
     """
     described = None if arch_file is None else Path(arch_file)
     paths = [require_weights(model, "compare") for model in (a, b)]
+    if names:
+        require_names(list(names), 2)
     called = tuple(names) if names else distinct_names(paths)
     from huref.model.arch import open_weights
     from huref.model.source import open_checkpoint
@@ -207,13 +224,31 @@ def diff(
             if report:
                 report(Progress("comparing tensors", done, len(names_a), "tensor"))
             found.append(_compared(left, right, name) if name in right else _alone(left, name, 0))
-        found += [_alone(right, name, 1) for name in names_b if name not in left]
+        for name in (name for name in names_b if name not in set(names_a)):
+            found.append(_compared(left, right, name) if name in left else _alone(right, name, 1))
         notes = [
             f"{model}: {note}" for model, side in zip(called, (left, right), strict=True) for note in side.notes()
         ]
         return Differences(
-            called[0], called[1], (left.architecture.name, right.architecture.name), tuple(found), tuple(notes)
+            called[0],
+            called[1],
+            (left.architecture.name, right.architecture.name),
+            tuple(found),
+            tuple(notes),
+            _settings(left, right),
         )
+
+
+def _settings(a: CanonicalWeights, b: CanonicalWeights) -> tuple[str, ...]:
+    """What differs of heads, and of configurations of one format; llama.cpp's are not held against the others'."""
+    x, y = vars(a.geometry), vars(b.geometry)
+    found = [f"{key} {x[key]} and {y[key]}" for key in ("n_heads", "n_kv_heads", "head_dim") if x[key] != y[key]]
+    configs = [(sections(side.checkpoint.config) or [side.checkpoint.config])[-1] for side in (a, b)]
+    if all(configs) and not found:
+        keys = [key for key in _SETTINGS if key in configs[0] and key in configs[1]]
+        differing = [(key, *(config[key] for config in configs)) for key in keys]
+        found += [f"{key} {one} and {other}" for key, one, other in differing if one != other]
+    return tuple(found)
 
 
 def _alone(weights: CanonicalWeights, name: str, side: int) -> TensorDifference:
@@ -247,7 +282,10 @@ def _compared(a: CanonicalWeights, b: CanonicalWeights, name: str) -> TensorDiff
         square_d += inner_product(difference, difference)
         largest = max(largest, float(np.abs(difference).max(initial=0.0)))
     share = within / n if n else 1.0
-    state = "equal" if equal == n else "rounded" if share >= MOST_ROUNDED and not bad else "changed"
+    relative = math.sqrt(square_d / square_a) if square_a else None
+    least = 1.0 if set(types) <= _FLOATS else MOST_ROUNDED  # a block's largest value may be clipped
+    is_near = relative is None or relative <= _MOST_ROUNDING
+    state = "equal" if equal == n else "rounded" if share >= least and not bad and is_near else "changed"
     scale = math.sqrt(square_a * square_b)
     return TensorDifference(
         name,
@@ -258,7 +296,7 @@ def _compared(a: CanonicalWeights, b: CanonicalWeights, name: str) -> TensorDiff
         equal / n if n else None,
         share if n else None,
         dot / scale if scale else None,
-        math.sqrt(square_d / square_a) if square_a else None,
+        relative,
         largest,
         bad,
     )

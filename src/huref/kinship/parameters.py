@@ -32,6 +32,10 @@ that was stored otherwise."""
 _BY_CHANCE = 0.95
 """Share of values at the wrong places that agree where rounding explains nothing."""
 
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_LEAST_COSINE = 0.8
+"""Of what was stored otherwise: formats of one bit a value leave 0.9; the few values that may not agree, no less."""
+
 MOST_ROUNDED = 0.99
 """Share of every tensor's values that agree within rounding in a model that was stored otherwise."""
 
@@ -48,6 +52,8 @@ class Rounding:
 
         A scale that is far too large for its numbers would otherwise explain every model.
         """
+        if self.types[0] == self.types[1] and self.types[0] in _FLOATS and self.bounds == (None, None):
+            return int(np.count_nonzero(a == b))  # nothing was rounded
         if any(side is not None for side in self.bounds) and self._explains_anything(a, b):
             return int(np.count_nonzero(a == b))
         return int(np.count_nonzero(within_rounding(a, b, self.types, self.bounds)))
@@ -137,7 +143,7 @@ class ParameterComparison:
 
         Not all: a symmetric format such as Q4_0 clips the largest value of the rarer sign by up to a step.
         """
-        return self._may_be_requantised and not self.blocks
+        return self._may_be_requantised and not self.blocks and self.total.cosine >= _LEAST_COSINE
 
     @property
     def only_difference(self) -> str:

@@ -129,6 +129,8 @@ def p_value_sentence(found: Comparison) -> str:
         return "No p-value is needed: every tensor was compared with its partner, value by value."
     if p is None:
         return f"There is no p-value: {absence(found, 'p_value')}."
+    if p >= 1:
+        return "p = 1: what the two have in common is no ground to speak of kinship."
     known = found.background or {}
     told = (
         f"p = {decimal(p)}, a finite-sample (conformal) p-value: the share of unrelated pairs that agree at least as "

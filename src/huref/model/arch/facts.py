@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -55,6 +54,10 @@ GGUF_EXPERT_SIZES: dict[SizeName, tuple[SizeRule, ...]] = {
     ),
 }
 """And for mixtures of experts."""
+
+
+_HUGE = 2.0**53
+"""Larger than any size; also than no number and infinity are."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,7 @@ class _SizeReader:
             found = self._of_layers(found, rule, name)
         if found is None:
             return None
-        if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
+        if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < _HUGE:
             raise self._fault(name, f"a number under {rule.key}", repr(found)[:100])
         return found
 

@@ -37,7 +37,8 @@ _DENIED = (401, 403)
 _SHOWN = 300
 _SMALL = 1 << 26
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Address:
     tag: str = ""
     has_ranges: bool = True
     found_at: str = field(default="", repr=False)
+    whole: bytes | None = field(default=None, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
@@ -69,6 +71,10 @@ class _AgainError(Exception):
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+class _EmptyError(Exception):
+    """A file without a byte has no range."""
 
 
 class _ExpiredError(Exception):
@@ -151,7 +157,7 @@ def _append(address: Address, wanted: Mapping[str, str], file: BinaryIO) -> None
             file.seek(0)
             file.truncate()
             told = answer.headers.get("content-length", "")
-            _keep(address, answer, int(told) if told.isdigit() else address.size)
+            _keep(address, answer, int(told) if _NUMBER.fullmatch(told) else address.size)
         else:
             where = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
             if where is None or int(where[1]) != file.tell():
@@ -159,6 +165,8 @@ def _append(address: Address, wanted: Mapping[str, str], file: BinaryIO) -> None
             _keep(address, answer, int(where[3]))
         try:
             for piece in answer.iter_raw():
+                if file.tell() + len(piece) > address.size >= 0:
+                    raise _too_much(address, address.size)
                 file.write(piece)
                 COST.add(received=len(piece))
         except _faults() as error:
@@ -173,9 +181,13 @@ def _all_of(address: Address) -> bytes:
     """
     if address.size > _SMALL:
         raise _no_ranges(address, 200)
-    file = io.BytesIO()
-    fetch_whole(address, file)
-    return file.getvalue()
+    with address.lock:
+        whole = address.whole
+    if whole is None:
+        file = io.BytesIO()
+        fetch_whole(address, file)
+        whole = address.whole = file.getvalue()
+    return whole
 
 
 def find(address: Address) -> None:
@@ -188,6 +200,9 @@ def find(address: Address) -> None:
     for attempt in range(ATTEMPTS):
         try:
             _receive(address, 0, 1, memoryview(bytearray(1)), is_first_look=True)
+            return
+        except _EmptyError:
+            address.size = 0
             return
         except _ExpiredError as error:
             raise _denied(address, str(error)) from None
@@ -239,7 +254,7 @@ def _receive(address: Address, start: int, stop: int, into: memoryview, *, is_fi
         _refuse(address, answer)
         if answer.status_code != 206:
             told = answer.headers.get("content-length", "")
-            if not told.isdigit() or not is_first_look:
+            if not _NUMBER.fullmatch(told) or not is_first_look:
                 raise _no_ranges(address, answer.status_code)
             _keep(address, answer, int(told))  # small files are read whole
             address.has_ranges = False
@@ -256,13 +271,7 @@ def _fill(answer: httpx2.Response, into: memoryview, address: Address) -> int:
     try:
         for piece in answer.iter_raw():
             if done + len(piece) > len(into):
-                raise CorruptFileError(
-                    "a server sends more bytes than it announced",
-                    where=address.shown,
-                    expected=f"{len(into)} bytes",
-                    got=f"{done + len(piece)} or more",
-                    next_step="try again; if it goes on, tell who runs the server",
-                )
+                raise _too_much(address, len(into))
             into[done : done + len(piece)] = piece
             done += len(piece)
             COST.add(received=len(piece))
@@ -331,8 +340,11 @@ def _target(address: Address, url: str, location: str) -> str:
     Raises:
         NetworkError: nowhere, or from TLS to plain text.
     """
-    target = urljoin(url, location)
-    parts = urlsplit(target)
+    try:
+        target = urljoin(url, location)
+        parts, _ = urlsplit(target), urlsplit(target).port
+    except ValueError:
+        target, location, parts = url, "", urlsplit(url)
     is_downgraded = urlsplit(url).scheme == "https" and parts.scheme != "https"
     if not location or parts.scheme not in ("http", "https") or not parts.netloc or is_downgraded:
         raise NetworkError(
@@ -353,6 +365,8 @@ def _refuse(address: Address, answer: httpx2.Response) -> None:
         if encoding not in ("", "identity"):
             raise unreachable(address.shown, f"bytes in {encoding}, though they were asked for as they are")
         return
+    if status == 416 and answer.headers.get("content-range", "").endswith("/0"):
+        raise _EmptyError
     if status == 416:
         raise _changed(address, "the range lies beyond its end now")
     if status in (404, 410):
@@ -378,7 +392,7 @@ def wait_asked(headers: Mapping[str, str], shown: str) -> float | None:
     """
     limit = re.search(r"\bt=(\d+)", headers.get("ratelimit", ""))
     told = limit[1] if limit else headers.get("retry-after", "")
-    if not told.isdigit():
+    if not _NUMBER.fullmatch(told):
         return None
     seconds = float(told)
     if seconds > LONGEST_WAIT:
@@ -471,6 +485,16 @@ def _denied(address: Address, said: str) -> AccessError:
         next_step="check that your token may read it: hf auth whoami"
         if address.headers
         else "log in: hf auth login, or HF_TOKEN",
+    )
+
+
+def _too_much(address: Address, expected: int) -> CorruptFileError:
+    return CorruptFileError(
+        "a server sends more bytes than it announced",
+        where=address.shown,
+        expected=f"{expected:,} bytes",
+        got="more",
+        next_step="try again; if it goes on, tell who runs the server",
     )
 
 

@@ -22,7 +22,7 @@ from huref.model.source.remote.http import (
     unreachable,
     wait_asked,
 )
-from huref.model.source.remote.listing import MOST_FILES, Listing, RemoteEntry, require_inside
+from huref.model.source.remote.listing import MOST_FILES, Listing, RemoteEntry, is_inside
 from huref.model.source.remote.naming import RemoteName
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ def listing(name: RemoteName) -> Listing:
             raise unreachable(name.shown, f"a hub that names no commit: {commit[:80]!r}")
     tree = _ask(name, lambda: _files(api, name, commit))
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    entries = tuple(_entry(api, name, commit, item, headers) for item in tree)
-    host = urlsplit(api.endpoint).netloc.replace(":", "-")
+    entries = tuple(
+        _entry(api, name, commit, item, headers) for item in tree if is_inside(str(item.path), name.shown)
+    )
+    host = urlsplit(api.endpoint).netloc.rpartition("@")[2].replace(":", "-")
     owner, _, repository = name.repository.rpartition("/")
     place = (host, "--".join(filter(None, ("models", owner, repository))), "snapshots", commit)
     return Listing(name.shown, place, commit, entries, name.file, partial(_in_cache, name.repository, commit))
@@ -102,7 +104,8 @@ def _api() -> tuple[HfApi, str | None]:
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     api = HfApi(endpoint=endpoint, library_name="huref")
     token = get_token()
-    is_safe = may_have_token(api.endpoint, api.endpoint)
+    is_asked = os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() not in ("1", "TRUE", "YES", "ON")
+    is_safe = is_asked and may_have_token(api.endpoint, api.endpoint)
     return HfApi(endpoint=endpoint, library_name="huref", token=token if is_safe and token else False), (
         token if is_safe else None
     )
@@ -121,7 +124,7 @@ def _files(api: HfApi, name: RemoteName, commit: str) -> list[Any]:
 
 
 def _entry(api: HfApi, name: RemoteName, commit: str, item: Any, headers: dict[str, str]) -> RemoteEntry:
-    path = require_inside(str(item.path), name.shown)
+    path = str(item.path)
     digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
     url = f"{api.endpoint}/{name.repository}/resolve/{commit}/{quote(path)}"
     address = Address(url, f"{name.repository}@{commit[:12]}, {path}", headers, int(item.size))
@@ -157,12 +160,30 @@ def _ask(name: RemoteName, question: Callable[[], T]) -> T:
             wait = wait_asked(error.response.headers, name.shown)
             time.sleep(http.backoff(attempt + 1) if wait is None else wait)
         except Exception as error:  # of the HTTP library that the hub's client happens to use
+            if _has_no_address(error):  # another attempt finds no other
+                raise _no_hub(name, error) from None
             if attempt == ATTEMPTS - 1 or not _is_transport(error):
                 if _is_transport(error):
                     raise unreachable(name.shown, f"{type(error).__name__}: {error}") from None
                 raise unreachable(name.shown, f"an answer that is none: {type(error).__name__}: {error}") from None
             time.sleep(http.backoff(attempt + 1))
     raise AssertionError
+
+
+def _has_no_address(error: BaseException) -> bool:
+    """Whether the name of the host is unknown: no network, or a wrong HF_ENDPOINT."""
+    said = str(error).lower()
+    return any(part in said for part in ("name or service not known", "getaddrinfo", "name resolution", "nodename"))
+
+
+def _no_hub(name: RemoteName, error: Exception) -> NetworkError:
+    return NetworkError(
+        "the network failed",
+        where=name.shown,
+        expected="a path of this machine, or a hub that can be reached",
+        got=f"no such path, and {type(error).__name__}: {error}"[:300],
+        next_step=f"check the connection; if a path is meant, check its spelling: ./{name.shown}",
+    )
 
 
 def _is_transport(error: Exception) -> bool:
@@ -207,7 +228,7 @@ def _refused(name: RemoteName, error: Any, status: int) -> HurefError:  # noqa: 
             where=name.shown,
             expected="a public model, or a token that may see it",
             got=said + (f"; the nearest name in the hub's cache is {near}" if near else ""),
-            next_step=f"check the spelling; for a private one {log_in}",
+            next_step=f"check the spelling, of a path too; for a private one {log_in}",
         )
     if status in (401, 403):
         return AccessError(

@@ -46,7 +46,7 @@ class RemoteEntry:
             return hashlib.sha256(data).hexdigest() == told
         if kind == "git":
             return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == told
-        return len(data) == self.size
+        return kind == "tag" and bool(told) and len(data) == self.size
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,14 @@ class Listing:
     cached: Callable[[str], str | None] = field(default=lambda _: None, repr=False)
 
 
-def require_inside(name: str, shown: str) -> str:
-    """A file's name that stays in its folder, whatever a server lists.
+def is_inside(name: str, shown: str) -> bool:
+    """Whether a listed file is one that can lie on a disk under its name; odd ones are no part of a model.
 
     Raises:
-        UnsafeFileError: it does not.
+        UnsafeFileError: it leads outside its folder.
     """
     parts = name.split("/")
-    is_strange = any(part in ("", ".", "..") or len(part) > 200 for part in parts)
-    if is_strange or re.search(r'[\\:\0<>|"?*\x01-\x1f\x7f]', name) or len(name) > 500:
+    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
         raise UnsafeFileError(
             "the listing names a file outside its folder",
             where=shown,
@@ -86,4 +85,5 @@ def require_inside(name: str, shown: str) -> str:
             got=ascii(name)[:120],
             next_step="do not use this model unless you know why",
         )
-    return name
+    is_odd = any(part in ("", ".") or len(part.encode("utf-8", "replace")) > 200 for part in parts)
+    return not is_odd and len(name) <= 500 and re.search(r'[:<>|"?*\x01-\x1f\x7f]', name) is None

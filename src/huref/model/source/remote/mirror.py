@@ -15,14 +15,15 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from huref.errors import CorruptFileError, MissingFileError, NetworkError, UnsafeFileError
+from huref.errors import CorruptFileError, HurefError, MissingFileError, UnsafeFileError, UsageError
 from huref.files.atomic import write_atomically, write_whole
-from huref.model.source.byte_source import STAND_INS, ByteSource, LocalFile, StandIn
+from huref.model.source.byte_source import STAND_INS, ByteSource, LocalFile, StandIn, missing_file
 from huref.model.source.file_set import numbered_parts
 from huref.model.source.remote.blocks import RemoteFile
 from huref.model.source.remote.listing import Listing, RemoteEntry
@@ -39,8 +40,13 @@ _SPARED = ("vocab.json", "merges.txt", "vocab.txt")
 _TEXT_LIMIT = 256 << 20
 _STANDS_IN = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".distcp", ".msgpack", ".h5", ".npz", ".onnx")
 _FINGERPRINT = ".huref.safetensors"
+_NO_MODEL = re.compile(
+    r"(optimizer|.*optim_states|optim|scheduler|scaler|training|trainer|rng|random_states|adapter_model|consolidated"
+    r"|(.*[-_.])?(mmproj|imatrix|draft|mtp))",
+    re.IGNORECASE,
+)
+"""Beginnings of the names of files that are not the model that a folder is of."""
 _MARK = b"huref: this stands for"
-_QUANTISATION = re.compile(r"[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -81,15 +87,28 @@ def found(reference: str | Path) -> Path:
 
 
 def download(reference: str | Path) -> Path:
-    """Fetch a model elsewhere whole, the hub's into the hub's own cache; where its folder or file is then.
+    """Fetch a model elsewhere whole, into a folder under HUREF_HOME; where its folder or file is then.
 
-    What is a path already stays one. Of several formats that huref prefers is fetched.
+    What is a path already stays one. Of several formats the one that huref prefers is fetched.
 
     Raises:
+        UsageError: what names no model, or several.
+        MissingFileError: nothing there.
         HurefError: as `found`.
     """
+    if not isinstance(reference, str | Path) or "::" in str(reference).replace("[::", ""):
+        raise UsageError(
+            "this names no model",
+            where="model",
+            expected="one model, as text or as a Path",
+            got=f"{type(reference).__name__}: {str(reference)[:60]}",
+            next_step="fetch an adapter and its base one after the other",
+        )
     with _fetching_whole():
-        return found(reference)
+        path = found(reference)
+    if not path.exists():
+        raise missing_file(path)
+    return path
 
 
 @contextlib.contextmanager
@@ -145,12 +164,12 @@ def _again(path: Path) -> Path:
     if not path.is_relative_to(home()):
         return path
     for folder in (path, *path.parents):
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             told = json.loads((folder / _ORIGIN).read_text())["reference"]
             name = remote_name(str(told))
             if folder in _ORIGINS or name is None:
                 return path
-            with contextlib.suppress(NetworkError):
+            with contextlib.suppress(HurefError):  # what is whole there can be read without
                 _mirrored(name, is_whole=False)
             return path
     return path
@@ -186,12 +205,7 @@ def _listing(name: RemoteName) -> Listing | Path:
             if snapshot is None:
                 raise hub.offline_error(name.shown)
             return snapshot
-        try:
-            return hub.listing(name)
-        except NetworkError:
-            if (snapshot := hub.offline_snapshot(name)) is not None:
-                return snapshot
-            raise
+        return hub.listing(name)
     if name.kind == "web":
         from huref.model.source.remote import web
 
@@ -217,12 +231,21 @@ def _chosen(files: list[str], name: RemoteName, asked: str) -> str:
     """
     if asked in files or any(file.startswith(f"{asked}/") for file in files):
         return asked
-    if _QUANTISATION.fullmatch(asked):
-        shape = re.compile(rf"(^|.*[-._/]){re.escape(asked)}([-._].*)?\.gguf", re.IGNORECASE)
-        found = sorted((file for file in files if shape.fullmatch(file)), key=lambda file: (len(file), file))
-        first = [file for file in found if "mmproj" not in file.lower()]
-        if first:
-            return first[0]
+    models = {
+        numbered_parts(PurePosixPath(file).name)[0]: file
+        for file in sorted(files, reverse=True)
+        if _is_quantisation(file, asked) and not _NO_MODEL.match(PurePosixPath(file).name)
+    }
+    if len(models) > 1:
+        raise UsageError(
+            "several files of this quantisation",
+            where=name.shown,
+            expected="one of them, by its own name",
+            got=", ".join(sorted(models.values())[:8]),
+            next_step=f"name it: {name.repository}:{min(models.values())}",
+        )
+    if models:
+        return next(iter(models.values()))
     ggufs = [file for file in files if file.endswith(".gguf")]
     shown = ggufs or [file for file in files if file.endswith(_STANDS_IN)] or files
     raise MissingFileError(
@@ -232,6 +255,14 @@ def _chosen(files: list[str], name: RemoteName, asked: str) -> str:
         got=", ".join(shown[:8]) + (" ..." if len(shown) > 8 else "") if shown else "nothing",
         next_step="name one of those behind the colon",
     )
+
+
+def _is_quantisation(file: str, asked: str) -> bool:
+    """Whether a GGUF file, or the folder it is in, is named after a quantisation, whole: Q4_K is not Q4_K_M."""
+    part = r"(-[0-9]{5}-of-[0-9]{5})?"
+    ends = re.fullmatch(rf"(.*[-._/])?{re.escape(asked)}{part}\.gguf", file, re.IGNORECASE) is not None
+    folder = PurePosixPath(file).parent.name.lower() == asked.lower()
+    return ends or (folder and file.endswith(".gguf"))
 
 
 def _lay_out(folder: Path, listing: Listing, wanted: str) -> None:
@@ -271,7 +302,7 @@ def _fetch(folder: Path, listing: Listing, entry: RemoteEntry) -> None:
     data = Path(cached).read_bytes() if cached else b""
     if not entry.is_what_it_says(data):
         data = bytes(entry.fetch(0, entry.size)) if entry.size else b""
-    if not entry.is_what_it_says(data):
+    if not entry.is_what_it_says(data) and (entry.digest != "tag:" or len(data) != entry.size):
         raise CorruptFileError(
             "a file that is not what the listing says",
             where=f"{listing.shown}, {entry.name}",
@@ -302,12 +333,20 @@ def _stand_in(folder: Path, listing: Listing, entry: RemoteEntry) -> None:
 
 
 def _is_whole(path: Path, entry: RemoteEntry) -> bool:
-    """Whether the file itself was fetched, instead of what stands for it."""
+    """Whether the file itself was fetched, and has not been touched since its digest was seen to be right."""
     try:
-        with path.open("rb") as file:
-            return path.stat().st_size == entry.size and file.read(len(_MARK)) != _MARK
+        return _seal(path).read_text() == _stamp(path, entry)
     except OSError:
         return False
+
+
+def _seal(path: Path) -> Path:
+    return path.with_name(f".{path.name}.whole")
+
+
+def _stamp(path: Path, entry: RemoteEntry) -> str:
+    found = path.stat()
+    return f"{entry.digest} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 def _weights(listing: Listing, wanted: str) -> list[RemoteEntry]:
@@ -317,8 +356,19 @@ def _weights(listing: Listing, wanted: str) -> list[RemoteEntry]:
         names = {path.with_name(part).as_posix() for part in numbered_parts(path.name)}
         return [entry for entry in listing.files if entry.name in names]
     here = [entry for entry in listing.files if PurePosixPath(entry.name).parent.as_posix() == (wanted or ".")]
+    here = [entry for entry in here if not entry.name.endswith(_FINGERPRINT)]
+    own = [entry for entry in here if not _NO_MODEL.match(PurePosixPath(entry.name).name)] or here
     for ending in _STANDS_IN:
-        found = [entry for entry in here if entry.name.endswith(ending) and not entry.name.endswith(_FINGERPRINT)]
+        found = [entry for entry in own if entry.name.endswith(ending)]
+        sets = {numbered_parts(PurePosixPath(entry.name).name) for entry in found}
+        if ending == ".gguf" and len(sets) > 1:
+            raise UsageError(
+                "the repository holds several GGUF models",
+                where=listing.shown,
+                expected="one of them",
+                got=", ".join(sorted(names[0] for names in sets)[:8]),
+                next_step="name one behind a colon: ORG/NAME:FILE or ORG/NAME:QUANTISATION",
+            )
         if found:
             return found
     return []
@@ -342,6 +392,7 @@ def _bring(folder: Path, listing: Listing, entry: RemoteEntry) -> None:
         _require_digest(partial, listing, entry)
 
     write_whole(path, write)
+    write_atomically(_seal(path), _stamp(path, entry).encode())
     del STAND_INS[key]
 
 
@@ -360,7 +411,9 @@ def _require_digest(path: Path, listing: Listing, entry: RemoteEntry) -> None:
 
 def _opener(listing: Listing, entry: RemoteEntry) -> Callable[[str], ByteSource]:
     """Bytes from the hub's own cache where they are there, else from blocks kept earlier, else from afar."""
-    told = entry.sha256 or f"{'/'.join(listing.place)} {listing.version} {entry.name} {entry.size} {entry.digest}"
+    told = f"{'/'.join(listing.place)} {listing.version} {entry.name} {entry.size} {entry.digest}"
+    if entry.digest == "tag:":  # nothing tells this version from the next: blocks are of this process alone
+        told += f" {os.getpid()} {time.time_ns()}"
     key = hashlib.sha256(told.encode()).hexdigest()
 
     def open_file(name: str) -> ByteSource:

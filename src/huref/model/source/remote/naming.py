@@ -15,10 +15,10 @@ from huref.files.cache import usual_place
 _PART = r"[A-Za-z0-9][\w.-]*"
 _HUB_NAME = re.compile(rf"(?P<repository>{_PART}/{_PART})(@(?P<revision>[^:@\s]+))?(:(?P<file>[^:@\s]+))?")
 _HUB_ADDRESS = re.compile(
-    rf"(models/)?(?P<repository>{_PART}(/{_PART})?)(@(?P<revision>[^/:@\s]+))?([:/](?P<file>[^:@\s]+?))?/?"
+    rf"(models/)?(?P<repository>{_PART}(/{_PART})?)(@(?P<revision>refs/[^/]+/[^/:@\s]+|[^/:@\s]+))?([:/](?P<file>[^:@\s]+?))?/?"
 )
 _PAGE = re.compile(
-    rf"/(?P<repository>{_PART}/{_PART})(/(tree|blob|resolve|raw)/(?P<revision>[^/]+)(/(?P<file>.+?))?)?/?"
+    rf"/(?P<repository>{_PART}/{_PART})(/(tree|blob|resolve|raw)/(?P<revision>refs/[^/]+/[^/]+|[^/]+)(/(?P<file>.+?))?)?/?"
 )
 _SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://\S*")
 _BUCKETS = ("s3", "gs", "az", "abfs", "abfss", "r2", "gcs", "azure")
@@ -80,7 +80,7 @@ def remote_name(reference: str | Path) -> RemoteName | None:
         return None
     if scheme is not None:
         return _address(text, scheme["scheme"])
-    if isinstance(reference, Path) or Path(text).exists() or not is_hub_name(text):
+    if isinstance(reference, Path) or _exists(text) or not is_hub_name(text):
         return None
     found = _HUB_NAME.fullmatch(_bare(text))
     assert found is not None
@@ -130,7 +130,11 @@ def _address(text: str, scheme: str) -> RemoteName:
         return _hub(text, found["repository"], found["revision"], found["file"])
     if scheme in ("http", "https"):
         return _web(text)
+    if "@" in urlsplit(text).netloc:
+        raise _secret(text)
     if scheme in _BUCKETS:
+        if not urlsplit(text).netloc:
+            raise _malformed(text, "s3://BUCKET/FOLDER")
         return RemoteName("bucket", text, text.rstrip("/"))
     raise _malformed(text, "a path, ORG/NAME, hf://, https://, http://, s3://, gs:// or az://")
 
@@ -144,12 +148,7 @@ def _web(text: str) -> RemoteName:
     if not host:
         raise _malformed(text, "https://HOST/FOLDER/ or https://HOST/FILE")
     if parts.username or parts.password:
-        raise UsageError(
-            "a password in an address",
-            where=f"{parts.scheme}://***@{host}{parts.path}",
-            expected="an address without one: it would stand in results and logs",
-            next_step="for the hub: hf auth login, or HF_TOKEN",
-        )
+        raise _secret(text)
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT", ""))
     if host in _PUBLIC_HUBS or (endpoint.netloc and endpoint.netloc == parts.netloc):
         page = _PAGE.fullmatch(parts.path)
@@ -173,6 +172,22 @@ def _hub_cache() -> Path:
     """Where the hub's own client keeps files, without importing it."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
+
+
+def _secret(text: str) -> UsageError:
+    return UsageError(
+        "a password in an address",
+        where=re.sub(r"//[^/]*@", "//***@", text)[:200],
+        expected="an address without one: it would stand in results and logs",
+        next_step="for the hub: hf auth login, or HF_TOKEN; for a bucket its store's environment variables",
+    )
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # a name longer than any file's
+        return False
 
 
 def _malformed(text: str, expected: str) -> UsageError:

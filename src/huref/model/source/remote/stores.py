@@ -14,7 +14,7 @@ from huref.extras import require
 from huref.model.source.remote.blocks import Fetch
 from huref.model.source.remote.cost import COST
 from huref.model.source.remote.http import unreachable
-from huref.model.source.remote.listing import MOST_FILES, Listing, RemoteEntry, require_inside
+from huref.model.source.remote.listing import MOST_FILES, Listing, RemoteEntry, is_inside
 from huref.model.source.remote.naming import RemoteName
 
 RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=120)}
@@ -69,7 +69,9 @@ def _entry(store: Any, item: Any, folder: str, name: RemoteName) -> RemoteEntry 
     inner = path.removeprefix(f"{folder}/") if folder else path
     if not inner or inner.endswith("/") or (folder and inner == path):  # the folder itself, or one beside it
         return None
-    inner, size = require_inside(inner, name.shown), int(item["size"])
+    if not is_inside(inner, name.shown):
+        return None
+    size = int(item["size"])
     tag = str(item.get("e_tag") or item.get("version") or item.get("last_modified") or "").strip('"')
     read = partial(_read, store, path, f"{name.shown}, {inner}", tag)
     return RemoteEntry(inner, size, f"tag:{tag}", read, partial(_write, read, size))

@@ -12,7 +12,7 @@ from huref.errors import MissingFileError
 from huref.model.source.file_set import INDEX_SUFFIX, numbered_parts
 from huref.model.source.json_file import parse_object
 from huref.model.source.remote.http import Address, fetch_page, fetch_whole, find, read_range
-from huref.model.source.remote.listing import Listing, RemoteEntry, require_inside
+from huref.model.source.remote.listing import Listing, RemoteEntry, is_inside
 from huref.model.source.remote.naming import RemoteName
 
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
@@ -29,6 +29,10 @@ _TRIED = (
     "vocab.txt",
     "tekken.json",
     "params.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "hf_quant_config.json",
+    "quant_config.json",
     "quantize_config.json",
     "model.safetensors",
     "model.safetensors.index.json",
@@ -106,7 +110,8 @@ def _found(name: RemoteName, base: str, names: list[str], last: str, query: str)
     """Those of some files that are there."""
 
     def look(file: str) -> RemoteEntry | None:
-        require_inside(file, name.shown)
+        if not is_inside(file, name.shown):
+            return None
         url = urljoin(base, quote(file))
         address = Address(f"{url}{query if file == last else ''}", url)
         try:
