@@ -187,3 +187,16 @@ def test_equal_weights_of_another_configuration(models, tmp_path, change):
 def test_names_that_do_not_fit(models):
     with pytest.raises(UsageError):
         huref.diff(models["base"], models["copy"], names=["one"])
+
+
+def test_a_pruned_column_is_no_rounding(models, tmp_path):
+    def prune(name, tensor):
+        if "down_proj" not in name:
+            return tensor
+        tensor = tensor.copy()
+        tensor[:2, 3] = 0
+        return tensor
+
+    pruned = changed(models["base"], tmp_path / "pruned", prune)
+    assert huref.compare(models["base"], pruned).verdict == "derived"
+    assert not huref.diff(models["base"], pruned).is_faithful

@@ -139,9 +139,10 @@ class ParameterComparison:
 
     @property
     def is_requantised(self) -> bool:
-        """99 % of every tensor agrees within the stored types' rounding, and none lacks a partner.
+        """Every tensor agrees within the stored types' rounding, and none lacks a partner.
 
-        Not all: a symmetric format such as Q4_0 clips the largest value of the rarer sign by up to a step.
+        Of a format of blocks 99 % of it: a symmetric one such as Q4_0 clips the largest value of the rarer sign by up
+        to a step.
         """
         return self._may_be_requantised and not self.blocks and self.total.cosine >= _LEAST_COSINE
 
@@ -309,7 +310,9 @@ def _add_tensor(
     for item in ("dot", "square_a", "square_b", "n_values", "n_equal", "n_within_rounding"):
         setattr(result.total, item, getattr(result.total, item) + getattr(tensor, item))
     if tensor.n_values and is_asked:
-        result.worst_rounding = min(result.worst_rounding, tensor.n_within_rounding / tensor.n_values)
+        agreeing = tensor.n_within_rounding / tensor.n_values
+        is_plain = {a.stored_dtype(name), b.stored_dtype(name)} <= set(_FLOATS)  # nothing is clipped between floats
+        result.worst_rounding = min(result.worst_rounding, agreeing if agreeing == 1 or not is_plain else 0.0)
 
 
 def _blocks(shape: tuple[int, ...], share: float) -> Iterator[slice]:
