@@ -131,12 +131,6 @@ def _error(status: int, code: str, message: str, **headers: str) -> Response:
     )
 
 
-def _refusal(hub: Hub, request: Request, repository: Repository | None) -> Response | None:
-    if repository is None or (repository.private and not hub.is_known(request)):
-        return _error(404 if hub.is_known(request) else 401, "RepoNotFound", "Repository not found")
-    return None
-
-
 def _busy(hub: Hub) -> Response | None:
     if hub.fails("429"):
         return _error(429, "", "slow down", ratelimit='"api";r=0;t=1')
@@ -146,16 +140,18 @@ def _busy(hub: Hub) -> Response | None:
 
 
 def hub_app(hub: Hub) -> Starlette:
-    def of(request: Request) -> Repository | None:
-        return hub.repositories.get(f"{request.path_params['owner']}/{request.path_params['name']}")
-
-    async def info(request: Request) -> Response:
+    async def of(request: Request) -> Repository | Response:
         hub.seen(request, "hub")
         await asyncio.sleep(hub.latency)
-        repository = of(request)
-        if (answer := _refusal(hub, request, repository) or _busy(hub)) is not None:
-            return answer
-        assert repository is not None
+        repository = hub.repositories.get(f"{request.path_params['owner']}/{request.path_params['name']}")
+        if repository is None or (repository.private and not hub.is_known(request)):
+            return _error(404 if hub.is_known(request) else 401, "RepoNotFound", "Repository not found")
+        return _busy(hub) or repository
+
+    async def info(request: Request) -> Response:
+        repository = await of(request)
+        if isinstance(repository, Response):
+            return repository
         revision = request.path_params.get("revision", "main")
         if revision not in ("main", "v1", repository.commit):
             return _error(404, "RevisionNotFound", "Invalid rev id")
@@ -167,12 +163,9 @@ def hub_app(hub: Hub) -> Starlette:
         })  # fmt: skip
 
     async def tree(request: Request) -> Response:
-        hub.seen(request, "hub")
-        await asyncio.sleep(hub.latency)
-        repository = of(request)
-        if (answer := _refusal(hub, request, repository) or _busy(hub)) is not None:
-            return answer
-        assert repository is not None
+        repository = await of(request)
+        if isinstance(repository, Response):
+            return repository
         start = int(request.query_params.get("cursor", 0))
         items = []
         for name, file in repository.files.items():
@@ -188,12 +181,9 @@ def hub_app(hub: Hub) -> Starlette:
         return JSONResponse(items[start : start + PAGE], headers=headers)
 
     async def resolve(request: Request) -> Response:
-        hub.seen(request, "hub")
-        await asyncio.sleep(hub.latency)
-        repository = of(request)
-        if (answer := _refusal(hub, request, repository) or _busy(hub)) is not None:
-            return answer
-        assert repository is not None
+        repository = await of(request)
+        if isinstance(repository, Response):
+            return repository
         if repository.gated and not hub.is_known(request):
             return _error(401, "GatedRepo", "Access to model is restricted. You must be authenticated")
         path = request.path_params["path"]

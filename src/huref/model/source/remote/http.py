@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
-from huref.errors import AccessError, CorruptFileError, HurefError, MissingFileError, NetworkError
+from huref.errors import MissingFileError, NetworkError
 from huref.model.source.remote.cost import COST
+from huref.model.source.remote.faults import SHOWN, changed, denied, no_ranges, too_much, unreachable
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,7 +35,6 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 6
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _DENIED = (401, 403)
-_SHOWN = 300
 _SMALL = 1 << 26
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
@@ -101,7 +101,7 @@ def read_range(address: Address, start: int, stop: int) -> bytearray:
             reason: Exception = _AgainError(f"the answer ended after {done} of {len(data)} bytes")
         except _ExpiredError as error:
             if is_renewed:
-                raise _denied(address, str(error)) from None
+                raise denied(address, str(error)) from None
             is_renewed, address.found_at = True, ""
             continue
         except _PartialError as error:
@@ -166,11 +166,11 @@ def _append(address: Address, wanted: Mapping[str, str], file: BinaryIO) -> None
         try:
             for piece in answer.iter_raw():
                 if file.tell() + len(piece) > address.size >= 0:
-                    raise _too_much(address, address.size)
+                    raise too_much(address, address.size)
                 file.write(piece)
                 COST.add(received=len(piece))
         except _faults() as error:
-            raise _PartialError(0, f"{type(error).__name__}: {error}"[:_SHOWN]) from None
+            raise _PartialError(0, f"{type(error).__name__}: {error}"[:SHOWN]) from None
 
 
 def _all_of(address: Address) -> bytes:
@@ -180,7 +180,7 @@ def _all_of(address: Address) -> bytes:
         NetworkError: a large one.
     """
     if address.size > _SMALL:
-        raise _no_ranges(address, 200)
+        raise no_ranges(address, 200)
     with address.lock:
         whole = address.whole
     if whole is None:
@@ -205,7 +205,7 @@ def find(address: Address) -> None:
             address.size = 0
             return
         except _ExpiredError as error:
-            raise _denied(address, str(error)) from None
+            raise denied(address, str(error)) from None
         except (_AgainError, _PartialError) as error:
             reason = error
             wait = error.wait if isinstance(error, _AgainError) else None
@@ -251,11 +251,14 @@ def _receive(address: Address, start: int, stop: int, into: memoryview, *, is_fi
     with _open(address, place or address.url, wanted) as answer:
         if answer.status_code in _DENIED and urlsplit(str(answer.url)).query and str(answer.url) != address.url:
             raise _ExpiredError(_excerpt(answer))
+        is_empty = answer.status_code == 416 and answer.headers.get("content-range", "").endswith("/0")
+        if is_first_look and is_empty:
+            raise _EmptyError
         _refuse(address, answer)
         if answer.status_code != 206:
             told = answer.headers.get("content-length", "")
             if not _NUMBER.fullmatch(told) or not is_first_look:
-                raise _no_ranges(address, answer.status_code)
+                raise no_ranges(address, answer.status_code)
             _keep(address, answer, int(told))  # small files are read whole
             address.has_ranges = False
             return 0
@@ -271,12 +274,12 @@ def _fill(answer: httpx2.Response, into: memoryview, address: Address) -> int:
     try:
         for piece in answer.iter_raw():
             if done + len(piece) > len(into):
-                raise _too_much(address, len(into))
+                raise too_much(address, len(into))
             into[done : done + len(piece)] = piece
             done += len(piece)
             COST.add(received=len(piece))
     except _faults() as error:
-        raise _PartialError(done, f"{type(error).__name__}: {error}"[:_SHOWN]) from None
+        raise _PartialError(done, f"{type(error).__name__}: {error}"[:SHOWN]) from None
     return done
 
 
@@ -316,7 +319,7 @@ class _Opened:
             request = client().build_request("GET", url, headers=headers)
             return client().send(request, stream=True, follow_redirects=False)
         except _faults() as error:
-            raise _AgainError(f"{type(error).__name__}: {error}"[:_SHOWN]) from None
+            raise _AgainError(f"{type(error).__name__}: {error}"[:SHOWN]) from None
 
     def __exit__(self, *_: object) -> None:
         if self.answer is not None:
@@ -365,10 +368,8 @@ def _refuse(address: Address, answer: httpx2.Response) -> None:
         if encoding not in ("", "identity"):
             raise unreachable(address.shown, f"bytes in {encoding}, though they were asked for as they are")
         return
-    if status == 416 and answer.headers.get("content-range", "").endswith("/0"):
-        raise _EmptyError
     if status == 416:
-        raise _changed(address, "the range lies beyond its end now")
+        raise changed(address, "the range lies beyond its end now")
     if status in (404, 410):
         raise MissingFileError(
             "no such file on the server",
@@ -378,7 +379,7 @@ def _refuse(address: Address, answer: httpx2.Response) -> None:
             next_step="check the address",
         )
     if status in _DENIED:
-        raise _denied(address, _excerpt(answer))
+        raise denied(address, _excerpt(answer))
     if status in _BUSY:
         raise _AgainError(f"HTTP {status}: {_excerpt(answer)}", wait_asked(answer.headers, address.shown))
     raise unreachable(address.shown, f"HTTP {status}: {_excerpt(answer)}")
@@ -412,9 +413,9 @@ def _keep(address: Address, answer: httpx2.Response, size: int) -> None:
     tag = answer.headers.get("etag", "").removeprefix("W/") or answer.headers.get("last-modified", "")
     with address.lock:
         if address.size not in (-1, size):
-            raise _changed(address, f"{address.size:,} bytes before, {size:,} now")
+            raise changed(address, f"{address.size:,} bytes before, {size:,} now")
         if address.tag and tag and tag != address.tag:
-            raise _changed(address, "another entity tag")
+            raise changed(address, "another entity tag")
         address.size, address.tag = size, address.tag or tag
 
 
@@ -457,62 +458,9 @@ def _excerpt(answer: httpx2.Response) -> str:
     try:
         for piece in answer.iter_bytes():
             text += piece
-            if len(text) > 4 * _SHOWN:
+            if len(text) > 4 * SHOWN:
                 break
     except _faults():
         pass
-    words = re.sub(r"<[^>]*>", " ", text[: 4 * _SHOWN].decode("utf-8", "replace")).split()
-    return " ".join(words)[:_SHOWN] or f"HTTP {answer.status_code} without a word"
-
-
-def unreachable(shown: str, reason: str) -> NetworkError:
-    """The error where a server gives no answer that can be used."""
-    return NetworkError(
-        "the network failed",
-        where=shown,
-        expected="the bytes that were asked for",
-        got=reason[:_SHOWN],
-        next_step="try again: what was read is kept",
-    )
-
-
-def _denied(address: Address, said: str) -> AccessError:
-    return AccessError(
-        "the server denies access",
-        where=address.shown,
-        expected="a file that this user may read",
-        got=said,
-        next_step="check that your token may read it: hf auth whoami"
-        if address.headers
-        else "log in: hf auth login, or HF_TOKEN",
-    )
-
-
-def _too_much(address: Address, expected: int) -> CorruptFileError:
-    return CorruptFileError(
-        "a server sends more bytes than it announced",
-        where=address.shown,
-        expected=f"{expected:,} bytes",
-        got="more",
-        next_step="try again; if it goes on, tell who runs the server",
-    )
-
-
-def _changed(address: Address, got: str) -> CorruptFileError:
-    return CorruptFileError(
-        "the file changed while it was read",
-        where=address.shown,
-        expected="one file from beginning to end",
-        got=got,
-        next_step="run the command again",
-    )
-
-
-def _no_ranges(address: Address, status: int) -> HurefError:
-    return NetworkError(
-        "this server sends whole files only",
-        where=address.shown,
-        expected="HTTP 206, the range that was asked for",
-        got=f"HTTP {status}" + (f", all of {address.size:,} bytes" if address.size >= 0 else ""),
-        next_step="--download, or huref.download(MODEL), fetches the model whole",
-    )
+    words = re.sub(r"<[^>]*>", " ", text[: 4 * SHOWN].decode("utf-8", "replace")).split()
+    return " ".join(words)[:SHOWN] or f"HTTP {answer.status_code} without a word"

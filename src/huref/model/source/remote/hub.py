@@ -13,13 +13,13 @@ from urllib.parse import quote, urlsplit
 
 from huref.errors import AccessError, HurefError, MissingFileError, NetworkError, UnsafeFileError, UsageError
 from huref.model.source.remote import http
+from huref.model.source.remote.faults import unreachable
 from huref.model.source.remote.http import (
     ATTEMPTS,
     Address,
     fetch_whole,
     may_have_token,
     read_range,
-    unreachable,
     wait_asked,
 )
 from huref.model.source.remote.listing import MOST_FILES, Listing, RemoteEntry, is_inside

@@ -13,7 +13,7 @@ from huref.errors import AccessError, HurefError, MissingFileError, NetworkError
 from huref.extras import require
 from huref.model.source.remote.blocks import Fetch
 from huref.model.source.remote.cost import COST
-from huref.model.source.remote.http import unreachable
+from huref.model.source.remote.faults import unreachable
 from huref.model.source.remote.listing import MOST_FILES, Listing, RemoteEntry, is_inside
 from huref.model.source.remote.naming import RemoteName
 
