@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import huref
 import huref.model.source
 from huref.demo.tensors import as_tensor
 from huref.errors import (
@@ -289,3 +290,16 @@ def test_a_new_format_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     finally:
         opening.formats.cache_clear()
         sys.modules.pop("huref.model.source.raw_format", None)
+
+
+def test_a_repository_of_the_hubs_cache_means_its_snapshot(models: dict[str, Path], tmp_path: Path) -> None:
+    """Wherever a model is named, in Python too (huggingface_hub#1388)."""
+    repository = tmp_path / "models--org--tiny"
+    (repository / "snapshots").mkdir(parents=True)
+    (repository / "snapshots" / "abc123").symlink_to(models["base"])
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc123")
+    with open_checkpoint(repository) as checkpoint:
+        assert checkpoint.tensors
+    assert huref.doctor(repository).fault is None
+    assert huref.fingerprint(repository).model == "tiny"

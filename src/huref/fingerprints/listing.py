@@ -10,7 +10,8 @@ from pathlib import Path
 from huref.errors import InputError, MissingFileError, UsageError
 from huref.fingerprints.file import SUFFIX
 from huref.fingerprints.record import Fingerprint, Reference
-from huref.model.name import distinct_names, is_repository, require_names, snapshot_of
+from huref.model.name import distinct_names, require_names
+from huref.model.source.hub_cache import is_repository, snapshot_of
 from huref.model.source.opening import known_endings, open_checkpoint
 
 _MIDDLE = SUFFIX.removesuffix(".safetensors")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from huref.choices import option
 from huref.errors import UsageError
+from huref.model.source.hub_cache import CACHED
 from huref.model.source.ollama import name_of
 from huref.model.source.place import split_reference
 from huref.model.source.remote.naming import remote_name
 
-_CACHED = "models--"
 _LONGEST = 160
 
 
@@ -82,25 +82,6 @@ def require_names(names: Sequence[str], count: int, *, are_files: bool = False) 
             )
 
 
-def snapshot_of(folder: Path) -> Path | None:
-    """The snapshot of `main` (else the only one) in a repository's folder of the hub's cache, or None."""
-    snapshots = folder / "snapshots"
-    if not is_repository(folder):
-        return None
-    main = folder / "refs" / "main"
-    if main.is_file() and main.stat().st_size < 256:
-        named = main.read_text("utf-8", "replace").strip()
-        if named not in ("", ".", "..") and "/" not in named and (snapshots / named).is_dir():
-            return snapshots / named
-    found = sorted(path for path in snapshots.iterdir() if path.is_dir())
-    return found[0] if len(found) == 1 else None
-
-
-def is_repository(folder: Path) -> bool:
-    """Whether a folder is a repository's in the hub's cache."""
-    return folder.name.startswith(_CACHED) and (folder / "snapshots").is_dir()
-
-
 def _parts(reference: str | Path) -> list[str]:
     """Folders and name, the last part what a model is called."""
     first = split_reference(reference)[0]
@@ -110,10 +91,10 @@ def _parts(reference: str | Path) -> list[str]:
         return [named]
     path = Path(os.path.abspath(first))  # noqa: PTH100 (resolve() would follow links)
     cached = path.parent.parent
-    if path.parent.name == "snapshots" and cached.name.startswith(_CACHED):
+    if path.parent.name == "snapshots" and cached.name.startswith(CACHED):
         path = cached
-    if path.name.startswith(_CACHED):
-        return [*path.parts[1:-1], *path.name.removeprefix(_CACHED).split("--")]
+    if path.name.startswith(CACHED):
+        return [*path.parts[1:-1], *path.name.removeprefix(CACHED).split("--")]
     return [*path.parts[1:-1], path.stem if path.is_file() else path.name] if path.name else ["model"]
 
 

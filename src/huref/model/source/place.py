@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from huref.model.source.byte_source import missing_file
+from huref.model.source.hub_cache import snapshot_of
 from huref.model.source.ollama import stored
 from huref.model.source.remote.naming import is_stand_in, remote_name
 
@@ -46,7 +47,7 @@ def path_of(reference: str | Path) -> Path:
         HurefError: it cannot be found, see `huref.model.source.remote.mirror`.
     """
     if Path(reference).exists() and not is_stand_in(reference):
-        return Path(reference)
+        return snapshot_of(Path(reference)) or Path(reference)
     if (blob := stored(str(reference))) is not None:
         return blob
     if remote_name(reference) is None and not is_stand_in(reference):
